@@ -43,7 +43,9 @@ def cache_folder() -> Path:
 
 
 @functools.cache
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """Provenance of this process; asked for once, before training, while the code is what was loaded."""
+
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
@@ -72,7 +74,7 @@ def make_rows(trial: Trial, outcome: Outcome, seconds: float) -> Rows:
         for name, value in json.loads(trial.to_json()).items()
     }
     provenance = {
-        **_machine(),
+        **machine(),
         "run_path": outcome.path,
         "run_precision": outcome.precision,
         "run_threads": 1,

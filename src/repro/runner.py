@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from repro import data, engine, measure
-from repro.ledger import Ledger, Rows, make_rows
+from repro.ledger import Ledger, Rows, machine, make_rows
 from repro.spec import ReproError, Trial
 
 PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
@@ -33,6 +33,7 @@ class Report:
 
 def run_trial(trial: Trial) -> Rows:
     """Train one trial and return its ledger rows. A pure function of the trial, but for its provenance."""
+    machine()
     dataset = data.load(trial.dataset, trial.preprocessing, trial.train_size, trial.evaluate_on)
     began = time.perf_counter()
     outcome = engine.train(trial, dataset, [PROBES[name] for name in trial.probes])
