@@ -111,7 +111,8 @@ def _checked_files(name: str) -> Iterator[None]:
         if found != expected:
             raise DataError(
                 f"{name}: {path} is damaged (SHA-256 {found[:12]}…, should be {expected[:12]}…); "
-                "delete it and run again to download it, or use the embedded dataset 'mnist5k'"
+                "delete it and run again to download it, set REPRO_DATA to another folder, or use the embedded dataset "
+                "'mnist5k'"
             )
 
 
@@ -129,7 +130,9 @@ def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     except DataError:
         raise
     except PermissionError as error:
-        raise DataError(f"{name}: cannot write {error.filename or root}; make it writable, or {_way_out(name)}") from None
+        raise DataError(
+            f"{name}: not allowed to read or write {error.filename or root}; grant it, or {_way_out(name)}"
+        ) from None
     except Exception as error:  # torchvision raises OSError, RuntimeError, URLError, zlib and struct errors here
         raise DataError(f"{name}: cannot be read or downloaded ({' '.join(str(error).split())[:120]}); {_way_out(name)}") from None
     parts = []
@@ -142,23 +145,27 @@ def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 def _is_present(name: str) -> bool:
-    folder, files = RAW_FILES.get(name, ("", {}))
-    if files:
-        return all((data_folder() / folder / "raw" / f).is_file() for f in files)
-    folder = {"kmnist": "KMNIST/raw", "cifar10": "cifar-10-batches-py"}[name]
-    return (data_folder() / folder).is_dir()
+    if name == "cifar10":
+        folder = data_folder() / "cifar-10-batches-py"
+        files = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
+    else:
+        folder = data_folder() / TORCHVISION[name] / "raw"
+        files = list(RAW_FILES["mnist"][1])  # KMNIST's files have the same names
+    return all((folder / f).is_file() for f in files)
 
 
 def state(name: str) -> str:
     """"intact", "absent", or the one line that says what is wrong. Reads and checks; never downloads."""
-    if name == "mnist5k" or _is_present(name):
-        try:
-            load.cache_clear()
-            load(name)
-        except DataError as error:
-            return str(error)
-        return "intact"
-    return "absent"
+    try:
+        if name != "mnist5k" and not _is_present(name):
+            return "absent"
+        load.cache_clear()
+        load(name)
+    except DataError as error:
+        return str(error)
+    except OSError as error:  # a folder that may not be looked into
+        return f"{name}: cannot look into {data_folder()} ({error.strerror}); {_way_out(name)}"
+    return "intact"
 
 
 def _subset(labels: np.ndarray, size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,16 +189,19 @@ def _read_cached(path: Path, modified: int) -> pd.DataFrame:
     return _read(path)
 
 
-def provenance(table: pd.DataFrame) -> Mapping[str, Any]:
-    """What a page says of where its rows come from: trials, hours of training, versions, dates."""
+def provenance(table: pd.DataFrame) -> dict[str, Any]:
+    """Where the rows of a table come from: trials, hours of training, versions, first and last date."""
+    if table.empty:
+        return {"trials": 0, "hours": 0.0}
     final = table[table["final"]].drop_duplicates("key")
     return {
         "trials": len(final),
+        "diverged": int((final["status"] == "diverged").sum()),
         "hours": float(final["run_seconds"].sum()) / 3600,
-        "torch": sorted(final["run_torch_version"].unique()),
-        "processors": sorted(final["run_processor"].unique()),
-        "precisions": sorted(final["run_precision"].unique()),
-        "commits": sorted(final["run_git_commit"].unique()),
         "first": final["run_date"].min()[:10],
         "last": final["run_date"].max()[:10],
+        **{
+            name: sorted(final[f"run_{name}"].unique())
+            for name in ("torch_version", "processor", "precision", "git_commit")
+        },
     }

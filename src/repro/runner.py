@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from repro import data, engine, measure
@@ -13,6 +13,9 @@ from repro.ledger import Ledger, Rows, machine, make_rows
 from repro.spec import ReproError, Trial
 
 PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
+
+# Fewer examples to train on than this take less time than starting workers.
+IN_PROCESS_SAMPLES = 150_000
 
 Progress = Callable[[int, int], None]  # (trials finished, trials in all)
 
@@ -45,24 +48,27 @@ def num_cores() -> int:
 
 
 def run(
-    claim: str,
-    trials: Iterable[Trial],
+    plan: Mapping[str, Iterable[Trial]],
     ledger: Ledger,
     *,
     workers: int | None = None,
     record: bool = False,
     progress: Progress = lambda finished, total: None,
 ) -> Report:
-    """Train what the ledger lacks of `trials` and append it under `claim`, as trials finish.
+    """Train what the ledger lacks of `plan`, claim id -> trials, and append to the claim's file as they finish.
 
-    `workers` processes are started (default: one a core); 0 trains in this process, which is quicker for a
-    few seconds of work. The numbers are the same either way. An interrupt keeps every finished trial.
+    `workers` processes share the trials; 0 trains in this process. The default is one a core, or this
+    process where starting others would take longer than the work. The numbers are the same either way.
+    Whole seeds come first, so that a half-finished sweep holds whole comparisons. An interrupt keeps every
+    finished trial.
     """
     began = time.perf_counter()
-    wanted = list({t.key: t for t in trials}.values())
-    missing = ledger.missing(wanted)
+    owner = {t.key: claim for claim, trials in reversed(plan.items()) for t in trials}
+    wanted = list({t.key: t for trials in plan.values() for t in trials}.values())
+    missing = sorted(ledger.missing(wanted), key=lambda t: (t.init_seed, t.num_samples))
     if workers is None:
-        workers = min(num_cores(), len(missing))
+        small = sum(t.num_samples for t in missing) <= IN_PROCESS_SAMPLES
+        workers = 0 if small else min(num_cores(), len(missing))
     for dataset in {t.dataset for t in missing}:  # absent or damaged data is one error here, not one a worker
         data.load(dataset)
     failed: list[str] = []
@@ -71,13 +77,19 @@ def run(
     results = _here(missing) if workers == 0 else _on_cluster(missing, workers)
     try:
         for batch in results:
-            ledger.append(claim, [row for rows in batch if not isinstance(rows, str) for row in rows], record)
-            failed += [rows for rows in batch if isinstance(rows, str)]
+            rows: dict[str, Rows] = {}
+            for result in batch:
+                if isinstance(result, str):
+                    failed.append(result)
+                else:
+                    rows.setdefault(owner[result[0]["key"]], []).extend(result)
+            for claim, new in rows.items():
+                ledger.append(claim, new, record)
             finished += len(batch)
             progress(finished, len(wanted))
     except KeyboardInterrupt:
         raise RunError(
-            f"stopped: {finished} of {len(wanted)} trials of {claim} are in the ledger; the same command goes on from there"
+            f"stopped: {finished} of {len(wanted)} trials are in the ledger; the same command goes on from there"
         ) from None
     finally:
         results.close()
@@ -94,7 +106,7 @@ def _name(trial: Trial, error: BaseException) -> str:
     return f"{trial.model} B={trial.batch_size} lr={trial.lr:g} seed={trial.init_seed} ({trial.key}): {reason}"
 
 
-def _here(trials: list[Trial]):
+def _here(trials: list[Trial]) -> Iterator[list[Rows | str]]:
     for trial in trials:
         try:
             yield [run_trial(trial)]
@@ -102,7 +114,7 @@ def _here(trials: list[Trial]):
             yield [_name(trial, error)]
 
 
-def _on_cluster(trials: list[Trial], workers: int):
+def _on_cluster(trials: list[Trial], workers: int) -> Iterator[list[Rows | str]]:
     """Batches of what finished together: a trial's rows, or the line that says why it failed."""
     if not trials:
         return
@@ -116,7 +128,7 @@ def _on_cluster(trials: list[Trial], workers: int):
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,

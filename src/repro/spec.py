@@ -102,6 +102,16 @@ class Phase:
     batch_size: int
 
 
+def _as_phase(given: object) -> Phase:
+    """A Phase from a Phase or a mapping of its fields, with its lr as float: one spec, one key."""
+    names = {f.name for f in dataclasses.fields(Phase)}
+    if isinstance(given, Mapping) and set(given) == names:
+        given = Phase(**given)
+    if not isinstance(given, Phase):
+        raise SpecError(f"schedule: a phase needs epoch, lr and batch_size, got {given!r}")
+    return dataclasses.replace(given, lr=float(given.lr)) if _is_number(given.lr) else given
+
+
 @dataclass(frozen=True)
 class Trial:
     """One run, whole. Frozen and hashable; two equal trials give the same numbers on one machine.
@@ -141,11 +151,10 @@ class Trial:
             if isinstance(value, str) or not isinstance(value, Sequence):
                 raise SpecError(f"{name} {value!r}: must be a list")
             object.__setattr__(self, name, tuple(value))
-        phases = tuple(Phase(**p) if isinstance(p, Mapping) else p for p in self.schedule)
-        object.__setattr__(self, "schedule", phases)
-        for name in ("lr", "momentum", "weight_decay"):  # 1 and 1.0 are one spec, so one key
+        object.__setattr__(self, "schedule", tuple(_as_phase(p) for p in self.schedule))
+        for name in ("lr", "momentum", "weight_decay"):  # 1 and 1.0 are one spec, so one key; -0.0 is 0.0
             if _is_number(getattr(self, name)):
-                object.__setattr__(self, name, float(getattr(self, name)))
+                object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
         if self.epochs is not None and _is_number(self.epochs):
             object.__setattr__(self, "epochs", float(self.epochs))
         object.__setattr__(
@@ -176,6 +185,8 @@ class Trial:
             )
         if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
             raise SpecError(f"widths {self.widths!r}: must be whole numbers ≥ 1, such as (1024, 1024)")
+        if type(self.batch_norm) is not bool:
+            raise SpecError(f"batch_norm {self.batch_norm!r}: must be True or False")
         for name in ("init_seed", "data_seed"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 0:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must be a whole number ≥ 0")
@@ -209,7 +220,7 @@ class Trial:
 
     def _validate_budget(self) -> None:
         if (self.epochs is None) == (self.steps is None):
-            given = "neither" if self.epochs is None else f"epochs={self.epochs:g} and steps={self.steps!r}"
+            given = "neither" if self.epochs is None else f"epochs={self.epochs!r} and steps={self.steps!r}"
             raise SpecError(f"budget: give either epochs or steps, got {given}")
         if self.epochs is not None and (not _is_number(self.epochs) or self.epochs <= 0):
             raise SpecError(f"epochs {self.epochs!r}: must be a number above 0")
@@ -320,9 +331,16 @@ class Sweep:
         return [dataclasses.replace(self.base, **point) for point in points]
 
 
-def paired_seeds(seeds: Sequence[int]) -> list[tuple[int, int]]:
-    """Values for a SEEDS axis: seed s sets both the initialisation and the order of the data."""
-    return [(s, s) for s in seeds]
+def paired_seeds(count: int) -> list[tuple[int, int]]:
+    """Values for a SEEDS axis, 0 to count - 1: seed s sets both the initialisation and the data's order."""
+    if type(count) is not int or count < 1:
+        raise SpecError(f"seeds {count!r}: must be a whole number ≥ 1, the number of paired seeds")
+    return [(s, s) for s in range(count)]
+
+
+def log_checkpoints(epochs: float) -> tuple[float, ...]:
+    """1, 2, 5, 10, 20, 50 … epochs, below the budget."""
+    return tuple(m * 10.0**e for e in range(5) for m in (1, 2, 5) if m * 10**e < epochs)
 
 
 class Scale(StrEnum):
@@ -376,6 +394,20 @@ class Published:
         return 10.0 ** -len(self.printed.partition(".")[2])
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One picture of a claim's table: `data` prepares the tidy table that is drawn (and offered as CSV) by
+    `kind`, a function of the room figures; `title` states the finding, computed from the claim's table."""
+
+    id: str
+    kind: str
+    data: Callable[[pd.DataFrame], pd.DataFrame]
+    title: Callable[[pd.DataFrame], str]
+    x: str
+    y: str
+    caption: str
+
+
 Settings = Mapping[str, Any]
 
 
@@ -399,6 +431,7 @@ class Claim:
     design: Callable[[Settings], Sequence[Sweep]]
     judge: Callable[[pd.DataFrame], Verdict]
     published: tuple[Published, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
     def sweeps(self, scale: Scale | str, **overrides: Any) -> list[Sweep]:
         """The sweeps of the main setting at `scale`, with overrides (None leaves a setting as it is)."""

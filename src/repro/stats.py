@@ -6,6 +6,7 @@ Every interval is two-sided at 95 % unless `level` says otherwise.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ class Estimate:
     values: tuple[float, ...] = ()
 
     def excludes(self, x: float) -> bool:
-        return not self.low <= x <= self.high
+        return x < self.low or x > self.high  # an interval that is not a number excludes nothing
 
     def within(self, margin: float) -> bool:
         """Whether the whole interval lies strictly inside ±margin."""
@@ -41,8 +42,19 @@ def _finite(values: ArrayLike, name: str = "values") -> np.ndarray:
     return array
 
 
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, such as 0.95, got {level}")
+
+
+def _check_pairs(x: np.ndarray, y: np.ndarray) -> None:
+    if x.shape != y.shape:
+        raise ValueError(f"paired arrays must be of one length, got {len(x)} and {len(y)}")
+
+
 def _t_interval(values: np.ndarray, spread: float, level: float) -> tuple[float, float]:
     """mean ± t · sd · spread; unbounded below two values."""
+    _check_level(level)
     if len(values) < 2:
         return -math.inf, math.inf
     half = scipy_stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) * spread
@@ -72,8 +84,7 @@ def prediction_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean of a - b over pairs, (n,) each, with Student's t interval of the differences."""
     x, y = _finite(a, "a"), _finite(b, "b")
-    if x.shape != y.shape:
-        raise ValueError(f"paired arrays must be of one length, got {len(x)} and {len(y)}")
+    _check_pairs(x, y)
     difference = mean_interval(x - y, level)
     return Estimate(
         difference.value, difference.low, difference.high, difference.n, "paired t interval", difference.values
@@ -86,9 +97,10 @@ def equivalence_p(a: ArrayLike, b: ArrayLike, margin: float) -> float:
     Small p: equivalent within the margin (Schuirmann 1987). 1.0 below two pairs; differences without any
     spread are decided by their value.
     """
-    if margin <= 0:
+    if not 0 < margin < math.inf:
         raise ValueError(f"margin must be above 0, got {margin}")
     x, y = _finite(a, "a"), _finite(b, "b")
+    _check_pairs(x, y)
     if len(x) < 2:
         return 1.0
     difference = x - y
@@ -104,21 +116,34 @@ def bootstrap_interval(
     level: float = 0.95,
     resamples: int = 9999,
 ) -> Estimate:
-    """Bias-corrected and accelerated bootstrap interval of `statistic` over (n,) values (Efron 1987)."""
+    """Bias-corrected and accelerated bootstrap interval of `statistic` over (n,) values (Efron 1987).
+
+    Where BCa is undefined (leaving any one value out changes nothing), the percentile interval of the
+    same resamples, and `method` says so.
+    """
+    _check_level(level)
     x = _finite(values)
+    method = "BCa"
     value = float(statistic(x))
     if len(x) < 2 or np.ptp(x) == 0:
         low, high = (-math.inf, math.inf) if len(x) < 2 else (value, value)
     else:
-        result = scipy_stats.bootstrap(
-            (x,), statistic, confidence_level=level, n_resamples=resamples, method="BCa", rng=rng, vectorized=False
-        )
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            warnings.simplefilter("ignore", scipy_stats.DegenerateDataWarning)
+            result = scipy_stats.bootstrap(
+                (x,), statistic, confidence_level=level, n_resamples=resamples, method="BCa", rng=rng, vectorized=False
+            )
         low, high = map(float, result.confidence_interval)
-    return Estimate(value, low, high, len(x), f"BCa bootstrap, {resamples} resamples", tuple(x.tolist()))
+        if math.isnan(low) or math.isnan(high):
+            method = "percentile"
+            ends = [(1 - level) / 2, (1 + level) / 2]
+            low, high = map(float, np.quantile(result.bootstrap_distribution, ends))
+    return Estimate(value, low, high, len(x), f"{method} bootstrap, {resamples} resamples", tuple(x.tolist()))
 
 
 def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     """Least-squares slope of y on x, (n,) each, with its t interval (n - 2 degrees of freedom)."""
+    _check_level(level)
     a, b = _finite(x, "x"), _finite(y, "y")
     if a.shape != b.shape or len(a) < 2 or np.ptp(a) == 0:
         raise ValueError("a slope needs two arrays of one length, with at least two different x")

@@ -5,8 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from repro.spec import Claim, choose
+import pandas as pd
+
+from repro.evidence import compare
+from repro.ledger import Ledger
+from repro.spec import Claim, Scale, Sweep, Trial, Verdict, choose
 
 
 @functools.cache
@@ -20,3 +27,44 @@ def get(claim_id: str) -> Claim:
     """The claim `claim_id`; SpecError with the nearest name if there is none."""
     choose("claim", claim_id, all_claims())
     return all_claims()[claim_id]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim judged on one dataset at one scale, on as much of its sweep as the ledger holds."""
+
+    claim: Claim
+    scale: Scale
+    dataset: str
+    sweeps: tuple[Sweep, ...]
+    table: pd.DataFrame
+
+    @functools.cached_property
+    def trials(self) -> list[Trial]:
+        """Every trial of the sweeps, once."""
+        return list({t.key: t for sweep in self.sweeps for t in sweep.trials()}.values())
+
+    @property
+    def num_finished(self) -> int:
+        return self.table["key"].nunique()
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        return self.claim.judge(self.table)
+
+    @functools.cached_property
+    def published(self) -> pd.DataFrame:
+        return compare(self.claim, self.table)
+
+
+def find(claim: Claim, scale: Scale | str, ledger: Ledger, **overrides: Any) -> Finding:
+    """The finding at `scale`, with settings overridden where a value is given."""
+    sweeps = claim.sweeps(scale, **overrides)
+    return Finding(claim, Scale(scale), sweeps[0].base.dataset, tuple(sweeps), ledger.table(sweeps))
+
+
+def findings(claim: Claim, scale: Scale | str, ledger: Ledger) -> Iterator[Finding]:
+    """A finding for every dataset that the claim is run on at `scale`, the main one first."""
+    choose("scale", scale, tuple(Scale))
+    for settings in claim.settings[Scale(scale)]:
+        yield find(claim, scale, ledger, dataset=settings["dataset"])

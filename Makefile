@@ -1,0 +1,42 @@
+# make book: set up, train what is missing, build the site.   make test: set up, check everything.
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(shell $(p) -c \
+	'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+BIN := .venv/bin
+SCALE ?= laptop
+PORT ?= 8000
+# Results under results/ and the working ledger decide what is trained; REPRO_DATA says where MNIST lies.
+
+.PHONY: book test setup serve notebooks lint clean
+book: setup
+	@$(BIN)/repro build --scale $(SCALE) $(if $(REPOSITORY),--repository $(REPOSITORY))
+
+test: setup lint
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+setup: .venv/installed
+
+.venv/installed: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed, and none is on the PATH; \
+	install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "setting up .venv with $(PYTHON) (once; some minutes and 6 GB, most of it PyTorch)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve: 
+	@test -f _build/site/index.html || { echo "error: no site yet; run 'make book' first"; exit 1; }
+	@echo "the site is at http://localhost:$(PORT)/"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/site $(PORT)
+
+notebooks: setup
+	@$(BIN)/repro refresh
+
+clean:
+	rm -rf .venv _build build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

