@@ -11,7 +11,7 @@ book: setup
 	@$(BIN)/repro build --scale $(SCALE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 test: setup lint
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Slow plain oracles: float64, Python loops, formulas written out. They share only the permutations."""
+"""Slow plain oracles: float64, Python loops, formulas written out; only permutations shared."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def phase_of(trial: Trial, epoch: int) -> tuple[float, int]:
 
 
 def train(trial: Trial, dataset: Dataset, model: nn.Module, num_steps: int) -> dict[str, Tensor]:
-    """`num_steps` of training from the parameters of `model`, in float64; the parameters at the end."""
+    """`num_steps` from the parameters of `model`, in float64; the parameters at the end."""
     model = model.double()
     updates = {name: Update(trial) for name, _ in model.named_parameters()}
     random = generator("order", trial.data_seed)

@@ -139,10 +139,7 @@ def test_training_equals_the_plain_loop(fields):
 
 def test_the_plain_loop_tells_optimizers_apart(digits):
     """The tolerance above is a twentieth or less of what a wrong formula would make."""
-    ends = [
-        oracles.train(trial(**fields), digits, models.build(trial(**fields)), 10)
-        for fields in OPTIMIZERS[:9]
-    ]
+    ends = [oracles.train(trial(**fields), digits, models.build(trial(**fields)), 10) for fields in OPTIMIZERS[:9]]
     start = {n: p.detach() for n, p in models.build(trial()).named_parameters()}
     for a, b in itertools.combinations(ends, 2):
         assert distance(a, b) > 0.002 * distance(a, start)
@@ -303,7 +300,6 @@ def test_divergence_is_seen_at_the_end_of_a_short_run(digits):
     assert (outcome.status, outcome.checkpoints[-1]["step"]) == ("diverged", 50)
 
 
-@pytest.mark.xfail(strict=True, reason="train() looks at the logits before the last update alone")
 def test_divergence_in_the_very_last_update_is_seen(digits):
     outcome, _ = run(trial(lr=1e38, steps=1), digits)
     assert math.isnan(outcome.checkpoints[-1]["test_loss"])

@@ -167,7 +167,7 @@ def test_travel_of_a_model_that_has_not_moved():
     ids=str,
 )
 def test_batch_norm_parameters_count_as_biases(fields, num_weights, scales):
-    """Scales start at one and everything else but the weights at zero, so the norm at the start is √n."""
+    """Scales start at one and all other biases at zero, so the norm at the start is √n."""
     model = build(Trial(**fields, epochs=1))
     initial = start(model)
     values = measure.travel(model, initial, dataset())

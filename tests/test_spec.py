@@ -20,7 +20,7 @@ from repro.spec import (
     paired_seeds,
 )
 
-lean = settings(deadline=None, database=None)  # a slow machine is no failure; leave no folder behind
+lean = settings(deadline=None, database=None)  # a slow machine is no failure; no folder left
 REFERENCE = Trial(dataset="mnist", epochs=30)
 NAN, INF = float("nan"), float("inf")
 
@@ -317,7 +317,8 @@ def test_bad_number_of_seeds_is_refused_in_one_line(count):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "positions"), [(1, ()), (1.5, (1,)), (30, (1, 2, 5, 10, 20)), (50, (1, 2, 5, 10, 20))]
+    ("epochs", "positions"),
+    [(1, ()), (1.5, (1,)), (30, (1, 2, 5, 10, 20)), (50, (1, 2, 5, 10, 20))],
 )
 def test_log_checkpoints_lie_below_the_budget(epochs, positions):
     assert log_checkpoints(epochs) == positions

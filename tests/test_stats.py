@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import stats as reference
+from statsmodels.api import OLS, add_constant
 from statsmodels.stats.weightstats import DescrStatsW
 
 from repro import stats
@@ -27,9 +28,7 @@ B = [0.951, 0.957, 0.950, 0.949, 0.955]
 def test_t_intervals_hold_their_level(interval, quantity, n, level):
     rng = np.random.default_rng(1)
     runs = 1500
-    hits = sum(
-        not interval(rng.normal(3, 2, n), level).excludes(quantity(rng)) for _ in range(runs)
-    )
+    hits = sum(not interval(rng.normal(3, 2, n), level).excludes(quantity(rng)) for _ in range(runs))
     assert abs(hits / runs - level) < 4 * math.sqrt(level * (1 - level) / runs)
 
 
@@ -93,9 +92,7 @@ def test_equivalence_errs_no_more_than_it_says():
     """At a true difference of exactly the margin, p < 0.05 in 5 % of runs."""
     rng = np.random.default_rng(2)
     runs = 600
-    false = sum(
-        stats.equivalence_p(rng.normal(0.3, 0.05, 6), np.zeros(6), 0.3) < 0.05 for _ in range(runs)
-    )
+    false = sum(stats.equivalence_p(rng.normal(0.3, 0.05, 6), np.zeros(6), 0.3) < 0.05 for _ in range(runs))
     assert 0.02 < false / runs < 0.09
 
 
@@ -116,9 +113,7 @@ def test_equivalence_without_spread_is_decided_by_value(a, b, p):
 
 
 def bootstrap(values, statistic=np.mean, seed=0, **options):
-    return stats.bootstrap_interval(
-        values, statistic, np.random.default_rng(seed), **{"resamples": 500, **options}
-    )
+    return stats.bootstrap_interval(values, statistic, np.random.default_rng(seed), **{"resamples": 500, **options})
 
 
 SKEWED = np.random.default_rng(3).lognormal(size=20)
@@ -149,9 +144,7 @@ def test_bootstrap_ignores_the_global_generator():
 
 def test_bootstrap_covers_about_its_level():
     rng = np.random.default_rng(4)
-    hits = sum(
-        not bootstrap(rng.normal(1, 1, 20), seed=i, resamples=200).excludes(1) for i in range(150)
-    )
+    hits = sum(not bootstrap(rng.normal(1, 1, 20), seed=i, resamples=200).excludes(1) for i in range(150))
     assert 0.87 <= hits / 150 <= 0.99
 
 
@@ -187,13 +180,18 @@ def test_slope_of_a_line_is_exact(n):
         assert (got.low, got.high) == (-math.inf, math.inf)
 
 
+def test_slope_interval_against_statsmodels():
+    x, y = np.log2([16, 64, 256, 1024]), np.array([0.1, 0.9, 2.2, 2.9])
+    low, high = OLS(y, add_constant(x)).fit().conf_int()[1]
+    got = stats.slope_interval(x, y)
+    assert (got.low, got.high) == pytest.approx((low, high), rel=1e-9)
+
+
 def test_slope_interval_holds_its_level():
     rng = np.random.default_rng(6)
     x = np.arange(6.0)
     runs = 600
-    hits = sum(
-        not stats.slope_interval(x, 2 * x + rng.normal(0, 1, 6)).excludes(2) for _ in range(runs)
-    )
+    hits = sum(not stats.slope_interval(x, 2 * x + rng.normal(0, 1, 6)).excludes(2) for _ in range(runs))
     assert abs(hits / runs - 0.95) < 4 * math.sqrt(0.95 * 0.05 / runs)
 
 
@@ -214,11 +212,10 @@ def test_most_misses_grows_with_the_count_and_the_rate():
     assert stats.most_misses_by_chance(20, level=0.999) > stats.most_misses_by_chance(20)
 
 
-def test_paired_values_keeps_the_seeds_that_all_arms_have():
-    a, b = stats.paired_values([{3: 0.3, 1: 0.1, 2: 0.2}, {2: 0.9, 3: 0.8, 7: 0.7}])
+def test_paired_values_keeps_the_seeds_that_both_arms_have():
+    a, b = stats.paired_values({3: 0.3, 1: 0.1, 2: 0.2}, {2: 0.9, 3: 0.8, 7: 0.7})
     assert (a.tolist(), b.tolist()) == ([0.2, 0.3], [0.9, 0.8])
-    assert stats.paired_values([]) == []
-    assert [len(v) for v in stats.paired_values([{1: 0.1}, {2: 0.2}])] == [0, 0]
+    assert [len(v) for v in stats.paired_values({1: 0.1}, {2: 0.2})] == [0, 0]
 
 
 @pytest.mark.parametrize(

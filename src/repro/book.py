@@ -103,9 +103,7 @@ def refresh(say: Callable[[str], None]) -> None:
     write_fragments(PROJECT / "book" / "_generated", Ledger(), None, {})
 
 
-def write_fragments(
-    folder: Path, ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]
-) -> None:
+def write_fragments(folder: Path, ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> None:
     """Write the generated parts of the pages. Without a scale, only what is recorded."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in fragments(ledger, scale, seconds).items():

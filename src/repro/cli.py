@@ -46,12 +46,16 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except ReproError as error:
             err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
-            raise typer.Exit(130 if "stopped:" in str(error) else 1) from None
+            raise typer.Exit(error.exit_status) from None
         except KeyboardInterrupt:
             err.print("stopped")
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def styled(verdict: Any) -> str:
+    return f"[{OUTCOME_STYLES[verdict.outcome]}]{verdict.outcome}[/]. {_escape(verdict.reason)}"
 
 
 def _escape(text: str) -> str:
@@ -76,30 +80,41 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
+def _finite(estimate: Any) -> dict[str, Any]:
+    """An estimate as plain data; JSON has no infinity, so an unbounded interval is null."""
+    bounds = {k: getattr(estimate, k) for k in ("value", "low", "high")}
+    return {k: v if math.isfinite(v) else None for k, v in bounds.items()} | {"n": estimate.n}
+
+
 def finding_json(finding: Any) -> dict[str, Any]:
-    """A finding as plain data: verdict, effects with intervals, and every published number beside ours."""
+    """A finding as plain data: the verdict and its effects, with intervals and per-seed values."""
     verdict = finding.verdict
-
-    def number(x: float) -> float | None:
-        return x if math.isfinite(x) else None
-
+    effects = [
+        {"name": name, **_finite(e), "method": e.method, "values": list(e.values)}
+        for name, e in verdict.effects.items()
+    ]
     return {
         "scale": finding.scale,
         "dataset": finding.dataset,
         "trials": {"finished": finding.num_finished, "planned": len(finding.trials)},
         "verdict": verdict.outcome,
         "reason": verdict.reason,
-        "effects": [
-            {"name": name, "value": number(e.value), "low": number(e.low), "high": number(e.high), "n": e.n,
-             "method": e.method, "values": list(e.values)}
-            for name, e in verdict.effects.items()
-        ],
-    }  # fmt: skip
+        "effects": effects,
+    }
 
 
-def published_json(finding: Any) -> list[dict[str, Any]]:
-    rows = finding.published.drop(columns="decimals").to_dict("records")
-    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in rows]
+def published_json(comparison: Any) -> dict[str, Any]:
+    """A published number as plain data, beside ours."""
+    number, ours = comparison.number, _finite(comparison.ours)
+    return {
+        "name": number.name,
+        "published": number.printed,
+        "unit": number.unit,
+        "ours": ours.pop("value"),
+        **ours,
+        "outcome": comparison.outcome,
+        "note": number.note,
+    }
 
 
 def claim_json(claim: Any, ledger: Any) -> dict[str, Any]:
@@ -116,7 +131,7 @@ def claim_json(claim: Any, ledger: Any) -> dict[str, Any]:
         "counter_sources": list(claim.counter_sources),
         "rule": claim.rule,
         "findings": [finding_json(f) for f in found],
-        "published": published_json(paper),
+        "published": [published_json(c) for c in paper.published],
     }
 
 
@@ -154,34 +169,25 @@ def show(claim: str, as_json: AsJson = False) -> None:
     from repro import claims
     from repro.ledger import Ledger
     from repro.pages import interval
-    from repro.stats import Estimate
 
-    told = claim_json(claims.get(claim), Ledger())
+    ledger = Ledger()
+    it = claims.get(claim)
     if as_json:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(claim_json(it, ledger), indent=1))
         return
-    out.print(f"[bold]{told['title']}[/]\n“{_escape(told['statement'])}” ({told['source']})")
-    out.print(f"against it: {_escape(told['counter_claim'])} ({', '.join(told['counter_sources'])})")
-    out.print(f"rule: {_escape(told['rule'])}\n", highlight=False)
-
-    def line(row: dict[str, Any], value: str, decimals: int = 2) -> str:
-        known = [math.nan if row[k] is None else row[k] for k in (value, "low", "high")]
-        return interval(Estimate(*known, row["n"], ""), decimals)
-
-    for f in told["findings"]:
-        trials = f["trials"]
-        out.print(
-            f"[bold]{f['scale']}, {f['dataset']}[/] ({trials['finished']}/{trials['planned']} trials): "
-            f"[{OUTCOME_STYLES[f['verdict']]}]{f['verdict']}[/]. {_escape(f['reason'])}",
-            highlight=False,
-        )
-        for e in f["effects"]:
-            out.print(f"  {_escape(e['name'])}: {_escape(line(e, 'value'))}, n={e['n']}", highlight=False)
+    out.print(f"[bold]{it.title}[/]\n“{_escape(it.statement)}” ({it.source})")
+    out.print(f"against it: {_escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
+    out.print(f"rule: {_escape(it.rule)}\n", highlight=False)
+    found = [f for scale in Scale for f in claims.findings(it, scale, ledger)]
+    for f in found:
+        trials = f"{f.num_finished}/{len(f.trials)} trials"
+        out.print(f"[bold]{f.scale}, {f.dataset}[/] ({trials}): {styled(f.verdict)}", highlight=False)
+        for name, e in f.verdict.effects.items():
+            out.print(f"  {_escape(name)}: {_escape(interval(e))}, n={e.n}", highlight=False)
     table = Table("published number", "published", "here, paper scale", "n", "")
-    for p in told["published"]:
-        decimals = len(p["published"].partition(".")[2]) + 1
-        here = _escape(line(p, "ours", decimals))
-        table.add_row(p["name"], f"{p['published']} {p['unit']}", here, str(p["n"] or ""), p["outcome"])
+    for c in next(f for f in found if f.scale == Scale.PAPER).published:
+        here = _escape(interval(c.ours, c.number.decimals + 1))
+        table.add_row(c.number.name, f"{c.number.printed} {c.number.unit}", here, str(c.ours.n or ""), c.outcome)
     out.print(table)
 
 
@@ -206,9 +212,7 @@ def run(
         err.print(f"[red]failed:[/] {_escape(line)}", highlight=False)
     for c in claim:
         for finding in claims.findings(claims.get(c), scale, ledger):
-            verdict = finding.verdict
-            out.print(f"{c}, {scale}, {finding.dataset}: [{OUTCOME_STYLES[verdict.outcome]}]{verdict.outcome}[/]. "
-                      f"{_escape(verdict.reason)}", highlight=False)  # fmt: skip
+            out.print(f"{c}, {scale}, {finding.dataset}: {styled(finding.verdict)}", highlight=False)
     if report.failed:
         raise typer.Exit(1)
 
@@ -293,3 +297,7 @@ def _installed(package: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    app()

@@ -75,8 +75,8 @@ def data_folder() -> Path:
 
 def _way_out(name: str) -> str:
     return (
-        f"put the files of {name} under {data_folder()} (environment variable REPRO_DATA), connect to the network so that "
-        "they can be downloaded, or use the embedded dataset 'mnist5k'"
+        f"put the files of {name} under {data_folder()} (environment variable REPRO_DATA), connect to the "
+        "network so that they can be downloaded, or use the embedded dataset 'mnist5k'"
     )
 
 
@@ -134,7 +134,8 @@ def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
             f"{name}: not allowed to read or write {error.filename or root}; grant it, or {_way_out(name)}"
         ) from None
     except Exception as error:  # torchvision raises OSError, RuntimeError, URLError, zlib and struct errors here
-        raise DataError(f"{name}: cannot be read or downloaded ({' '.join(str(error).split())[:120]}); {_way_out(name)}") from None
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{name}: cannot be read or downloaded ({reason}); {_way_out(name)}") from None
     parts = []
     for part in (train, test):
         pixels = np.asarray(part.data, dtype=np.uint8)
@@ -155,7 +156,7 @@ def _is_present(name: str) -> bool:
 
 
 def state(name: str) -> str:
-    """"intact", "absent", or the one line that says what is wrong. Reads and checks; never downloads."""
+    """ "intact", "absent", or the one line that says what is wrong. Reads and checks; never downloads."""
     try:
         if name != "mnist5k" and not _is_present(name):
             return "absent"

@@ -66,16 +66,18 @@ def has_native_bfloat16() -> bool:
 
 
 def choose_precision(trial: Trial) -> str:
-    """The trial's precision; for "auto", bfloat16 products (float32 weights) where they are faster."""
+    """The trial's precision; for "auto", bfloat16 products (float32 weights) where they are faster, and only
+    for networks without batch norm, whose first steps bfloat16 moves by more than rounding."""
     if trial.precision != "auto":
         return trial.precision
     smallest = min([trial.batch_size, *(p.batch_size for p in trial.schedule)])
-    fast = smallest >= BFLOAT16_MIN_BATCH_SIZE and has_native_bfloat16()
+    plain = trial.model == "mlp" and not trial.batch_norm
+    fast = plain and smallest >= BFLOAT16_MIN_BATCH_SIZE and has_native_bfloat16()
     return "bfloat16" if fast else "float32"
 
 
 def choose_path(trial: Trial, model: nn.Module, precision: str) -> str:
-    """"closed form" for plain SGD on a batch-norm-free MLP in float32, "autograd" for everything else."""
+    """ "closed form" for plain SGD on a batch-norm-free MLP in float32, "autograd" for everything else."""
     plain = trial.optimizer == "sgd" and not trial.momentum and not trial.weight_decay
     mlp = all(isinstance(m, nn.Linear | nn.ReLU) for m in model.children())
     return "closed form" if plain and mlp and precision == "float32" else "autograd"
@@ -159,18 +161,17 @@ def train(trial: Trial, dataset: Dataset, probes: Sequence[Probe]) -> Outcome:
             checkpoints.append({"step": done, "epoch": epoch, **values})
 
         measure(0, 0.0)
-        done, diverged = 0, False
-        start_of_epoch, current = 0, 0
-        for epoch, lr, indices in batches(trial, len(dataset.x_train)):
-            if epoch != current:
-                start_of_epoch, current = done, epoch
+        diverged = False
+        start_of_epoch = (0, 0)  # (epoch, steps done before it)
+        for done, (epoch, lr, indices) in enumerate(batches(trial, len(dataset.x_train)), start=1):
+            if epoch != start_of_epoch[0]:
+                start_of_epoch = (epoch, done - 1)
             logits = step(dataset.x_train[indices], dataset.y_train[indices], lr)
-            done += 1
             at_stop = done in stops
             if at_stop or done % DIVERGENCE_CHECK_STEPS == 0:
-                diverged = not bool(torch.isfinite(logits).all())
+                diverged = not all(bool(torch.isfinite(t).all()) for t in (logits, *model.parameters()))
             if at_stop or diverged:
-                measure(done, epoch + (done - start_of_epoch) / trial.steps_in_epoch(epoch))
+                measure(done, epoch + (done - start_of_epoch[1]) / trial.steps_in_epoch(epoch))
             if diverged or done == trial.num_steps:
                 break
     return Outcome("diverged" if diverged else "finished", checkpoints, path, precision)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from repro.spec import Claim, Published
-from repro.stats import mean_interval, prediction_interval
+from repro.stats import Estimate, mean_interval, prediction_interval
 
 MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
 
@@ -33,8 +34,8 @@ def by_seed(rows: pd.DataFrame, column: str, factor: float = 1.0) -> dict[int, f
         return {}
     if rows["init_seed"].duplicated().any():
         raise ValueError(f"{column}: several rows for one seed; select one arm first")
-    values = rows.set_index("init_seed")[column].dropna() * factor
-    return {int(seed): float(value) for seed, value in values.items()}
+    known = rows.dropna(subset=[column])
+    return dict(zip(known["init_seed"].tolist(), (known[column] * factor).tolist(), strict=True))
 
 
 def is_met(number: Published, values: list[float]) -> bool:
@@ -45,36 +46,34 @@ def is_met(number: Published, values: list[float]) -> bool:
     return ours.low - half <= number.value <= ours.high + half
 
 
-def compare(claim: Claim, table: pd.DataFrame) -> pd.DataFrame:
-    """Every published number of the claim beside ours: mean, its 95 % interval, n, met or missed."""
-    rows = []
+@dataclass(frozen=True)
+class Comparison:
+    """A published number beside ours: `ours` is our mean over seeds with its 95 % t interval."""
+
+    number: Published
+    ours: Estimate
+    outcome: str  # MET, MISSED, NOT_TESTABLE or NOT_RUN
+
+
+def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
+    """Every published number of the claim beside ours."""
+    compared = []
     for number in claim.published:
         values: list[float] = []
         if number.column:
             values = list(by_seed(final(table, **number.where), number.column, number.factor).values())
-        ours = mean_interval(values)
         if number.column is None:
             outcome = NOT_TESTABLE
         elif len(values) < 2:
             outcome = NOT_RUN
         else:
             outcome = MET if is_met(number, values) else MISSED
-        decimals = len(number.printed.partition(".")[2]) + 1
-        rows.append(
-            {
-                "name": number.name,
-                "published": number.printed,
-                "unit": number.unit,
-                "ours": ours.value,
-                "low": ours.low,
-                "high": ours.high,
-                "n": ours.n,
-                "decimals": decimals,
-                "outcome": outcome,
-                "note": number.note,
-            }
-        )
-    return pd.DataFrame(rows)
+        compared.append(Comparison(number, mean_interval(values), outcome))
+    return compared
+
+
+def count(compared: list[Comparison], *outcomes: str) -> int:
+    return sum(c.outcome in outcomes for c in compared)
 
 
 def curve(table: pd.DataFrame, column: str, series: str, factor: float = 1.0, **where: Any) -> pd.DataFrame:

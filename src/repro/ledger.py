@@ -6,7 +6,6 @@ Look-ups read every file of both, so claims that share a trial share its rows.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 import json
@@ -30,6 +29,7 @@ from repro.spec import ReproError, Sweep, Trial
 
 PROJECT = Path(repro.__file__).resolve().parents[2]
 Rows = list[dict[str, Any]]
+LOCK_SECONDS = 60  # to wait for another run's append, which takes a fraction of one
 
 
 class LedgerError(ReproError):
@@ -115,18 +115,20 @@ class Ledger:
         partial = path.with_suffix(".partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(path.with_suffix(".lock"), timeout=60):
+            with filelock.FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
                 table = pd.DataFrame(rows)
                 if path.exists():
                     table = pd.concat([_read(path), table], ignore_index=True)
-                pq.write_table(pa.Table.from_pandas(table, preserve_index=False), partial, compression="zstd")
-                with partial.open("rb") as file:
-                    os.fsync(file.fileno())
-                partial.replace(path)
+                content = pa.Table.from_pandas(table, preserve_index=False)
+                try:
+                    pq.write_table(content, partial, compression="zstd", write_page_checksum=True)
+                    with partial.open("rb") as file:
+                        os.fsync(file.fileno())
+                    partial.replace(path)
+                finally:
+                    partial.unlink(missing_ok=True)
         except filelock.Timeout:
-            raise LedgerError(
-                f"{path} is being written by another run; wait for it to end, then run again"
-            ) from None
+            raise LedgerError(f"{path} is being written by another run; wait for it to end, then run again") from None
         except OSError as error:
             raise LedgerError(
                 f"cannot write {path} ({error.strerror or error}); make the folder writable and free some "
@@ -140,7 +142,9 @@ class Ledger:
         found: list[pd.DataFrame] = []
         seen: set[str] = set()
         for path in self.files():
-            table = _read_cached(path, path.stat().st_mtime_ns)
+            now = path.stat()
+            # two appends may fall into one tick of the file system's clock
+            table = _read_cached(path, (now.st_mtime_ns, now.st_ino, now.st_size))
             part = table[table["key"].isin(set(keys) - seen)]
             # one trial trained by two runs at once: the first stays
             part = part.drop_duplicates(["key", "step"])
@@ -168,10 +172,16 @@ class Ledger:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pq.read_table(path, partitioning=None).to_pandas()
-    except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as error:
-        if isinstance(error, PermissionError | FileNotFoundError):
-            raise LedgerError(f"cannot read {path}: {error.strerror}") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pandas()
+        absent = {"key", "step", "final", "status"} - set(table.columns)
+        if absent:
+            raise ValueError(f"no column {', '.join(sorted(absent))}")
+        return table
+    except Exception as error:  # damaged bytes make pyarrow and pandas raise a dozen kinds
         aside = path.with_suffix(".damaged")
         number = 1
         while aside.exists():
@@ -185,7 +195,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 @functools.lru_cache(maxsize=64)
-def _read_cached(path: Path, modified: int) -> pd.DataFrame:
+def _read_cached(path: Path, version: tuple[int, ...]) -> pd.DataFrame:
     return _read(path)
 
 

@@ -67,11 +67,12 @@ def build(trial: Trial) -> nn.Sequential:
     """
     info = DATASETS[trial.dataset]
     inputs = math.prod(info.shape)
-    if trial.model == "cnn":
-        model = _cnn(info.shape, info.num_classes, trial.batch_norm)
-    elif trial.model == "f1":
-        model = _mlp(inputs, (512,) * 5, info.num_classes, batch_norm=True)
-    else:
-        model = _mlp(inputs, trial.widths, info.num_classes, trial.batch_norm)
+    with torch.random.fork_rng(devices=[]):  # modules draw weights of their own before ours replace them
+        if trial.model == "cnn":
+            model = _cnn(info.shape, info.num_classes, trial.batch_norm)
+        elif trial.model == "f1":
+            model = _mlp(inputs, (512,) * 5, info.num_classes, batch_norm=True)
+        else:
+            model = _mlp(inputs, trial.widths, info.num_classes, trial.batch_norm)
     _initialise(model, trial.init, trial.init_seed)
     return model

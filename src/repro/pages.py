@@ -18,7 +18,7 @@ from IPython.display import HTML
 
 from repro import claims, figures, runner
 from repro.claims import Finding
-from repro.evidence import MET, MISSED
+from repro.evidence import MET, MISSED, count
 from repro.ledger import Ledger, provenance
 from repro.spec import Outcome, Scale, Trial, Verdict
 from repro.stats import Estimate
@@ -60,7 +60,7 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: st
 
 
 def interval(estimate: Estimate, decimals: int = 2) -> str:
-    """"1.23 [1.10, 1.36]", or the value alone where there is no interval."""
+    """ "1.23 [1.10, 1.36]", or the value alone where there is no interval."""
     if not math.isfinite(estimate.value):
         return "–"
     if not math.isfinite(estimate.low):
@@ -69,7 +69,7 @@ def interval(estimate: Estimate, decimals: int = 2) -> str:
 
 
 def label(finding: Finding) -> str:
-    """"Paper scale, MNIST (recorded)": what was run, and whether just now."""
+    """ "Paper scale, MNIST (recorded)": what was run, and whether just now."""
     when = "recorded" if finding.scale == Scale.PAPER else "trained when this page was run"
     return f"{finding.scale.capitalize()} scale, {DATASET_NAMES[finding.dataset]} ({when})"
 
@@ -78,8 +78,8 @@ def origin(finding: Finding) -> str:
     """One sentence: how much was run, at what cost, when, with what."""
     come_from = provenance(finding.table)
     if not come_from["trials"]:
-        return f"None of {len(finding.trials)} trials is in the ledger yet."
-    dates = come_from["first"] if come_from["first"] == come_from["last"] else f"{come_from['first']} to {come_from['last']}"
+        return f"No trial of {len(finding.trials)} is in the ledger yet."
+    dates = " to ".join(dict.fromkeys((come_from["first"], come_from["last"])))
     hours = come_from["hours"]
     cost = f"{hours:.1f} core hours" if hours >= 0.1 else f"{hours * 3600:.0f} core seconds"
     diverged = f", {come_from['diverged']} of them diverged" if come_from["diverged"] else ""
@@ -132,7 +132,7 @@ class Chapter:
             ("learning rate (per step)", lambda ts: _numbers(t.lr for t in ts)),
             ("batch size", lambda ts: _numbers(t.batch_size for t in ts)),
             ("epochs", lambda ts: _numbers(t.num_steps / t.steps_in_epoch(0) for t in ts)),
-            ("steps", lambda ts: " to ".join(f"{s:,}" for s in sorted({f(t.num_steps for t in ts) for f in (min, max)}))),
+            ("steps", lambda ts: _range(t.num_steps for t in ts)),
             ("paired seeds", lambda ts: str(len({t.init_seed for t in ts}))),
             ("trials", lambda ts: str(len(ts))),
         ]  # fmt: skip
@@ -151,22 +151,23 @@ class Chapter:
         if not drawn:
             return HTML("<p>Nothing to draw yet: no trial of this figure is in the ledger.</p>")
         folded = "".join(
-            f"<details class='repro-more'><summary>{html.escape(name)}</summary>{body}</details>" for name, body in drawn[1:]
+            f"<details class='repro-more'><summary>{html.escape(name)}</summary>{body}</details>"
+            for name, body in drawn[1:]
         )
         return HTML(f"<p class='repro-label'>{html.escape(drawn[0][0])}</p>{drawn[0][1]}{folded}")
 
     def published(self) -> HTML:
         """Published numbers beside ours, from the recorded main dataset."""
-        table = self.recorded[0].published
+        compared = self.recorded[0].published
         rows = []
-        for row in table.itertuples():
-            ours = Estimate(row.ours, row.low, row.high, row.n, "")
-            kind = {MET: "holds", MISSED: "fails"}.get(row.outcome, "open")
-            note = f"<br><small>{html.escape(row.note)}</small>" if row.note else ""
-            here = f"{interval(ours, row.decimals)}, n={row.n}" if row.n else "–"
-            rows.append([badge(row.outcome, kind), html.escape(row.name) + note, f"{row.published} {row.unit}", here])
-        met = int((table["outcome"] == MET).sum())
-        tested = int(table["outcome"].isin([MET, MISSED]).sum())
+        for c in compared:
+            number = c.number
+            kind = {MET: "holds", MISSED: "fails"}.get(c.outcome, "open")
+            note = f"<br><small>{html.escape(number.note)}</small>" if number.note else ""
+            here = f"{interval(c.ours, number.decimals + 1)}, n={c.ours.n}" if c.ours.n else "–"
+            name = html.escape(number.name) + note
+            rows.append([badge(c.outcome, kind), name, f"{number.printed} {number.unit}", here])
+        met, tested = count(compared, MET), count(compared, MET, MISSED)
         caption = (
             f"{met} of {tested} tested numbers met. Ours: mean and 95 % t interval over n seeds, paper scale, "
             f"{DATASET_NAMES[self.recorded[0].dataset]}. Met: the published number lies in the 95 % prediction "
@@ -183,8 +184,9 @@ class Chapter:
                 f"<li>{html.escape(name)}: {interval(e)}, n={e.n}</li>" for name, e in verdict.effects.items()
             )
             blocks.append(
-                f'<div class="repro-verdict"><p>{verdict_badge(verdict)} <strong>{html.escape(label(finding))}</strong></p>'
-                f"<p>{html.escape(verdict.reason)}</p><ul>{effects}</ul><p><small>{html.escape(origin(finding))}</small></p></div>"
+                f'<div class="repro-verdict"><p>{verdict_badge(verdict)} '
+                f"<strong>{html.escape(label(finding))}</strong></p><p>{html.escape(verdict.reason)}</p>"
+                f"<ul>{effects}</ul><p><small>{html.escape(origin(finding))}</small></p></div>"
             )
         rule = f"<p><strong>The rule, written before the run.</strong> {html.escape(self.claim.rule)}</p>"
         return HTML("".join(blocks) + rule)
@@ -196,6 +198,11 @@ def _each(values: Any) -> str:
 
 def _numbers(values: Any) -> str:
     return ", ".join(f"{v:g}" for v in sorted({float(f"{v:.4g}") for v in values}))
+
+
+def _range(values: Any) -> str:
+    ordered = sorted(set(values))
+    return " to ".join(f"{v:,}" for v in dict.fromkeys((ordered[0], ordered[-1])))
 
 
 def _model(trial: Trial) -> str:
@@ -257,8 +264,8 @@ def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -
     for claim_id, (main, *_) in recorded.items():
         link = f'<a href="../notebooks/{claim_id}.html">{html.escape(main.claim.title)}</a>'
         rows.append([link, *(cells.get((claim_id, *column), "") for column in columns)])
-    outcomes = pd.concat([fs[0].published["outcome"] for fs in recorded.values()])
-    met, tested = int((outcomes == MET).sum()), int(outcomes.isin([MET, MISSED]).sum())
+    compared = [c for fs in recorded.values() for c in fs[0].published]
+    met, tested = count(compared, MET), count(compared, MET, MISSED)
     caption = (
         f"Paper scale is recorded: the published protocol, run once, at length. Published numbers met: {met} of "
         f"{tested} tested so far."
@@ -268,12 +275,10 @@ def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -
     return _raw(html_table(header, rows, caption))
 
 
-def _status(
-    recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding], seconds: Mapping[str, float]
-) -> str:
+def _status(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding], seconds: Mapping[str, float]) -> str:
     rows = []
     for claim_id, found in recorded.items():
         for finding in [*found, *([here[claim_id]] if claim_id in here else [])]:
             took = f"{seconds[claim_id]:.0f} s" if finding.scale != Scale.PAPER and claim_id in seconds else ""
-            rows.append([html.escape(finding.claim.title), html.escape(label(finding)), html.escape(origin(finding)), took])
+            rows.append([*map(html.escape, (finding.claim.title, label(finding), origin(finding))), took])
     return _raw(html_table(["notebook", "run", "trials and versions", "notebook ran in"], rows))

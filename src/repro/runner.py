@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 from repro import data, engine, measure
 from repro.ledger import Ledger, Rows, machine, make_rows
@@ -17,11 +25,15 @@ PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
 # Fewer examples to train on than this take less time than starting workers.
 IN_PROCESS_SAMPLES = 150_000
 
+# What finished together: a trial's rows, or the line that says why it failed.
+Batches = Generator[list[Rows | str]]
 Progress = Callable[[int, int], None]  # (trials finished, trials in all)
 
 
 class RunError(ReproError):
     """A sweep that stopped before its end."""
+
+    exit_status = 130  # as of any program stopped by Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ def run(
     finished trial.
     """
     began = time.perf_counter()
-    owner = {t.key: claim for claim, trials in reversed(plan.items()) for t in trials}
+    owner = {t.key: claim for claim, trials in reversed(list(plan.items())) for t in trials}
     wanted = list({t.key: t for trials in plan.values() for t in trials}.values())
     missing = sorted(ledger.missing(wanted), key=lambda t: (t.init_seed, t.num_samples))
     if workers is None:
@@ -88,8 +100,9 @@ def run(
             finished += len(batch)
             progress(finished, len(wanted))
     except KeyboardInterrupt:
+        kept = len(wanted) - len(ledger.missing(wanted))
         raise RunError(
-            f"stopped: {finished} of {len(wanted)} trials are in the ledger; the same command goes on from there"
+            f"stopped: {kept} of {len(wanted)} trials are in the ledger; the same command goes on from there"
         ) from None
     finally:
         results.close()
@@ -106,7 +119,7 @@ def _name(trial: Trial, error: BaseException) -> str:
     return f"{trial.model} B={trial.batch_size} lr={trial.lr:g} seed={trial.init_seed} ({trial.key}): {reason}"
 
 
-def _here(trials: list[Trial]) -> Iterator[list[Rows | str]]:
+def _here(trials: list[Trial]) -> Batches:
     for trial in trials:
         try:
             yield [run_trial(trial)]
@@ -114,31 +127,61 @@ def _here(trials: list[Trial]) -> Iterator[list[Rows | str]]:
             yield [_name(trial, error)]
 
 
-def _on_cluster(trials: list[Trial], workers: int) -> Iterator[list[Rows | str]]:
-    """Batches of what finished together: a trial's rows, or the line that says why it failed."""
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block. Threads and processes started in it never see one: the terminal
+    sends it to all, and the parent ends its workers itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # it would lift the mask in the thread that starts the first worker
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited by what is started
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _cluster(workers: int) -> Iterator[Client]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    stack = contextlib.ExitStack()
+    try:
+        with _interrupts_held(), dask.config.set({"distributed.worker.daemon": True}):
+            # memory_limit 0: the trials' size is known and small; Dask's spilling and pausing only get in the way
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            )
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        yield client
+    finally:
+        with contextlib.suppress(KeyboardInterrupt), _interrupts_held():
+            stack.close()
+
+
+def _on_cluster(trials: list[Trial], workers: int) -> Batches:
     if not trials:
         return
-    import dask
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import as_completed
 
-    # memory_limit 0: the trials' size is known and small; Dask's spilling and pausing only get in the way
-    with (
-        dask.config.set({"distributed.worker.daemon": True}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with _cluster(workers) as client:
         futures = {}
         for i, trial in enumerate(trials):
             future = client.submit(run_trial, trial, key=f"trial-{trial.key}", priority=-i, pure=False)
             futures[future] = trial
         for batch in as_completed(list(futures), with_results=True, raise_errors=False).batches():
-            out = []
+            out: list[Rows | str] = []
             for future, result in batch:
                 trial = futures.pop(future)
                 if future.status == "finished":

@@ -29,6 +29,8 @@ ENGINE_VERSION = 1
 class ReproError(Exception):
     """An error the user can mend. Its text is one line: what was given, what is allowed, what to do."""
 
+    exit_status = 1
+
     def _render_traceback_(self) -> list[str]:  # IPython's hook: one line in a notebook, too
         return [f"{type(self).__name__}: {self}"]
 
@@ -52,13 +54,9 @@ class DatasetInfo:
 
 
 DATASETS: Mapping[str, DatasetInfo] = {
-    "mnist5k": DatasetInfo(
-        4_000, 1_000, 500, (1, 28, 28), (0.1307,), (0.3081,), "809ec085d551285c"
-    ),
+    "mnist5k": DatasetInfo(4_000, 1_000, 500, (1, 28, 28), (0.1307,), (0.3081,), "809ec085d551285c"),
     "mnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.1307,), (0.3081,), "ba891046e6505d7a"),
-    "fashion-mnist": DatasetInfo(
-        60_000, 10_000, 10_000, (1, 28, 28), (0.2860,), (0.3530,), "c59f468a2f672dc8"
-    ),
+    "fashion-mnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.2860,), (0.3530,), "c59f468a2f672dc8"),
     "kmnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.1918,), (0.3483,), "bdb82020997e1d70"),
     "cifar10": DatasetInfo(
         50_000,
@@ -84,6 +82,7 @@ def choose(kind: str, given: object, allowed: Iterable[str]) -> None:
     allowed = tuple(allowed)
     if given in allowed:
         return
+    allowed = tuple(str(name) for name in allowed)
     near = difflib.get_close_matches(str(given), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SpecError(f"unknown {kind} {given!r}: allowed are {', '.join(allowed)}{hint}")
@@ -157,9 +156,7 @@ class Trial:
                 object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
         if self.epochs is not None and _is_number(self.epochs):
             object.__setattr__(self, "epochs", float(self.epochs))
-        object.__setattr__(
-            self, "checkpoints", tuple(float(c) if _is_number(c) else c for c in self.checkpoints)
-        )
+        object.__setattr__(self, "checkpoints", tuple(float(c) if _is_number(c) else c for c in self.checkpoints))
         self._validate()
 
     def _validate(self) -> None:
@@ -226,7 +223,7 @@ class Trial:
             raise SpecError(f"epochs {self.epochs!r}: must be a number above 0")
         if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
             raise SpecError(f"steps {self.steps!r}: must be a whole number ≥ 1")
-        budget = self.epochs if self.epochs is not None else self.steps
+        budget = self.epochs or self.steps or 0
         positions = (0.0, *self.checkpoints)
         if not all(_is_number(c) for c in positions) or any(
             a >= b for a, b in itertools.pairwise((*positions, budget))
@@ -321,9 +318,10 @@ class Sweep:
         names = [(a,) if isinstance(a, str) else a for a in self.axes]
         for name in itertools.chain.from_iterable(names):
             choose("trial field", name, known)
-        columns = [
-            [(v,) if isinstance(axis, str) else tuple(v) for v in values] for axis, values in self.axes.items()
-        ]
+        columns = [[(v,) if isinstance(axis, str) else tuple(v) for v in values] for axis, values in self.axes.items()]
+        for axis, values in zip(names, columns, strict=True):
+            if any(len(v) != len(axis) for v in values):
+                raise SpecError(f"axis {', '.join(axis)}: every value must be a list of {len(axis)}, one a field")
         points = (
             dict(zip(itertools.chain.from_iterable(names), itertools.chain.from_iterable(point), strict=True))
             for point in itertools.product(*columns)
@@ -389,9 +387,13 @@ class Published:
         return float(self.printed)
 
     @property
+    def decimals(self) -> int:
+        return len(self.printed.partition(".")[2])
+
+    @property
     def resolution(self) -> float:
         """One unit of the last printed digit."""
-        return 10.0 ** -len(self.printed.partition(".")[2])
+        return 10.0**-self.decimals
 
 
 @dataclass(frozen=True)
@@ -409,6 +411,20 @@ class Figure:
 
 
 Settings = Mapping[str, Any]
+
+
+def _like(name: str, value: object, default: object) -> object:
+    """`value`, if it is of the kind that the setting's default is; a list given for a tuple becomes one."""
+    if isinstance(default, tuple):
+        kind = str if isinstance(default[0], str) else int
+        if isinstance(value, list | tuple) and value and all(type(v) is kind for v in value):
+            return tuple(value)
+        raise SpecError(f"{name} {value!r}: must be a list such as {list(default)}")
+    if isinstance(default, str) != isinstance(value, str) or not (isinstance(value, str) or _is_number(value)):
+        raise SpecError(
+            f"{name} {value!r}: must be a {'name' if isinstance(default, str) else 'number'}, such as {default!r}"
+        )
+    return value
 
 
 @dataclass(frozen=True)
@@ -444,5 +460,5 @@ class Claim:
         for name, value in overrides.items():
             choose(f"setting of {self.id}", name, settings)
             if value is not None:
-                settings[name] = value
+                settings[name] = _like(name, value, settings[name])
         return list(self.design(settings))

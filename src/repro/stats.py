@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,7 +160,7 @@ def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) 
     return int(scipy_stats.binom.ppf(level, n, miss_rate)) if n else 0
 
 
-def paired_values(tables: Sequence[dict[int, float]]) -> list[np.ndarray]:
-    """Values of several arms, each given by seed, over the seeds that all arms have, in one order."""
-    seeds = sorted(set.intersection(*(set(t) for t in tables))) if tables else []
-    return [np.array([t[s] for s in seeds], dtype=np.float64) for t in tables]
+def paired_values(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Values of two arms, each given by seed, over the seeds that both have, in one order."""
+    seeds = sorted(set(a) & set(b))
+    return np.array([a[s] for s in seeds], dtype=np.float64), np.array([b[s] for s in seeds], dtype=np.float64)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence import compare
+from repro.evidence import Comparison, compare
 from repro.ledger import Ledger
 from repro.spec import Claim, Scale, Sweep, Trial, Verdict, choose
 
@@ -53,7 +53,7 @@ class Finding:
         return self.claim.judge(self.table)
 
     @functools.cached_property
-    def published(self) -> pd.DataFrame:
+    def published(self) -> list[Comparison]:
         return compare(self.claim, self.table)
 
 

@@ -74,8 +74,7 @@ def design(settings: Settings) -> list[Sweep]:
     def sweep(arm: str, size: int, epochs: float) -> Sweep:
         seeds = min(settings["seeds"], SMALL_BATCH_SEEDS) if size < 16 else settings["seeds"]
         moves = ("batch_size", "epochs", "checkpoints")
-        axes = {moves: [(size, epochs, log_checkpoints(epochs))], SEEDS: paired_seeds(seeds)}
-        return Sweep(arm, trial, axes)
+        return Sweep(arm, trial, {moves: [(size, epochs, log_checkpoints(epochs))], SEEDS: paired_seeds(seeds)})
 
     at_epochs = [sweep(EQUAL_EPOCHS, size, settings["epochs"]) for size in sizes]
     near = [size for size in sizes if base / 4 <= size <= 16 * base]
@@ -84,8 +83,8 @@ def design(settings: Settings) -> list[Sweep]:
 
 def difference(table: pd.DataFrame, arm: str, small: int, large: int, column: str) -> Estimate:
     """Paired difference over seeds, in percentage points: batch size `small` minus `large`."""
-    arms = [by_seed(final(table, arm=arm, batch_size=b), column, 100) for b in (small, large)]
-    return paired_difference(*paired_values(arms))
+    a, b = (by_seed(final(table, arm=arm, batch_size=size), column, 100) for size in (small, large))
+    return paired_difference(*paired_values(a, b))
 
 
 def batch_sizes_compared(table: pd.DataFrame) -> tuple[int, int] | None:
@@ -182,8 +181,8 @@ def accuracy_title(table: pd.DataFrame) -> str:
         return "Accuracy by batch size"
     epochs, steps = (difference(table, arm, *pair, "test_accuracy") for arm in (EQUAL_EPOCHS, EQUAL_STEPS))
     return (
-        f"From B={pair[0]} to {pair[1]} test accuracy changes by {-epochs.value:+.2f} pp\n"
-        f"at equal epochs and by {-steps.value:+.2f} pp at equal steps"
+        f"From B={pair[0]} to {pair[1]} test accuracy changes by {0 - epochs.value:+.2f} pp\n"
+        f"at equal epochs and by {0 - steps.value:+.2f} pp at equal steps"
     )
 
 

@@ -1,0 +1,102 @@
+"""Building: strict where papermill is lenient, and the previous site is safe from a build that fails."""
+
+import shutil
+
+import nbformat
+import pytest
+
+from repro import book
+from repro.ledger import PROJECT
+from repro.spec import SpecError
+
+
+def write(path, *cells, parameters='scale = "smoke"'):
+    made = [nbformat.v4.new_markdown_cell("# A page")]
+    if parameters:
+        cell = nbformat.v4.new_code_cell(parameters)
+        cell.metadata["tags"] = ["parameters"]
+        made.append(cell)
+    made += [nbformat.v4.new_code_cell(c) for c in cells]
+    notebook = nbformat.v4.new_notebook(cells=made)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path, smoke_ledger):
+    """A small book: the real settings, one page, one notebook, and a site that already stands."""
+    shutil.copy(PROJECT / "_config.yml", tmp_path)
+    shutil.copytree(PROJECT / "book", tmp_path / "book")
+    (tmp_path / "book" / "index.md").write_text("# Home\n")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/page\n  - file: book/bibliography\n"
+    )
+    write(tmp_path / "notebooks" / "page.ipynb", "print(scale)")
+    (tmp_path / "_build" / "site").mkdir(parents=True)
+    (tmp_path / "_build" / "site" / "index.html").write_text("the previous site")
+    return tmp_path
+
+
+def previous_site_stands(root):
+    return (root / "_build" / "site" / "index.html").read_text() == "the previous site"
+
+
+def test_a_good_build_replaces_the_site_with_the_executed_notebook(root):
+    site = book.build("smoke", root=root, workers=0)
+    assert "Home" in (site.folder / "index.html").read_text() or (site.folder / "book" / "index.html").is_file()
+    page = (site.folder / "notebooks" / "page.html").read_text()
+    assert ">smoke\n" in page
+    assert site.seconds["page"] > 0
+    committed = nbformat.read(root / "notebooks" / "page.ipynb", as_version=4)
+    assert not any(c.get("outputs") for c in committed.cells), "the committed notebook stays as it was"
+
+
+@pytest.mark.parametrize(
+    ("cells", "parameters", "given", "line"),
+    [
+        (["1"], None, {}, "page.ipynb: no cell is tagged 'parameters'"),
+        (["1"], 'scale = "smoke"', {"lrr": 1}, "page.ipynb: unknown parameter 'lrr'; its parameters cell sets scale"),
+        (["1", "1/0"], 'scale = "smoke"', {}, "page.ipynb: cell 4 failed: ZeroDivisionError: division by zero"),
+        (["import os; os._exit(1)"], 'scale = "smoke"', {}, "page.ipynb: did not run"),
+    ],
+    ids=["no parameters cell", "unknown parameter", "failing cell", "dead kernel"],
+)
+def test_a_bad_notebook_fails_the_build_and_leaves_the_site(root, cells, parameters, given, line):
+    write(root / "notebooks" / "page.ipynb", *cells, parameters=parameters)
+    with pytest.raises(book.BookError) as error:
+        book.build("smoke", root=root, parameters=given, workers=0)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+    assert previous_site_stands(root)
+    assert not list(root.rglob("*.partial*"))
+
+
+def test_a_warning_of_the_site_builder_fails_the_build_and_leaves_the_site(root):
+    (root / "book" / "index.md").write_text("# Home\n\n[nowhere](no-such-page.md) {cite:p}`nobody1900`\n")
+    with pytest.raises(book.BookError, match=r"Jupyter Book: .*nobody1900"):
+        book.build("smoke", root=root, workers=0)
+    assert previous_site_stands(root)
+
+
+def test_a_failed_refresh_leaves_the_committed_notebook(tmp_path):
+    path = write(tmp_path / "page.ipynb", "1/0")
+    before = path.read_bytes()
+    with pytest.raises(book.BookError):
+        book.execute(path, path, {})
+    assert path.read_bytes() == before
+
+
+def test_links_only_where_a_repository_is_given(root):
+    site = book.build("smoke", root=root, workers=0, repository="https://github.com/someone/batch-size")
+    page = (site.folder / "notebooks" / "page.html").read_text()
+    assert "colab.research.google.com/github/someone/batch-size/blob/main/notebooks/page.ipynb" in page
+    with pytest.raises(book.BookError, match=r"must look like https://github\.com/OWNER/NAME"):
+        book.build("smoke", root=root, workers=0, repository="github.com/x")
+
+
+def test_unknown_scale(root):
+    with pytest.raises(SpecError, match="did you mean 'smoke'"):
+        book.build("smoky", root=root)
+    assert previous_site_stands(root)
