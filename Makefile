@@ -1,5 +1,5 @@
 # make book: set up, train what is missing, build the site.   make test: set up, check everything.
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(shell $(p) -c \
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell $(p) -c \
 	'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 BIN := .venv/bin
 SCALE ?= laptop
@@ -26,8 +26,8 @@ setup: .venv/installed
 	install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "setting up .venv with $(PYTHON) (once; some minutes and 6 GB, most of it PyTorch)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 serve: 

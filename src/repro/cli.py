@@ -140,6 +140,7 @@ def claim_json(claim: Any, ledger: Any) -> dict[str, Any]:
 def list_claims(as_json: AsJson = False) -> None:
     """List every claim: verdicts at laptop and paper scale, published numbers met and missed."""
     from repro import claims
+    from repro.evidence import MET, MISSED, NOT_RUN, NOT_TESTABLE
     from repro.ledger import Ledger
 
     ledger = Ledger()
@@ -147,19 +148,15 @@ def list_claims(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(told, indent=1))
         return
-    table = Table("claim", "scale", "dataset", "trials", "verdict", "numbers met / missed / not testable / not run")
     for claim in told:
-        name = claim["id"]
+        out.print(f"[bold]{claim['id']}[/]")
+        for f in (f for f in claim["findings"] if f["scale"] != Scale.SMOKE):
+            trials = f"{f['trials']['finished']}/{f['trials']['planned']} trials"
+            verdict = f"[{OUTCOME_STYLES[f['verdict']]}]{f['verdict']}[/]"
+            out.print(f"  {f['scale']:8}{f['dataset']:15}{trials:16}{verdict}", highlight=False)
         outcomes = [p["outcome"] for p in claim["published"]]
-        counts = " / ".join(str(outcomes.count(o)) for o in ("met", "missed", "not testable here", "not run"))
-        for finding in (f for f in claim["findings"] if f["scale"] != Scale.SMOKE):
-            trials = finding["trials"]
-            style = OUTCOME_STYLES[finding["verdict"]]
-            paper = finding["scale"] == Scale.PAPER and finding["dataset"] == "mnist"
-            table.add_row(name, finding["scale"], finding["dataset"], f"{trials['finished']}/{trials['planned']}",
-                          f"[{style}]{finding['verdict']}[/]", counts if paper else "")  # fmt: skip
-            name = ""
-    out.print(table)
+        counts = ", ".join(f"{outcomes.count(o)} {o}" for o in (MET, MISSED, NOT_TESTABLE, NOT_RUN))
+        out.print(f"  published numbers: {counts}", highlight=False)
 
 
 @app.command()

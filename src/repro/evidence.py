@@ -11,6 +11,8 @@ import pandas as pd
 from repro.spec import Claim, Published
 from repro.stats import Estimate, mean_interval, prediction_interval
 
+MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
+MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
 MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
 
 
@@ -64,7 +66,7 @@ def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
             values = list(by_seed(final(table, **number.where), number.column, number.factor).values())
         if number.column is None:
             outcome = NOT_TESTABLE
-        elif len(values) < 2:
+        elif len(values) < MIN_RUNS:
             outcome = NOT_RUN
         else:
             outcome = MET if is_met(number, values) else MISSED
