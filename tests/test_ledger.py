@@ -59,9 +59,9 @@ def ledger(tmp_path):
 
 @contextlib.contextmanager
 def held_by_another_process(lock):
-    code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
-    holder = subprocess.Popen([sys.executable, "-c", code, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with holder:
+    code = "import filelock, sys\nwith filelock.FileLock(sys.argv[1]): print('held', flush=True), sys.stdin.read()"
+    command = [sys.executable, "-c", code, lock]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         yield
         holder.stdin.close()
@@ -189,29 +189,33 @@ def test_any_appends_equal_a_dictionary(appends):
 # What breaks on the way
 
 
-def append_forever(working, recorded):
+def append_forever(working, recorded, start):
     ledger = Ledger(working, recorded)
-    for seed in itertools.count():
-        ledger.append("claim", rows_of(trial(seed), test_loss=seed / 3))
+    for seed in itertools.count(start):
+        ledger.append("claim", rows_of(trial(seed), value=seed))
 
 
 def test_kill_9_while_appending_leaves_whole_trials(ledger):
-    held = 0
-    for _ in range(6):
-        process = servers.Process(target=append_forever, args=(ledger.working, ledger.recorded))
+    ledger.append("claim", rows_of(trial()))
+    kept = 1
+    for start in range(1000, 6000, 1000):
+        process = servers.Process(target=append_forever, args=(ledger.working, ledger.recorded, start))
+        before = file_of(ledger).stat().st_ino
         process.start()
-        began = time.monotonic()
-        while not file_of(ledger).exists() and time.monotonic() < began + 60:
+        while file_of(ledger).stat().st_ino == before:
+            assert process.is_alive()
             time.sleep(0.005)
-        time.sleep(random.uniform(0.05, 0.3))
+        time.sleep(random.uniform(0, 0.2))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        table = pq.read_table(file_of(ledger)).to_pandas().drop_duplicates(["key", "step"])
-        assert whole(table) and table["key"].nunique() >= held
-        held = table["key"].nunique()
-        ledger.append("claim", rows_of(trial(10**6)))  # the dead process's lock and partial file are no obstacle
-    assert held > 6
+        table = pq.read_table(file_of(ledger)).to_pandas()
+        assert whole(table) and table["key"].nunique() > kept
+        kept = table["key"].nunique()
+    began = time.monotonic()
+    ledger.append("claim", rows_of(trial(1)))
+    assert time.monotonic() - began < 10  # the lock of the dead is no obstacle
+    assert {p.name for p in ledger.working.iterdir()} <= {"claim.parquet", "claim.lock"}
 
 
 def append_range(working, recorded, start, barrier):

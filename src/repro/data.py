@@ -6,11 +6,9 @@ folder), downloaded when absent.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,10 +96,8 @@ def _read_mnist5k() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return images[train], labels[train], images[test], labels[test]
 
 
-@contextlib.contextmanager
-def _checked_files(name: str) -> Iterator[None]:
-    """Afterwards, raise DataError if a raw file of `name` differs from its published SHA-256."""
-    yield
+def _check_files(name: str) -> None:
+    """Raise DataError if a raw file of `name` is missing or differs from its published SHA-256."""
     folder, files = RAW_FILES.get(name, ("", {}))
     for file, expected in files.items():
         path = data_folder() / folder / "raw" / file
@@ -122,10 +118,10 @@ def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
     dataset_class = getattr(torchvision.datasets, TORCHVISION[name])
     root = data_folder()
     try:
-        with _checked_files(name):
-            if not _is_present(name):
-                root.mkdir(parents=True, exist_ok=True)
-                dataset_class(root, train=True, download=True)
+        if not _is_present(name):
+            root.mkdir(parents=True, exist_ok=True)
+            dataset_class(root, train=True, download=True)
+        _check_files(name)
         train, test = dataset_class(root, train=True), dataset_class(root, train=False)
     except DataError:
         raise
@@ -156,7 +152,7 @@ def _is_present(name: str) -> bool:
 
 
 def state(name: str) -> str:
-    """ "intact", "absent", or the one line that says what is wrong. Reads and checks; never downloads."""
+    """Either "intact", or "absent", or the one line that says what is wrong. Reads and checks; never downloads."""
     try:
         if name != "mnist5k" and not _is_present(name):
             return "absent"

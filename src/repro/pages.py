@@ -218,11 +218,13 @@ def _figure_html(figure: Any, title: str, svg: str, table: pd.DataFrame, finding
     alt = f"{' '.join(title.split())}. The figure shows {axes} for: {series}."
     image = base64.b64encode(svg.encode()).decode()
     csv = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
+    counts = sorted(set(table["n"].dropna().astype(int)) - {0})
+    seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
     name = f"{finding.claim.id}-{figure.id}-{finding.scale}-{finding.dataset}.csv"
     return (
         f'<figure class="repro-figure"><img alt="{html.escape(alt, quote=True)}" '
         f'src="data:image/svg+xml;base64,{image}"><figcaption>{html.escape(figure.caption)} '
-        f"<small>{html.escape(origin(finding))} "
+        f"n = {seeds} seeds a point. <small>{html.escape(origin(finding))} "
         f'<a download="{name}" href="data:text/csv;base64,{csv}">The table as CSV</a></small></figcaption></figure>'
     )
 

@@ -169,6 +169,7 @@ def norm_dots(table: pd.DataFrame) -> pd.DataFrame:
             "mean": norm,
             "low": norm,
             "high": norm,
+            "n": select(table, step=0, arm=arm)["init_seed"].nunique(),
             "series": "norm at the start",
             "band_low": START_NORM_LOW,
             "band_high": START_NORM_HIGH,
@@ -181,7 +182,7 @@ def norm_dots(table: pd.DataFrame) -> pd.DataFrame:
 def norm_title(table: pd.DataFrame) -> str:
     points = norm_dots(table)
     outside = points[(points["mean"] < START_NORM_LOW) | (points["mean"] > START_NORM_HIGH)]
-    return f"The norm at the start rules out {len(outside)} of {len(RIVALS)} rivals"
+    return f"The norm at the start rules out {len(outside)} of {len(points) - 1} rivals"
 
 
 def deviation_dots(table: pd.DataFrame) -> pd.DataFrame:
@@ -254,7 +255,7 @@ CLAIM = Claim(
             "dots",
             deviation_dots,
             deviation_title,
-            "published − ours, in half-widths of the prediction interval",
+            "(published − ours) / half-width of the interval",
             "",
             "Row SGD B=64. The shaded band holds what one more run of the setup could have printed: the 95 % "
             "prediction interval over seeds, widened by half a unit of the last printed digit. A marker outside "
