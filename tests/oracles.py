@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.data import Dataset, generator
-from repro.spec import Trial
+from repro.trial import Trial
 
 
 def mlp_gradient(

@@ -7,7 +7,7 @@ import pytest
 
 from repro import book
 from repro.ledger import PROJECT
-from repro.spec import SpecError
+from repro.trial import SpecError
 
 
 def write(path, *cells, parameters='scale = "smoke"'):

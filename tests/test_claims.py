@@ -14,7 +14,8 @@ from repro.claims import generalization_gap as gap
 from repro.claims import reference_setup as reference
 from repro.evidence import MET, MISSED, NOT_RUN, NOT_TESTABLE, by_seed, compare, curve, is_met
 from repro.ledger import PROJECT
-from repro.spec import DATASETS, Outcome, Published, Scale, SpecError, Trial
+from repro.spec import Outcome, Published, Scale
+from repro.trial import DATASETS, SpecError, Trial
 
 ALL = list(claims.all_claims().values())
 

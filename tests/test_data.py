@@ -16,7 +16,7 @@ import torchvision
 
 from repro import data
 from repro.data import DataError, load
-from repro.spec import DATASETS
+from repro.trial import DATASETS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = list(data.RAW_FILES["mnist"][1])

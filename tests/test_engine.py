@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from repro import data, engine, measure, models
-from repro.spec import Phase, Trial
+from repro.trial import Phase, Trial
 
 PROBES = [measure.fit, measure.travel]
 
@@ -363,7 +363,7 @@ def test_the_golden_run_has_not_moved(digits):
         "test_accuracy": 0.543,
         "weight_distance": 0.8313,
     }
-    message = "the numbers moved: if they were meant to, bump spec.ENGINE_VERSION and these"
+    message = "the numbers moved: if they were meant to, bump trial.ENGINE_VERSION and these"
     accuracy = got.pop("test_accuracy")
     assert abs(accuracy - golden.pop("test_accuracy")) < 0.0025, message  # two borderline digits
     assert got == pytest.approx(golden, rel=2e-4), message

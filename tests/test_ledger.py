@@ -26,12 +26,13 @@ from hypothesis import strategies as st
 from repro import ledger as room
 from repro.engine import Outcome
 from repro.ledger import Ledger, LedgerError, make_rows, provenance
-from repro.spec import SEEDS, Sweep, Trial, paired_seeds
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
+pytestmark = pytest.mark.xdist_group("ledger")
 STEPS = (0, 20, 63)
-# Children that import this file once, then start in milliseconds.
+# Children forked from a process that has imported what this file imports: they start in no time.
 servers = multiprocessing.get_context("forkserver")
-servers.set_forkserver_preload(["test_ledger"])
+servers.set_forkserver_preload(["repro.ledger", "hypothesis", "pytest"])
 
 
 def trial(seed=0, **fields):
@@ -99,6 +100,12 @@ def test_trials_of_different_shapes_share_a_file(ledger):
     assert table.loc[shallow.key, "epochs"].isna().all()
     assert set(table.loc[trial(1).key, "status"]) == {"diverged"}
     assert "cosine_3" not in ledger.rows([shallow])  # a measure that none of the trials asked for has
+
+
+def test_a_number_stays_a_number_across_files(ledger):
+    ledger.append("a", rows_of(trial(0)))
+    ledger.append("b", rows_of(trial(1, epochs=None, steps=70), test_loss=0.5))
+    assert ledger.rows([trial(0), trial(1, epochs=None, steps=70)])["steps"].sum() == 3 * 70
 
 
 def test_missing_lists_what_no_file_holds_in_order_once(ledger):

@@ -10,7 +10,7 @@ from torch import nn
 from repro import measure
 from repro.data import Dataset
 from repro.models import build
-from repro.spec import Trial
+from repro.trial import Trial
 
 
 @pytest.fixture(autouse=True)

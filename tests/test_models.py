@@ -8,7 +8,7 @@ from torch import nn
 
 from repro import measure
 from repro.models import build
-from repro.spec import DATASETS, Trial
+from repro.trial import DATASETS, Trial
 
 LAYERS = ((784, 1024), (1024, 1024), (1024, 10))  # of the reference net
 

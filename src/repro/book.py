@@ -24,7 +24,8 @@ from repro import claims, runner
 from repro.claims import Finding
 from repro.ledger import PROJECT, Ledger
 from repro.pages import fragments
-from repro.spec import ReproError, Scale, choose
+from repro.spec import Scale
+from repro.trial import ReproError, choose
 
 CELL_TIMEOUT = 900  # seconds; papermill's own default is forever
 

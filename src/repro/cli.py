@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from repro.spec import DATASETS, ReproError, Scale
+from repro.spec import Scale
+from repro.trial import DATASETS, ReproError
 
 app = typer.Typer(
     help=__doc__,

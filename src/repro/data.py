@@ -17,7 +17,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from repro.spec import DATASETS, ReproError
+from repro.trial import DATASETS, ReproError
 
 # SHA-256 of the raw, uncompressed files (torchvision's layout: <folder>/raw/<file>).
 RAW_FILES = {

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from repro import models
 from repro.data import Dataset, generator
-from repro.spec import Trial
+from repro.trial import Trial
 
 Probe = Callable[[nn.Module, Mapping[str, Tensor], Dataset], Mapping[str, Any]]
 Step = Callable[[Tensor, Tensor, float], Tensor]  # (x, y, lr) -> logits before the update

@@ -25,7 +25,7 @@ import torch
 
 import repro
 from repro.engine import Outcome
-from repro.spec import ReproError, Sweep, Trial
+from repro.trial import ReproError, Sweep, Trial
 
 PROJECT = Path(repro.__file__).resolve().parents[2]
 Rows = list[dict[str, Any]]
@@ -150,10 +150,12 @@ class Ledger:
             part = part.drop_duplicates(["key", "step"])
             seen.update(part["key"])
             if len(part):
+                # empty columns go before concat, which would turn a number column into one of objects
+                part = part.dropna(axis="columns", how="all")
                 found.append(part.assign(recorded=path.parent == self.recorded))
         if not found:
             return pd.DataFrame({"key": pd.Series(dtype=str)})
-        return pd.concat(found, ignore_index=True).dropna(axis="columns", how="all")
+        return pd.concat(found, ignore_index=True)
 
     def missing(self, trials: Iterable[Trial]) -> list[Trial]:
         """Those of `trials` that no ledger holds, in order, each once."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from repro.data import generator
-from repro.spec import DATASETS, Trial
+from repro.trial import DATASETS, Trial
 
 
 def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, batch_norm: bool) -> nn.Sequential:

@@ -20,8 +20,9 @@ from repro import claims, figures, runner
 from repro.claims import Finding
 from repro.evidence import MET, MISSED, count
 from repro.ledger import Ledger, provenance
-from repro.spec import Outcome, Scale, Trial, Verdict
+from repro.spec import Outcome, Scale, Verdict
 from repro.stats import Estimate
+from repro.trial import Trial
 
 log = logging.getLogger("repro")
 

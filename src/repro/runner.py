@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 from repro import data, engine, measure
 from repro.ledger import Ledger, Rows, machine, make_rows
-from repro.spec import ReproError, Trial
+from repro.trial import ReproError, Trial
 
 PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from repro.evidence import Comparison, compare
 from repro.ledger import Ledger
-from repro.spec import Claim, Scale, Sweep, Trial, Verdict, choose
+from repro.spec import Claim, Scale, Verdict
+from repro.trial import Sweep, Trial, choose
 
 
 @functools.cache

@@ -7,22 +7,9 @@ import math
 import pandas as pd
 
 from repro.evidence import by_seed, curve, final
-from repro.spec import (
-    DATASETS,
-    SEEDS,
-    Claim,
-    Figure,
-    Outcome,
-    Published,
-    Scale,
-    Settings,
-    Sweep,
-    Trial,
-    Verdict,
-    log_checkpoints,
-    paired_seeds,
-)
+from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import Estimate, equivalence_p, paired_difference, paired_values
+from repro.trial import DATASETS, SEEDS, Sweep, Trial, paired_seeds
 
 EQUAL_EPOCHS, EQUAL_STEPS = "equal epochs", "equal steps"
 BASE_BATCH_SIZE = 64  # its steps are the equal steps; the smallest given where 64 is not

@@ -8,21 +8,9 @@ from typing import Any
 import pandas as pd
 
 from repro.evidence import MET, MISSED, NOT_RUN, Comparison, by_seed, compare, count, final, select
-from repro.spec import (
-    SEEDS,
-    Claim,
-    Figure,
-    Outcome,
-    Published,
-    Scale,
-    Settings,
-    Sweep,
-    Trial,
-    Verdict,
-    log_checkpoints,
-    paired_seeds,
-)
+from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import mean_interval, most_misses_by_chance, prediction_interval
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 RULE = (
     "A published number is met when it lies, to within half a unit of its last printed digit, in the 95 % "

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro.spec import (
-    DATASETS,
-    SEEDS,
-    Phase,
-    SpecError,
-    Sweep,
-    Trial,
-    log_checkpoints,
-    paired_seeds,
-)
+from repro.spec import log_checkpoints
+from repro.trial import DATASETS, SEEDS, Phase, SpecError, Sweep, Trial, paired_seeds
 
 lean = settings(deadline=None, database=None)  # a slow machine is no failure; no folder left
 REFERENCE = Trial(dataset="mnist", epochs=30)

@@ -1,0 +1,329 @@
+"""What is run: Trial, Phase, Sweep, and the names that they may use.
+
+Notation: B batch size, N training-set size, η learning rate (per step, mean-reduced loss), m momentum.
+This room imports nothing of ours and no torch, so that specs are cheap to make, print and look up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# Bumped by hand when the numbers a trial produces change; the golden trial of the tests notices.
+ENGINE_VERSION = 1
+
+
+class ReproError(Exception):
+    """An error the user can mend. Its text is one line: what was given, what is allowed, what to do."""
+
+    exit_status = 1
+
+    def _render_traceback_(self) -> list[str]:  # IPython's hook: one line in a notebook, too
+        return [f"{type(self).__name__}: {self}"]
+
+
+class SpecError(ReproError):
+    """A trial, sweep or setting that cannot be run as written."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a dataset before it is read. `checksum` is what its data must hash to."""
+
+    num_train: int
+    num_test: int
+    num_validation: int  # taken off the end of the training set when a trial evaluates on "validation"
+    shape: tuple[int, int, int]  # channels, height, width
+    mean: tuple[float, ...]  # of the pixels / 255, per channel
+    sd: tuple[float, ...]
+    checksum: str
+    num_classes: int = 10
+
+
+DATASETS: Mapping[str, DatasetInfo] = {
+    "mnist5k": DatasetInfo(4_000, 1_000, 500, (1, 28, 28), (0.1307,), (0.3081,), "809ec085d551285c"),
+    "mnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.1307,), (0.3081,), "ba891046e6505d7a"),
+    "fashion-mnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.2860,), (0.3530,), "c59f468a2f672dc8"),
+    "kmnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.1918,), (0.3483,), "bdb82020997e1d70"),
+    "cifar10": DatasetInfo(
+        50_000,
+        10_000,
+        10_000,
+        (3, 32, 32),
+        (0.4914, 0.4822, 0.4465),
+        (0.2470, 0.2435, 0.2616),
+        "c58f30108f718f92",
+    ),
+}
+MODELS = ("mlp", "f1", "cnn")
+INITS = ("glorot", "pytorch", "he")
+OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
+PREPROCESSINGS = ("standardize", "unit")
+SPLITS = ("test", "validation")
+PRECISIONS = ("auto", "float32", "bfloat16")
+PROBES = ("fit", "travel")
+
+
+def choose(kind: str, given: object, allowed: Iterable[str]) -> None:
+    """Raise SpecError, with the nearest allowed name, unless `given` is one of `allowed`."""
+    allowed = tuple(allowed)
+    if given in allowed:
+        return
+    allowed = tuple(str(name) for name in allowed)
+    near = difflib.get_close_matches(str(given), allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise SpecError(f"unknown {kind} {given!r}: allowed are {', '.join(allowed)}{hint}")
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite number, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """From the start of epoch `epoch` on, train at `lr` with `batch_size`."""
+
+    epoch: int
+    lr: float
+    batch_size: int
+
+
+def _as_phase(given: object) -> Phase:
+    """A Phase from a Phase or a mapping of its fields, with its lr as float: one spec, one key."""
+    names = {f.name for f in dataclasses.fields(Phase)}
+    if isinstance(given, Mapping) and set(given) == names:
+        given = Phase(**given)
+    if not isinstance(given, Phase):
+        raise SpecError(f"schedule: a phase needs epoch, lr and batch_size, got {given!r}")
+    return dataclasses.replace(given, lr=float(given.lr)) if is_number(given.lr) else given
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run, whole. Frozen and hashable; two equal trials give the same numbers on one machine.
+
+    The budget is either `epochs` (may be a fraction) or `steps`. `checkpoints` are positions inside the
+    budget, in its unit, at which the `probes` measure; the start and the end are always measured.
+    `train_size` keeps a fixed, class-stratified subset of the training set. `evaluate_on="validation"` holds the end
+    of the training set out and measures there, leaving the test set untouched. `precision="auto"` lets
+    the engine choose (it is recorded); a forced precision is a different trial.
+    """
+
+    dataset: str = "mnist5k"
+    train_size: int | None = None
+    evaluate_on: str = "test"
+    preprocessing: str = "standardize"
+    model: str = "mlp"
+    widths: tuple[int, ...] = (1024, 1024)
+    batch_norm: bool = False
+    init: str = "glorot"
+    optimizer: str = "sgd"
+    lr: float = 0.01  # per step, mean-reduced loss
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 64
+    schedule: tuple[Phase, ...] = ()
+    epochs: float | None = None
+    steps: int | None = None
+    init_seed: int = 0
+    data_seed: int = 0
+    probes: tuple[str, ...] = ("fit", "travel")
+    checkpoints: tuple[float, ...] = ()
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "schedule", "probes", "checkpoints"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise SpecError(f"{name} {value!r}: must be a list")
+            object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "schedule", tuple(_as_phase(p) for p in self.schedule))
+        for name in ("lr", "momentum", "weight_decay"):  # 1 and 1.0 are one spec, so one key; -0.0 is 0.0
+            if is_number(getattr(self, name)):
+                object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
+        if self.epochs is not None and is_number(self.epochs):
+            object.__setattr__(self, "epochs", float(self.epochs))
+        object.__setattr__(self, "checkpoints", tuple(float(c) if is_number(c) else c for c in self.checkpoints))
+        self._validate()
+
+    def _validate(self) -> None:
+        choose("dataset", self.dataset, DATASETS)
+        choose("split to evaluate on", self.evaluate_on, SPLITS)
+        choose("preprocessing", self.preprocessing, PREPROCESSINGS)
+        choose("model", self.model, MODELS)
+        choose("initialisation", self.init, INITS)
+        choose("optimizer", self.optimizer, OPTIMIZERS)
+        choose("precision", self.precision, PRECISIONS)
+        for probe in self.probes:
+            choose("probe", probe, PROBES)
+        available = DATASETS[self.dataset].num_train
+        if self.evaluate_on == "validation":
+            available -= DATASETS[self.dataset].num_validation
+        if self.train_size is not None and not (
+            type(self.train_size) is int and DATASETS[self.dataset].num_classes <= self.train_size <= available
+        ):
+            raise SpecError(
+                f"train_size {self.train_size!r}: must be a whole number from "
+                f"{DATASETS[self.dataset].num_classes} to {available} for {self.dataset} "
+                f"evaluated on {self.evaluate_on}"
+            )
+        if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
+            raise SpecError(f"widths {self.widths!r}: must be whole numbers ≥ 1, such as (1024, 1024)")
+        if type(self.batch_norm) is not bool:
+            raise SpecError(f"batch_norm {self.batch_norm!r}: must be True or False")
+        for name in ("init_seed", "data_seed"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+                raise SpecError(f"{name} {getattr(self, name)!r}: must be a whole number ≥ 0")
+        if not is_number(self.momentum) or not 0 <= self.momentum < 1:
+            raise SpecError(f"momentum {self.momentum!r}: must be at least 0 and below 1")
+        if self.momentum and self.optimizer not in ("sgd", "nesterov", "rmsprop"):
+            raise SpecError(f"momentum {self.momentum}: {self.optimizer} has none; set it to 0")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise SpecError("optimizer nesterov: needs a momentum above 0, such as 0.9")
+        if not is_number(self.weight_decay) or self.weight_decay < 0:
+            raise SpecError(f"weight_decay {self.weight_decay!r}: must be a number ≥ 0")
+        self._validate_schedule()
+        self._validate_budget()
+
+    def _validate_schedule(self) -> None:
+        last = 0
+        for phase in (Phase(0, self.lr, self.batch_size), *self.schedule):
+            if not is_number(phase.lr) or phase.lr <= 0:
+                raise SpecError(f"lr {phase.lr!r}: must be a number above 0")
+            if type(phase.batch_size) is not int or phase.batch_size < 1:
+                raise SpecError(f"batch_size {phase.batch_size!r}: must be a whole number ≥ 1")
+            if phase.batch_size > self.num_train:
+                raise SpecError(
+                    f"batch_size {phase.batch_size}: larger than the {self.num_train} training examples "
+                    f"of {self.dataset}; allowed are 1 to {self.num_train}"
+                )
+        for phase in self.schedule:
+            if type(phase.epoch) is not int or phase.epoch <= last:
+                raise SpecError(f"schedule: phase epochs must be whole numbers rising from 1, got {phase.epoch!r}")
+            last = phase.epoch
+
+    def _validate_budget(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            given = "neither" if self.epochs is None else f"epochs={self.epochs!r} and steps={self.steps!r}"
+            raise SpecError(f"budget: give either epochs or steps, got {given}")
+        if self.epochs is not None and (not is_number(self.epochs) or self.epochs <= 0):
+            raise SpecError(f"epochs {self.epochs!r}: must be a number above 0")
+        if self.steps is not None and (type(self.steps) is not int or self.steps < 1):
+            raise SpecError(f"steps {self.steps!r}: must be a whole number ≥ 1")
+        budget = self.epochs or self.steps or 0
+        positions = (0.0, *self.checkpoints)
+        if not all(is_number(c) for c in positions) or any(a >= b for a, b in itertools.pairwise((*positions, budget))):
+            raise SpecError(
+                f"checkpoints {list(self.checkpoints)}: must rise, strictly between 0 and the budget of {budget:g}"
+            )
+        if self.num_steps < 1:
+            raise SpecError(f"epochs {self.epochs!r}: less than one step of {self.batch_size} examples")
+
+    @property
+    def num_train(self) -> int:
+        """Training examples seen in an epoch."""
+        info = DATASETS[self.dataset]
+        held_out = info.num_validation if self.evaluate_on == "validation" else 0
+        return self.train_size or info.num_train - held_out
+
+    def phase_at(self, epoch: int) -> Phase:
+        """The learning rate and batch size in force during epoch `epoch` (counted from 0)."""
+        started = [p for p in self.schedule if p.epoch <= epoch]
+        return started[-1] if started else Phase(0, self.lr, self.batch_size)
+
+    def steps_in_epoch(self, epoch: int) -> int:
+        """⌈N/B⌉: the last batch of an epoch may be smaller."""
+        return math.ceil(self.num_train / self.phase_at(epoch).batch_size)
+
+    def step_at(self, epochs: float) -> int:
+        """The number of steps after `epochs` epochs (a fraction of an epoch is rounded to a whole step)."""
+        bounds = [0, *(p.epoch for p in self.schedule if p.epoch < epochs), epochs]
+        return round(sum((b - a) * self.steps_in_epoch(int(a)) for a, b in itertools.pairwise(bounds)))
+
+    @property
+    def num_steps(self) -> int:
+        return self.steps if self.steps is not None else self.step_at(self.epochs or 0)
+
+    @property
+    def num_samples(self) -> int:
+        """Examples trained on over the whole budget (a batch at the end of an epoch may be smaller)."""
+        epoch, left, samples = 0, self.num_steps, 0
+        while left > 0:
+            steps = min(left, self.steps_in_epoch(epoch))
+            samples += min(steps * self.phase_at(epoch).batch_size, self.num_train)
+            epoch, left = epoch + 1, left - steps
+        return samples
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Steps at which probes measure: the start, the checkpoints, the end."""
+        inner = (int(c) if self.epochs is None else self.step_at(c) for c in self.checkpoints)
+        return tuple(sorted({0, *inner, self.num_steps}))
+
+    def to_json(self) -> str:
+        """Canonical JSON: every field, sorted."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Trial:
+        return cls(**json.loads(text))
+
+    @property
+    def key(self) -> str:
+        """What the ledger looks up: a hash of the fields that differ from their default, the data's
+        checksum and ENGINE_VERSION. So a field added later, with a default, leaves old keys alone."""
+        default = {f.name: f.default for f in dataclasses.fields(self)}
+        told = {
+            name: value
+            for name, value in json.loads(self.to_json()).items()
+            if getattr(self, name) != default[name] or name == "dataset"
+        }
+        text = json.dumps(
+            [ENGINE_VERSION, DATASETS[self.dataset].checksum, told], sort_keys=True, separators=(",", ":")
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+SEEDS = ("init_seed", "data_seed")  # an axis over both at once: arms with equal seeds are paired
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A named base trial and axes. An axis is a field, or several fields that move together.
+
+    >>> Sweep("lr", Trial(epochs=1), {"lr": (0.1, 0.2), SEEDS: ((0, 0), (1, 1))}).trials()  # four trials
+    """
+
+    name: str
+    base: Trial
+    axes: Mapping[str | tuple[str, ...], Sequence[Any]] = field(default_factory=dict)
+
+    def trials(self) -> list[Trial]:
+        known = {f.name for f in dataclasses.fields(Trial)}
+        names = [(a,) if isinstance(a, str) else a for a in self.axes]
+        for name in itertools.chain.from_iterable(names):
+            choose("trial field", name, known)
+        columns = [[(v,) if isinstance(axis, str) else tuple(v) for v in values] for axis, values in self.axes.items()]
+        for axis, values in zip(names, columns, strict=True):
+            if any(len(v) != len(axis) for v in values):
+                raise SpecError(f"axis {', '.join(axis)}: every value must be a list of {len(axis)}, one a field")
+        points = (
+            dict(zip(itertools.chain.from_iterable(names), itertools.chain.from_iterable(point), strict=True))
+            for point in itertools.product(*columns)
+        )
+        return [dataclasses.replace(self.base, **point) for point in points]
+
+
+def paired_seeds(count: int) -> list[tuple[int, int]]:
+    """Values for a SEEDS axis, 0 to count - 1: seed s sets both the initialisation and the data's order."""
+    if type(count) is not int or count < 1:
+        raise SpecError(f"seeds {count!r}: must be a whole number ≥ 1, the number of paired seeds")
+    return [(s, s) for s in range(count)]

@@ -1,0 +1,285 @@
+"""Running trials: the same numbers however they are run, and nothing lost when something is killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from repro import runner
+from repro.ledger import Ledger
+from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
+
+SMALL = {"train_size": 600, "widths": (32,), "lr": 0.05}
+TRIALS = [
+    Trial(**SMALL, batch_size=16, steps=60, checkpoints=(7, 30)),
+    Trial(**SMALL, batch_size=16, steps=60, init_seed=1, data_seed=1),
+    Trial(**SMALL, batch_size=256, epochs=4),  # in bfloat16 where the processor has it
+    Trial(**SMALL | {"lr": 0.001}, batch_size=64, optimizer="adam", epochs=2.5),
+    Trial(**SMALL, batch_size=32, momentum=0.9, optimizer="nesterov", batch_norm=True, epochs=2),
+    Trial(**SMALL | {"widths": (16, 16)}, batch_size=32, epochs=3, schedule=(Phase(1, 0.1, 64),)),
+]
+DIVERGING = Trial(**SMALL | {"lr": 1e6}, batch_size=16, steps=60)
+IMPOSSIBLE = Trial(**SMALL | {"widths": (10**10,)}, batch_size=16, steps=1)  # 28 TiB of weights
+
+# A sweep long enough to be killed in the middle of, behind the real command line.
+SWEEP = Sweep("equal epochs", Trial(widths=(32,), batch_size=8, lr=0.05, epochs=2), {SEEDS: paired_seeds(8)})
+COMMAND = """
+import sys
+if __name__ == "__main__":
+    from dataclasses import replace
+    sys.path.insert(0, {tests!r})
+    from repro import claims, cli
+    from test_runner import SWEEP
+    claim = claims.get("generalization-gap")
+    claims.all_claims()[claim.id] = replace(claim, design=lambda settings: [SWEEP])
+    cli.app()
+"""
+pytestmark = pytest.mark.xdist_group("runner")
+
+
+def measures(ledger, trials):
+    """Everything but provenance, in one order."""
+    table = ledger.rows(trials).sort_values(["key", "step"], ignore_index=True)
+    return table.drop(columns=["recorded", *(c for c in table if c.startswith("run_"))])
+
+
+def assert_same(found, expected):
+    """Equal bit for bit; whether a column of whole numbers with gaps is float depends on its neighbours."""
+    pd.testing.assert_frame_equal(found, expected, check_exact=True, check_like=True, check_dtype=False)
+
+
+def new_ledger(folder):
+    return Ledger(folder / "ledger", folder / "recorded")
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """The trials run one after the other in this process: what every other way must equal."""
+    ledger = new_ledger(tmp_path_factory.mktemp("quiet"))
+    report = runner.run({"claim": TRIALS}, ledger, workers=0)
+    assert (report.trained, report.found, report.failed) == (len(TRIALS), 0, ())
+    return measures(ledger, TRIALS)
+
+
+@pytest.fixture(scope="module")
+def quiet_sweep(tmp_path_factory):
+    ledger = new_ledger(tmp_path_factory.mktemp("quiet-sweep"))
+    runner.run({"claim": SWEEP.trials()}, ledger, workers=0)
+    return measures(ledger, SWEEP.trials())
+
+
+def workers_of(process):
+    return [p for p in process.children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+
+
+# The same numbers
+
+
+def test_alone_and_in_reverse_order(tmp_path, quiet):
+    for name, plans in {"alone": [[t] for t in TRIALS], "reversed": [TRIALS[::-1]]}.items():
+        ledger = new_ledger(tmp_path / name)
+        for plan in plans:
+            runner.run({"claim": plan}, ledger, workers=0)
+        assert_same(measures(ledger, TRIALS), quiet)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_workers_with_one_trial_that_cannot_run(tmp_path, quiet, workers):
+    ledger, seen = new_ledger(tmp_path), []
+    plan = {"first": [IMPOSSIBLE, *TRIALS[:4]], "second": TRIALS[2:]}
+    report = runner.run(plan, ledger, workers=workers, progress=lambda *now: seen.append(now))
+    assert_same(measures(ledger, TRIALS), quiet)
+    assert (report.trained, report.found) == (6, 0)
+    [line] = report.failed
+    assert IMPOSSIBLE.key in line and "memory" in line
+    finished, totals = zip(*seen, strict=True)
+    assert finished[0] == 0 and finished[-1] == 7 and set(totals) == {7} and list(finished) == sorted(finished)
+    assert {p.name for p in ledger.working.glob("*.parquet")} == {"first.parquet", "second.parquet"}
+    assert workers_of(psutil.Process()) == []
+
+
+# What is run, and what is not
+
+
+def test_only_what_is_missing_is_trained(tmp_path):
+    ledger, seen = new_ledger(tmp_path), []
+    runner.run({"claim": TRIALS[:2]}, ledger, workers=0)
+    before = ledger.rows(TRIALS[:2])
+    report = runner.run({"claim": [*TRIALS[:3], TRIALS[0]]}, ledger, workers=0, progress=lambda *now: seen.append(now))
+    assert (report.trained, report.found) == (1, 2)
+    assert seen == [(2, 3), (3, 3)]
+    assert_same(ledger.rows(TRIALS[:2]), before)  # dates and seconds too
+    content = (ledger.working / "claim.parquet").read_bytes()
+    for workers in (0, 2, None):
+        report = runner.run({"claim": TRIALS[:3], "other": TRIALS[1:2]}, ledger, workers=workers)
+        assert (report.trained, report.found, report.failed) == (0, 3, ())
+    assert (ledger.working / "claim.parquet").read_bytes() == content
+    assert not (ledger.working / "other.parquet").exists()
+
+
+def test_recording_writes_to_the_recorded_ledger_only(tmp_path):
+    ledger = new_ledger(tmp_path)
+    runner.run({"claim": TRIALS[:1]}, ledger, workers=0, record=True)
+    assert not ledger.working.exists() and ledger.rows(TRIALS[:1])["recorded"].all()
+    assert runner.run({"claim": TRIALS[:1]}, ledger, workers=0).trained == 0
+
+
+def test_a_trial_that_raises_is_named_and_tried_again(tmp_path, monkeypatch):
+    def broken(model, initial, dataset):
+        raise RuntimeError("the probe\nbroke")
+
+    ledger = new_ledger(tmp_path)
+    victim = Trial(**SMALL, batch_size=128, steps=3, init_seed=5, probes=("travel",))
+    sound = Trial(**SMALL, batch_size=128, steps=3, init_seed=6, probes=("fit",))
+    with monkeypatch.context() as patch:
+        patch.setitem(runner.PROBES, "travel", broken)
+        report = runner.run({"claim": [victim, IMPOSSIBLE, sound]}, ledger, workers=0)
+    assert report.trained == 1 and len(report.failed) == 2
+    [line] = [line for line in report.failed if victim.key in line]
+    assert "B=128" in line and "lr=0.05" in line and "seed=5" in line and line.endswith("the probe broke")
+    assert ledger.missing([victim, IMPOSSIBLE, sound]) == [victim, IMPOSSIBLE]
+    assert runner.run({"claim": [victim, sound]}, ledger, workers=0).trained == 1
+
+
+def test_divergence_is_a_status_and_not_run_again(tmp_path):
+    ledger = new_ledger(tmp_path)
+    report = runner.run({"claim": [DIVERGING, TRIALS[0]]}, ledger, workers=0)
+    assert (report.trained, report.failed) == (2, ())
+    table = ledger.rows([DIVERGING, TRIALS[0]])
+    assert table.groupby("key")["status"].unique().explode().to_dict() == {
+        DIVERGING.key: "diverged",
+        TRIALS[0].key: "finished",
+    }
+    assert table[table["key"] == DIVERGING.key]["final"].sum() == 1
+    assert runner.run({"claim": [DIVERGING]}, ledger, workers=0).trained == 0
+
+
+# What is killed on the way
+
+
+def start(tmp_path):
+    """`repro run` on the sweep with two workers, in a process group of its own."""
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND.format(tests=str(Path(__file__).parent)))
+    return subprocess.Popen(
+        [sys.executable, script, "run", "generalization-gap", "--workers", "2"],
+        env={**os.environ, "REPRO_CACHE": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_trial(process, ledger, after=()):
+    """Return the process's workers as soon as it has added a trial to those `after`."""
+    num_rows = 0
+    while num_rows <= len(after):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+        num_rows = len(ledger.rows(SWEEP.trials()))
+    workers = workers_of(psutil.Process(process.pid))
+    assert len(workers) == 2
+    return workers
+
+
+def in_ledger(ledger):
+    """The trials that survived, each whole, as its rows."""
+    table = ledger.rows(SWEEP.trials())
+    assert (table.groupby("key")["step"].agg(tuple) == SWEEP.base.checkpoint_steps).all()
+    assert 1 <= table["key"].nunique() < len(SWEEP.trials())
+    return table
+
+
+def assert_gone(processes):
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    alive = [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+def test_kill_9_loses_only_the_trials_in_flight(tmp_path, quiet_sweep):
+    ledger = new_ledger(tmp_path)
+    process = start(tmp_path)
+    workers = wait_for_trial(process, ledger)
+    process.kill()  # the parent alone: its workers must notice
+    assert_gone(workers)
+    process.communicate()
+    first = in_ledger(ledger)
+    process = start(tmp_path)
+    workers = wait_for_trial(process, ledger, after=first)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert_gone(workers)
+    second = in_ledger(ledger)
+    report = runner.run({"generalization-gap": SWEEP.trials()}, ledger, workers=0)
+    num_kept = second["key"].nunique()
+    assert (report.trained, report.found, report.failed) == (8 - num_kept, num_kept, ())
+    table = ledger.rows(SWEEP.trials())
+    for kept in (first, second):  # what survived is not trained again: dates and seconds are the same
+        assert_same(table[table["key"].isin(kept["key"])].reset_index(drop=True), kept)
+    assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
+
+
+def stopped(process):
+    """The count in the one line that a stopped process leaves beside its progress bar."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    [line] = [li for li in err.splitlines() if li.strip() and not li.startswith("generalization-gap, smoke")]
+    told = re.fullmatch(
+        r"error: stopped: (\d) of 8 trials are in the ledger; the same command goes on from there", line
+    )
+    assert told, line
+    return int(told[1])
+
+
+def test_ctrl_c_while_workers_start(tmp_path):
+    process = start(tmp_path)
+    while len(workers_of(psutil.Process(process.pid))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(0.5)  # they are importing torch
+    workers = workers_of(psutil.Process(process.pid))
+    os.killpg(process.pid, signal.SIGINT)
+    assert stopped(process) == new_ledger(tmp_path).rows(SWEEP.trials())["key"].nunique()
+    assert_gone(workers)
+
+
+def test_after_ctrl_c_the_same_command_goes_on(tmp_path, quiet_sweep):
+    ledger = new_ledger(tmp_path)
+    process = start(tmp_path)
+    workers = wait_for_trial(process, ledger)
+    os.killpg(process.pid, signal.SIGINT)
+    num_kept = stopped(process)
+    assert_gone(workers)
+    assert in_ledger(ledger)["key"].nunique() == num_kept
+    process = start(tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "Traceback" not in out + err, err
+    assert f"{8 - num_kept} trials trained, {num_kept} found in the ledger" in err
+    assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
+
+
+def test_a_killed_workers_trial_is_run_again(tmp_path, quiet_sweep):
+    ledger, killed, seen = new_ledger(tmp_path), [], []
+
+    def kill_one_once(finished, total):
+        seen.append(finished)
+        if finished and not killed:
+            killed.append(workers_of(psutil.Process())[0])
+            killed[0].kill()
+
+    report = runner.run({"claim": SWEEP.trials()}, ledger, workers=2, progress=kill_one_once)
+    assert len(killed) == 1
+    assert (report.trained, report.failed) == (8, ())
+    assert seen == sorted(seen) and seen[-1] == 8
+    assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
+    assert workers_of(psutil.Process()) == []
