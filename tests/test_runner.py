@@ -180,9 +180,10 @@ def start(tmp_path):
 
 def wait_for_trial(process, ledger, after=()):
     """Return the process's workers as soon as it has added a trial to those `after`."""
-    num_rows = 0
+    num_rows, deadline = 0, time.monotonic() + 120
     while num_rows <= len(after):
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
         time.sleep(0.01)
         num_rows = len(ledger.rows(SWEEP.trials()))
     workers = workers_of(psutil.Process(process.pid))

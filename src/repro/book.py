@@ -132,7 +132,7 @@ def _sphinx(stage: Path) -> Path:
     pages = stage / "_build" / "html"
     if done.returncode != 0 or not (pages / "index.html").is_file():
         told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).splitlines()
-        faults = [line for line in told if "WARNING" in line or "ERROR" in line] or told[-5:]
+        faults = [line for line in told if re.search(r"WARNING|ERROR|rror:", line)] or told[-5:]
         raise BookError("Jupyter Book: " + " | ".join(f.replace(str(stage) + "/", "") for f in faults[:8]))
     return pages
 
