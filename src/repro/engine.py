@@ -166,7 +166,9 @@ def train(trial: Trial, dataset: Dataset, probes: Sequence[Probe]) -> Outcome:
         for done, (epoch, lr, indices) in enumerate(batches(trial, len(dataset.x_train)), start=1):
             if epoch != start_of_epoch[0]:
                 start_of_epoch = (epoch, done - 1)
-            logits = step(dataset.x_train[indices], dataset.y_train[indices], lr)
+            # index_select: a third of the time of x[indices]
+            x, y = (t.index_select(0, indices) for t in (dataset.x_train, dataset.y_train))
+            logits = step(x, y, lr)
             at_stop = done in stops
             if at_stop or done % DIVERGENCE_CHECK_STEPS == 0:
                 diverged = not all(bool(torch.isfinite(t).all()) for t in (logits, *model.parameters()))

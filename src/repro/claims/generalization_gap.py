@@ -42,7 +42,7 @@ SETTINGS = {
             "dataset": "mnist5k",
             "batch_sizes": (4, 16, 64, 256, 1024),
             "lr": 0.05,
-            "epochs": 20,
+            "epochs": 10,
             "seeds": 5,
             "widths": (128,),
         },
