@@ -6,6 +6,7 @@ A trial's numbers depend on its spec, the machine and the torch version, and on 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +146,7 @@ def autograd_step(trial: Trial, model: nn.Module, precision: str) -> Step:
 def train(trial: Trial, dataset: Dataset, probes: Sequence[Probe]) -> Outcome:
     """Train the trial's model on `dataset` and measure it with every probe at every checkpoint.
 
-    A trial whose logits stop being finite ends there, with status "diverged", measured as it stands.
+    A trial whose logits or losses stop being finite ends there, with status "diverged", measured as it stands.
     """
     with one_thread():
         model = models.build(trial)
@@ -171,9 +172,11 @@ def train(trial: Trial, dataset: Dataset, probes: Sequence[Probe]) -> Outcome:
             logits = step(x, y, lr)
             at_stop = done in stops
             if at_stop or done % DIVERGENCE_CHECK_STEPS == 0:
-                diverged = not all(bool(torch.isfinite(t).all()) for t in (logits, *model.parameters()))
+                diverged = not bool(torch.isfinite(logits).all())
             if at_stop or diverged:
                 measure(done, epoch + (done - start_of_epoch[1]) / trial.steps_in_epoch(epoch))
+                losses = (value for name, value in checkpoints[-1].items() if name.endswith("_loss"))
+                diverged = diverged or not all(map(math.isfinite, losses))
             if diverged or done == trial.num_steps:
                 break
     return Outcome("diverged" if diverged else "finished", checkpoints, path, precision)
