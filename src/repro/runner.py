@@ -81,10 +81,10 @@ def run(
     if workers is None:
         small = sum(t.num_samples for t in missing) <= IN_PROCESS_SAMPLES
         workers = 0 if small else min(num_cores(), len(missing))
-    for claim in dict.fromkeys(owner[t.key] for t in missing):
-        ledger.append(claim, [], record)  # a ledger that cannot be written is found before, not after, the work
     for dataset in {t.dataset for t in missing}:  # absent or damaged data is one error here, not one a worker
         data.load(dataset)
+    for claim in dict.fromkeys(owner[t.key] for t in missing):
+        ledger.append(claim, [], record)  # a ledger that cannot be written is found before, not after, the work
     failed: list[str] = []
     finished = len(wanted) - len(missing)
     progress(finished, len(wanted))
