@@ -6,7 +6,7 @@ SCALE ?= laptop
 PORT ?= 8000
 # Results under results/ and the working ledger decide what is trained; REPRO_DATA says where MNIST lies.
 
-.PHONY: book test setup serve notebooks lint clean
+.PHONY: book test setup lab serve notebooks lint clean
 book: setup
 	@$(BIN)/repro build --scale $(SCALE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
@@ -30,9 +30,14 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-serve: 
+lab: setup
+	@$(BIN)/jupyter lab notebooks
+
+serve:
 	@test -f _build/site/index.html || { echo "error: no site yet; run 'make book' first"; exit 1; }
-	@echo "the site is at http://localhost:$(PORT)/"
+	@$(BIN)/python -c "import socket; socket.socket().bind(('127.0.0.1', $(PORT)))" 2>/dev/null || { \
+	echo "error: port $(PORT) cannot be used; choose another: make serve PORT=8001"; exit 1; }
+	@echo "the site is at http://localhost:$(PORT)/ (Ctrl-C ends it)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/site $(PORT)
 
 notebooks: setup

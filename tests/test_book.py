@@ -2,6 +2,7 @@
 
 import shutil
 
+import filelock
 import nbformat
 import pytest
 
@@ -94,6 +95,24 @@ def test_links_only_where_a_repository_is_given(root):
     assert "colab.research.google.com/github/someone/batch-size/blob/main/notebooks/page.ipynb" in page
     with pytest.raises(book.BookError, match=r"must look like https://github\.com/OWNER/NAME"):
         book.build("smoke", root=root, workers=0, repository="github.com/x")
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [({"lr": -1}, "SpecError: lr -1.0: must be a number above 0"), ({"seeds": 0}, "seeds 0: must be a whole number")],
+)
+def test_a_parameter_out_of_range_is_one_line(tmp_path, given, line):
+    source = PROJECT / "notebooks" / "generalization-gap.ipynb"
+    with pytest.raises(book.BookError, match=f"cell 3 failed: .*{line}"):
+        book.execute(source, tmp_path / "page.ipynb", given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_builds_at_once(root):
+    lock = filelock.FileLock(root / "_build" / "stage.lock")
+    with lock, pytest.raises(book.BookError, match="another build is at work"):
+        book.build("smoke", root=root)
+    assert previous_site_stands(root)
 
 
 def test_unknown_scale(root):

@@ -5,18 +5,21 @@ Everything happens in a stage beside the site; the previous site is replaced onl
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import nbformat
 import yaml
 
@@ -141,11 +144,22 @@ def _replace(site: Path, pages: Path) -> None:
     """Put `pages` where `site` is, keeping the old site until the new one is in place."""
     site.parent.mkdir(parents=True, exist_ok=True)
     old = site.with_name(site.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if site.exists():
+    if site.exists():  # else `old` is what a build killed at this point left of the site
+        shutil.rmtree(old, ignore_errors=True)
         site.rename(old)
     shutil.move(pages, site)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(stage: Path) -> Iterator[None]:
+    """Hold the stage for one build at a time."""
+    stage.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(stage.with_suffix(".lock"), timeout=0):
+            yield
+    except filelock.Timeout:
+        raise BookError(f"another build is at work in {stage.parent}; wait for it to end, then build again") from None
 
 
 def build(
@@ -162,31 +176,35 @@ def build(
     """Build the whole site at `scale` into `output` (default _build/site). All missing trials of all claims
     train in one sweep; the notebooks then find their rows. Raises BookError and leaves the old site alone."""
     choose("scale", scale, tuple(Scale))
-    ledger = Ledger()
+    scale = Scale(scale)
     output = output or root / "_build" / "site"
     stage = root / "_build" / "stage"
-    shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(root / "book", stage / "book")
-    for name in ("_config.yml", "_toc.yml"):
-        shutil.copy(root / name, stage / name)
-    _configure(stage, repository)
+    with _alone(stage):
+        ledger = Ledger()
+        shutil.rmtree(stage, ignore_errors=True)
+        shutil.copytree(root / "book", stage / "book")
+        for name in ("_config.yml", "_toc.yml"):
+            shutil.copy(root / name, stage / name)
+        _configure(stage, repository)
 
-    if scale != Scale.PAPER:
-        plan = {c.id: claims.find(c, scale, ledger).trials for c in claims.all_claims().values()}
-        report = runner.run(plan, ledger, workers=workers, progress=progress)
-        say(f"{report.trained} trials trained, {report.found} found, in {report.seconds:.0f} s")
-        if report.failed:
-            raise BookError(f"{len(report.failed)} trials failed, the first: {report.failed[0]}")
+        if scale != Scale.PAPER:
+            plan = {c.id: claims.find(c, scale, ledger).trials for c in claims.all_claims().values()}
+            report = runner.run(plan, ledger, workers=workers, progress=progress)
+            say(f"{report.trained} trials trained, {report.found} found, in {report.seconds:.0f} s")
+            if report.failed:
+                raise BookError(f"{len(report.failed)} trials failed, the first: {report.failed[0]}")
 
-    sources = notebooks(root)
-    values = {"scale": scale, **(parameters or {})}
-    with ProcessPoolExecutor(runner.num_cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = {p.stem: pool.submit(execute, p, stage / "notebooks" / p.name, values) for p in sources}
-        seconds = {name: job.result() for name, job in jobs.items()}
-    say(f"{len(sources)} notebooks executed in {sum(seconds.values()):.0f} s")
+        sources = notebooks(root)
+        values = {"scale": str(scale), **(parameters or {})}
+        spawn = multiprocessing.get_context("spawn")
+        # Ctrl-C is the parent's to handle: it comes to every process of the terminal
+        with ProcessPoolExecutor(runner.num_cores(), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+            jobs = {p.stem: pool.submit(execute, p, stage / "notebooks" / p.name, values) for p in sources}
+            seconds = {name: job.result() for name, job in jobs.items()}
+        say(f"{len(sources)} notebooks executed in {sum(seconds.values()):.0f} s")
 
-    write_fragments(stage / "book" / "_generated", ledger, Scale(scale), seconds)
-    _replace(output, _sphinx(stage))
-    shown = [Scale.PAPER, Scale(scale)] if scale != Scale.PAPER else [Scale.PAPER]
-    found = [f for c in claims.all_claims().values() for s in shown for f in claims.findings(c, s, ledger)]
-    return Site(output, tuple(found), seconds)
+        write_fragments(stage / "book" / "_generated", ledger, scale, seconds)
+        _replace(output, _sphinx(stage))
+        shown = dict.fromkeys((Scale.PAPER, scale))
+        found = [f for c in claims.all_claims().values() for s in shown for f in claims.findings(c, s, ledger)]
+        return Site(output, tuple(found), seconds)

@@ -22,7 +22,7 @@ from repro.evidence import MET, MISSED, count
 from repro.ledger import Ledger, provenance
 from repro.spec import Outcome, Scale, Verdict
 from repro.stats import Estimate
-from repro.trial import Trial
+from repro.trial import Trial, choose
 
 log = logging.getLogger("repro")
 
@@ -142,7 +142,9 @@ class Chapter:
 
     def figure(self, figure_id: str) -> HTML:
         """The figure for every finding that has something to show: the first open, the others folded."""
-        figure = next(f for f in self.claim.figures if f.id == figure_id)
+        by_id = {f.id: f for f in self.claim.figures}
+        choose(f"figure of {self.claim.id}", figure_id, by_id)
+        figure = by_id[figure_id]
         drawn = []
         for finding in self.shown:
             if not finding.num_finished or figure.data(finding.table).empty:
@@ -187,7 +189,7 @@ class Chapter:
             blocks.append(
                 f'<div class="repro-verdict"><p>{verdict_badge(verdict)} '
                 f"<strong>{html.escape(label(finding))}</strong></p><p>{html.escape(verdict.reason)}</p>"
-                f"<ul>{effects}</ul><p><small>{html.escape(origin(finding))}</small></p></div>"
+                f"{effects and f'<ul>{effects}</ul>'}<p><small>{html.escape(origin(finding))}</small></p></div>"
             )
         rule = f"<p><strong>The rule, written before the run.</strong> {html.escape(self.claim.rule)}</p>"
         return HTML("".join(blocks) + rule)
@@ -267,6 +269,8 @@ def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -
     for claim_id, (main, *_) in recorded.items():
         link = f'<a href="../notebooks/{claim_id}.html">{html.escape(main.claim.title)}</a>'
         rows.append([link, *(cells.get((claim_id, *column), "") for column in columns)])
+    outcomes = [fs[0].verdict.outcome for fs in recorded.values()]
+    tally = ", ".join(f"{outcomes.count(o)} {o}" for o in Outcome if o in outcomes)
     compared = [c for fs in recorded.values() for c in fs[0].published]
     met, tested = count(compared, MET), count(compared, MET, MISSED)
     caption = (
@@ -275,7 +279,8 @@ def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -
         + (" Laptop scale was trained when these pages were built, on 4,000 digits." if here else "")
     )
     header = ["claim", *(f"{DATASET_NAMES[dataset]}, {scale} scale" for scale, dataset in columns)]
-    return _raw(html_table(header, rows, caption))
+    summary = f"{len(outcomes)} claims at paper scale on MNIST: {tally}.\n\n"
+    return summary + _raw(html_table(header, rows, caption))
 
 
 def _status(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding], seconds: Mapping[str, float]) -> str:
