@@ -254,9 +254,11 @@ def _cards(recorded: Mapping[str, list[Finding]]) -> str:
     cards = ["::::{grid} 1 1 2 2\n:gutter: 3\n"]
     for claim_id, found in recorded.items():
         claim, verdict = found[0].claim, found[0].verdict
+        done, planned = found[0].num_finished, len(found[0].trials)
+        so_far = f" on {done} of {planned} trials" if done < planned else ""
         cards.append(
             f":::{{grid-item-card}} {claim.title}\n:link: ../notebooks/{claim_id}\n:link-type: doc\n\n"
-            f"“{claim.statement}”\n\n{verdict_badge(verdict)}\n\n{html.escape(verdict.reason)}\n:::\n"
+            f"“{claim.statement}”\n\n{verdict_badge(verdict)}{so_far}\n\n{html.escape(verdict.reason)}\n:::\n"
         )
     return "\n".join([*cards, "::::\n"])
 

@@ -151,6 +151,8 @@ def _judge_start(table: pd.DataFrame) -> Verdict:
 def norm_dots(table: pd.DataFrame) -> pd.DataFrame:
     """Norm of all weights before training, by setup, with the band that the published numbers allow."""
     norms = {arm: norm for arm, norm in start_norms(table).items() if arm in ("SGD B=64", *RIVALS)}
+    if not norms.keys() & RIVALS.keys():
+        return pd.DataFrame()  # nothing to compare yet
     rows = [
         {
             "name": REFERENCE if arm == "SGD B=64" else arm,
@@ -206,10 +208,8 @@ def deviation_title(table: pd.DataFrame) -> str:
     points = deviation_dots(table)
     met = (points.assign(met=points["mean"].abs() <= 1).groupby("series")["met"]).sum()
     rivals = met.drop(REFERENCE, errors="ignore")
-    return (
-        f"The reference setup meets {met.get(REFERENCE, 0)} of {points['name'].nunique()} numbers of its row,\n"
-        f"the best rival {rivals.max() if len(rivals) else 0}"
-    )
+    told = f"The reference setup meets {met.get(REFERENCE, 0)} of {points['name'].nunique()} numbers of its row"
+    return f"{told},\nthe best rival {rivals.max()}" if len(rivals) else f"{told};\nno rival is recorded yet"
 
 
 CLAIM = Claim(
