@@ -24,7 +24,7 @@ Step = Callable[[Tensor, Tensor, float], Tensor]  # (x, y, lr) -> logits before 
 
 # Steps between looks for a divergence: NaN and infinity stay in the weights, so late is not too late.
 DIVERGENCE_CHECK_STEPS = 200
-# Below these batch sizes the faster path is float32 by closed form, above it autograd in bfloat16.
+# From this batch size on autograd in bfloat16 is the faster path; below it, float32 by closed form.
 BFLOAT16_MIN_BATCH_SIZE = 256
 
 
