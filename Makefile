@@ -24,7 +24,7 @@ setup: .venv/installed
 .venv/installed: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed, and none is on the PATH; \
 	install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "setting up .venv with $(PYTHON) (once; some minutes and 6 GB, most of it PyTorch)"
+	@echo "setting up .venv with $(PYTHON) (once; some minutes and 6.5 GB, most of it PyTorch)"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
