@@ -50,7 +50,13 @@ def run(given, dataset):
         last.update({name: p.detach().clone() for name, p in model.named_parameters()})
         return {}
 
-    return engine.train(given, dataset, [*PROBES, keep]), last
+    return engine.train([given], dataset, [*PROBES, keep])[0], last
+
+
+def closed_form_step(model, given, precision="float32"):
+    """The step of one network, on x (B, features) and y (B,)."""
+    step = engine.closed_form_step([given], [model], precision)
+    return lambda x, y, lr: step(x[None], y[None], torch.tensor([lr]))[0]
 
 
 def same(a, b):
@@ -68,7 +74,7 @@ def test_closed_form_step_follows_the_float64_gradient(digits, size):
     weights = [m.weight.detach().double().numpy().copy() for m in linears]
     biases = [m.bias.detach().double().numpy().copy() for m in linears]
     x, y = digits.x_train[:size], digits.y_train[:size]
-    engine.closed_form_step(model)(x, y, 0.5)
+    closed_form_step(model, trial())(x, y, 0.5)
     gw, gb = oracles.mlp_gradient(weights, biases, x.numpy(), y.numpy())
     for m, w, b, dw, db in zip(linears, weights, biases, gw, gb, strict=True):
         assert abs(dw).max() > 1e-3  # the step is far above the tolerance
@@ -82,7 +88,7 @@ def test_closed_form_of_one_layer_is_softmax_regression(digits):
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
     w, b = (p.detach().double().numpy().copy() for p in model.parameters())
-    step = engine.closed_form_step(model)
+    step = closed_form_step(model, trial())
     for batch in torch.arange(300).split(128):  # 128, 128, 44
         x, y = digits.x_train[batch], digits.y_train[batch]
         step(x, y, 0.1)
@@ -92,18 +98,42 @@ def test_closed_form_of_one_layer_is_softmax_regression(digits):
     assert model[0].bias.detach().numpy() == pytest.approx(b, abs=2e-6)
 
 
-def test_closed_form_and_autograd_take_the_same_steps(digits):
-    given = trial(widths=(16, 12))
-    by_hand = models.build(given)
-    by_torch = copy.deepcopy(by_hand)
-    steps = engine.closed_form_step(by_hand), engine.autograd_step(given, by_torch, "float32")
+FORMULAS = [
+    {},
+    {"weight_decay": 0.1},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "weight_decay": 0.1, "optimizer": "nesterov"},
+]
+
+
+def parameters_after(step, model, dataset, precision):
     for batch in torch.arange(200).split(64):  # 64, 64, 64, 8
-        x, y = digits.x_train[batch], digits.y_train[batch]
-        logits = [step(x, y, 0.1) for step in steps]
-        assert torch.allclose(*logits, atol=1e-5)
-        assert not logits[1].requires_grad
-    for p, q in zip(by_hand.parameters(), by_torch.parameters(), strict=True):
-        assert torch.allclose(p, q, atol=1e-6)
+        x, y = dataset.x_train[batch].to(getattr(torch, precision)), dataset.y_train[batch]
+        logits = step(x[None], y[None], torch.tensor([0.1], dtype=torch.float64))
+        assert not logits.requires_grad
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("fields", FORMULAS, ids=str)
+def test_closed_form_and_autograd_take_the_same_steps(digits, fields):
+    given = trial(widths=(16, 12), **fields)
+    start = models.build(given)
+    ends = {}
+    for precision in ("float32", "bfloat16"):
+        by_hand, by_torch = copy.deepcopy(start), copy.deepcopy(start)
+        by_formula = engine.closed_form_step([given], [by_hand], precision)
+        by_autograd = engine.autograd_step(given, by_torch, precision)
+        ends[precision] = (
+            parameters_after(by_formula, by_hand, digits, precision),
+            parameters_after(by_autograd, by_torch, digits, precision),
+        )
+    mine, theirs = ends["float32"]
+    moved = distance(theirs, {n: p.detach() for n, p in start.named_parameters()})
+    assert distance(mine, theirs) < 1e-5 * moved
+    # in bfloat16 the two round in other places, and must stay as close to float32 as each other
+    errors = [distance(end, theirs) for end in ends["bfloat16"]]
+    assert 1e-3 * moved < errors[0] < 1.5 * errors[1] < 0.4 * moved
 
 
 OPTIMIZERS = [
@@ -148,11 +178,11 @@ def test_the_plain_loop_tells_optimizers_apart(digits):
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
-        ({}, "closed form"),
-        ({"schedule": (Phase(1, 0.1, 32),)}, "closed form"),
-        ({"precision": "bfloat16"}, "autograd"),
-        ({"momentum": 0.9}, "autograd"),
-        ({"weight_decay": 0.1}, "autograd"),
+        ({}, "stacked"),
+        ({"schedule": (Phase(1, 0.1, 32),)}, "stacked"),
+        ({"precision": "bfloat16"}, "stacked"),
+        ({"momentum": 0.9}, "stacked"),
+        ({"weight_decay": 0.1}, "stacked"),
         ({"optimizer": "adam"}, "autograd"),
         ({"batch_norm": True}, "autograd"),
         ({"model": "cnn"}, "autograd"),
@@ -165,9 +195,9 @@ def test_the_path_is_recorded(few, fields, path):
 
 def epochs_of(given, num_train, count):
     """(lr, sizes, indices) of the first `count` epochs of batches()."""
-    stream = itertools.groupby(engine.batches(given, num_train), key=lambda batch: batch[0])
+    stream = itertools.groupby(engine.batches([given], num_train), key=lambda batch: batch[0])
     for epoch, group in itertools.islice(stream, count):
-        rates, indices = zip(*((lr, i) for _, lr, i in group), strict=True)
+        rates, indices = zip(*((lr.item(), i[0]) for _, lr, i in group), strict=True)
         yield epoch, set(rates), [len(i) for i in indices], torch.cat(indices).tolist()
 
 
@@ -266,6 +296,61 @@ def test_a_trial_gives_the_same_bits_whatever_the_caller_set(few, fields):
     assert same(first[1], second[1])
 
 
+STACKS = [
+    {"widths": (256,), "batch_size": 1, "steps": 40},
+    {"widths": (40, 24), "batch_size": 17, "steps": 70, "checkpoints": (30,)},
+    {"batch_size": 300, "precision": "bfloat16", "epochs": 2},
+    {"momentum": 0.9, "optimizer": "nesterov", "schedule": (Phase(1, 0.05, 64),), "epochs": 2},
+    {"momentum": 0.5, "weight_decay": 0.01, "batch_size": 1000, "epochs": 2},
+    {"init": "pytorch", "batch_size": 3, "steps": 100},
+]
+
+
+@pytest.mark.parametrize("fields", STACKS, ids=str)
+def test_a_trial_gives_the_same_bits_in_any_stack(few, fields):
+    given = trial(train_size=500, **fields | {"batch_size": min(fields.get("batch_size", 96), 500)})
+    stack = [dataclasses.replace(given, init_seed=s, data_seed=s // 2, lr=0.02 * (s + 1)) for s in range(5)]
+    if given.momentum:
+        stack = [dataclasses.replace(t, momentum=m) for t, m in zip(stack, (0.9, 0.5, 0.9, 0.1, 0.99), strict=True)]
+    alone = [engine.train([t], few, PROBES)[0] for t in stack]
+    assert len({t.checkpoints[-1]["weight_distance"] for t in alone}) == 5
+    assert engine.train(stack, few, PROBES) == alone
+    assert engine.train(stack[::-2], few, PROBES) == alone[::-2]
+
+
+def test_one_divergence_leaves_its_stack_alone(few):
+    stack = [trial(train_size=500, lr=lr, steps=900, checkpoints=(10, 850)) for lr in (0.1, 1e38, 0.2)]
+    trained = engine.train(stack, few, PROBES)
+    assert [t.status for t in trained] == ["finished", "diverged", "finished"]
+    assert trained[1].checkpoints[-1]["step"] <= 200 and trained[0].checkpoints[-1]["step"] == 900
+    for one, given in zip(trained, stack, strict=True):
+        [alone] = engine.train([given], few, PROBES)
+        assert repr(alone) == repr(one)  # repr: NaN is itself
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"batch_size": 97},
+        {"widths": (9,)},
+        {"optimizer": "nesterov", "momentum": 0.5},
+        {"momentum": 0.5},
+        {"epochs": 2},
+    ],
+    ids=str,
+)
+def test_a_stack_of_unlike_trials_is_refused(few, fields):
+    assert engine.stack_key(trial()) == engine.stack_key(trial(lr=3.0, init_seed=1, data_seed=2))
+    with pytest.raises(ValueError, match="stack"):
+        engine.train([trial(), trial(**fields)], few, PROBES)
+
+
+def test_stacks_are_for_narrow_networks():
+    sizes = [engine.max_stack(trial(widths=w)) for w in ((8,), (256,), (1024, 1024))]
+    assert sizes[0] > sizes[1] > sizes[2] == 1
+    assert engine.max_stack(trial(optimizer="adam")) == engine.max_stack(trial(batch_norm=True)) == 1
+
+
 def test_each_seed_steers_its_own_part(digits):
     ends = [run(trial(init_seed=i, data_seed=d), digits) for i in (0, 1) for d in (0, 1)]
     norms = [[c["weight_norm"] for c in outcome.checkpoints] for outcome, _ in ends]
@@ -280,7 +365,7 @@ def test_threads_are_given_back_after_an_error(digits):
 
     torch.set_num_threads(2)
     with pytest.raises(RuntimeError, match="broken probe"):
-        engine.train(trial(), digits, [broken])
+        engine.train([trial()], digits, [broken])
     assert torch.get_num_threads() == 2
 
 

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro import ledger as room
-from repro.engine import Outcome
+from repro.engine import Training
 from repro.ledger import Ledger, LedgerError, make_rows, provenance
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
@@ -42,7 +42,7 @@ def trial(seed=0, **fields):
 def rows_of(trial, value=0.5, status="finished", **measures):
     """The trial's ledger rows as the runner makes them, with a made-up training behind."""
     points = [{"step": s, "epoch": s / 63, "train_loss": value + s, **measures} for s in STEPS]
-    return make_rows(trial, Outcome(status, points, "closed form", "float32"), seconds=1.5)
+    return make_rows(trial, Training(status, points, "closed form", "float32"), seconds=1.5)
 
 
 def whole(table):

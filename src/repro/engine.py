@@ -1,11 +1,15 @@
 """The only training loop. In-memory tensors, one thread, and every random draw from the trial's seeds.
 
-A trial's numbers depend on its spec, the machine and the torch version, and on nothing that runs beside it.
+Trials equal but for seeds, learning rate, momentum and weight decay can be trained as one stack: S networks in
+tensors with a leading dimension S. A trial's numbers depend on its spec, the machine and the torch version, and on
+nothing that runs beside it, in its stack or elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +21,23 @@ from torch.nn import functional
 
 from repro import models
 from repro.data import Dataset, generator
-from repro.trial import Trial
+from repro.trial import DATASETS, Trial
 
 Probe = Callable[[nn.Module, Mapping[str, Tensor], Dataset], Mapping[str, Any]]
-Step = Callable[[Tensor, Tensor, float], Tensor]  # (x, y, lr) -> logits before the update
+# (x (S, B, features), y (S, B), lr (S,)) -> logits (S, B, classes) before the update
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # Steps between looks for a divergence: NaN and infinity stay in the weights, so late is not too late.
 DIVERGENCE_CHECK_STEPS = 200
-# From this batch size on autograd in bfloat16 is the faster path; below it, float32 by closed form.
+# From this batch size on products in bfloat16 are so much faster that they are worth their rounding.
 BFLOAT16_MIN_BATCH_SIZE = 256
+# Weights of one stack that a core's share of the cache holds: beyond it, stacking loses what it gains.
+STACK_BYTES = 8 * 2**20
+MAX_STACK = 32
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Training:
     """What training gave: one dict of measures a checkpoint, with its step and epoch, the last one final."""
 
     status: str  # "finished" or "diverged"
@@ -49,15 +57,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def batches(trial: Trial, num_train: int) -> Iterator[tuple[int, float, Tensor]]:
-    """Endless (epoch, lr, indices): a fresh permutation an epoch from the data seed, in the phase's sizes."""
-    random = generator("order", trial.data_seed)
+def batches(stack: Sequence[Trial], num_train: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Endless (epoch, lr (S,), indices (S, B)): a fresh permutation an epoch from each trial's data seed, in
+    the phase's sizes."""
+    randoms = [generator("order", t.data_seed) for t in stack]
     epoch = 0
     while True:
-        phase = trial.phase_at(epoch)
-        order = torch.randperm(num_train, generator=random)
-        for indices in order.split(phase.batch_size):
-            yield epoch, phase.lr, indices
+        phases = [t.phase_at(epoch) for t in stack]
+        lr = torch.tensor([p.lr for p in phases], dtype=torch.float64)
+        orders = torch.stack([torch.randperm(num_train, generator=r) for r in randoms])
+        for indices in orders.split(phases[0].batch_size, dim=1):
+            yield epoch, lr, indices
         epoch += 1
 
 
@@ -77,37 +87,92 @@ def choose_precision(trial: Trial) -> str:
     return "bfloat16" if fast else "float32"
 
 
-def choose_path(trial: Trial, model: nn.Module, precision: str) -> str:
-    """ "closed form" for plain SGD on a batch-norm-free MLP in float32, "autograd" for everything else."""
-    plain = trial.optimizer == "sgd" and not trial.momentum and not trial.weight_decay
-    mlp = all(isinstance(m, nn.Linear | nn.ReLU) for m in model.children())
-    return "closed form" if plain and mlp and precision == "float32" else "autograd"
+def choose_path(trial: Trial) -> str:
+    """ "stacked", in closed form, for SGD on a batch-norm-free MLP; "autograd" for everything else."""
+    mlp = trial.model == "mlp" and not trial.batch_norm
+    return "stacked" if mlp and trial.optimizer in ("sgd", "nesterov") else "autograd"
 
 
-def closed_form_step(model: nn.Module) -> Step:
-    """Plain SGD on a ReLU MLP with cross-entropy: backward by hand, straight into the weights.
+def stack_key(trial: Trial) -> Trial:
+    """Equal for trials that may share a stack. Momentum and weight decay may differ, but not be 0 in some:
+    every trial's steps are then computed as they would be alone."""
+    return dataclasses.replace(
+        trial,
+        init_seed=0,
+        data_seed=0,
+        lr=1.0,
+        schedule=tuple(dataclasses.replace(p, lr=1.0) for p in trial.schedule),
+        momentum=0.5 if trial.momentum else 0.0,
+        weight_decay=1.0 if trial.weight_decay else 0.0,
+    )
 
-    With Z the logits, dL/dZ = (softmax(Z) - onehot(y))/B; each W gets -η (dL/dZ)ᵀ H.
+
+def max_stack(trial: Trial) -> int:
+    """The number of trials such as this that are best trained as one stack."""
+    if choose_path(trial) == "autograd":
+        return 1
+    info = DATASETS[trial.dataset]
+    sizes = (math.prod(info.shape), *trial.widths, info.num_classes)
+    weights = sum(4 * a * b for a, b in itertools.pairwise(sizes))
+    return min(MAX_STACK, max(1, STACK_BYTES // weights))
+
+
+def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """One tensor (S, ...) of the parameters of S networks, which become views of it."""
+    stack = torch.stack([p.detach() for p in parameters])
+    for parameter, row in zip(parameters, stack, strict=True):
+        parameter.data = row
+    return stack
+
+
+def closed_form_step(stack: Sequence[Trial], networks: Sequence[nn.Module], precision: str) -> Step:
+    """SGD on a stack of ReLU MLPs with cross-entropy: backward by hand, straight into the weights.
+
+    With Z the logits, D = dL/dZ = (softmax(Z) - onehot(y))/B, and a layer's gradients are DᵀH for its weight
+    and the sum of D for its bias, H its inputs. All of it is linear in D, so without momentum and weight decay η goes
+    into D at once, and the weight takes -DᵀH in the product itself. In bfloat16 the products take a rounded copy of
+    the float32 weights. Momentum, Nesterov's too, and weight decay as in torch.optim.SGD.
     """
-    linears = [m for m in model.children() if isinstance(m, nn.Linear)]
-    weights = [m.weight.detach() for m in linears]
-    biases = [m.bias.detach() for m in linears]
+    linears = [[m for m in network.children() if isinstance(m, nn.Linear)] for network in networks]
+    weights = [_stack([m.weight for m in layer]) for layer in zip(*linears, strict=True)]
+    biases = [_stack([m.bias for m in layer]).unsqueeze(1) for layer in zip(*linears, strict=True)]
+    rounded = [w.bfloat16() for w in weights] if precision == "bfloat16" else weights
+    momentum, decay = (
+        torch.tensor([getattr(t, name) for t in stack])[:, None, None] for name in ("momentum", "weight_decay")
+    )
+    nesterov = stack[0].optimizer == "nesterov"
+    plain = not momentum.any() and not decay.any()
+    velocities = {id(p): torch.zeros_like(p) for p in (*weights, *biases) if not plain}
+    minus_one = torch.full((1, 1, 1), -1.0)
 
-    def step(x: Tensor, y: Tensor, lr: float) -> Tensor:
+    def descend(parameter: Tensor, gradient: Tensor, lr: Tensor) -> None:
+        if plain:
+            parameter.sub_(gradient)
+            return
+        gradient = torch.addcmul(gradient, parameter, decay)
+        velocity = velocities[id(parameter)].mul_(momentum).add_(gradient)
+        direction = torch.addcmul(gradient, velocity, momentum) if nesterov else velocity
+        parameter.addcmul_(direction, lr, value=-1)
+
+    def step(x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        lr = lr.float()[:, None, None]
         inputs = [x]
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            inputs.append(torch.addmm(bias, inputs[-1], weight.t()).relu_())
-        logits = torch.addmm(biases[-1], inputs[-1], weights[-1].t())
-        delta = torch.softmax(logits, 1)
-        delta[torch.arange(len(y)), y] -= 1
-        delta /= len(y)
+        for weight, bias in zip(rounded[:-1], biases[:-1], strict=True):
+            inputs.append(torch.baddbmm(bias.to(x.dtype), inputs[-1], weight.transpose(1, 2)).relu_())
+        logits = torch.baddbmm(biases[-1].to(x.dtype), inputs[-1], rounded[-1].transpose(1, 2)).float()
+        delta = torch.softmax(logits, 2).scatter_add_(2, y.unsqueeze(2), minus_one.expand(*y.shape, 1))
+        delta = delta.mul_(lr / y.shape[1] if plain else 1 / y.shape[1]).to(x.dtype)
         for layer in range(len(weights) - 1, -1, -1):
-            weight, bias, h = weights[layer], biases[layer], inputs[layer]
-            below = delta @ weight if layer else None
-            weight.addmm_(delta.t(), h, alpha=-lr)
-            bias.sub_(delta.sum(0), alpha=lr)
+            weight, bias, transposed = weights[layer], biases[layer], delta.transpose(1, 2)
+            below = torch.bmm(delta, rounded[layer]) if layer else None
+            descend(bias, delta.sum(1, keepdim=True, dtype=torch.float32), lr)
+            if plain and rounded is weights:
+                weight.baddbmm_(transposed, inputs[layer], alpha=-1)
+            else:
+                descend(weight, torch.bmm(transposed, inputs[layer]), lr)
+                rounded[layer].copy_(weight)
             if below is not None:
-                delta = below.mul_(h > 0)
+                delta = below.mul_(inputs[layer] > 0)
         return logits
 
     return step
@@ -130,53 +195,69 @@ def autograd_step(trial: Trial, model: nn.Module, precision: str) -> Step:
     """Any model, any torch optimizer. In bfloat16, products run under autocast; weights stay float32."""
     optimizer = make_optimizer(trial, model)
 
-    def step(x: Tensor, y: Tensor, lr: float) -> Tensor:
+    def step(x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr.item()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = model(x)
+            logits = model(x[0])
         optimizer.zero_grad()
-        functional.cross_entropy(logits.float(), y).backward()
+        functional.cross_entropy(logits.float(), y[0]).backward()
         optimizer.step()
-        return logits.detach()
+        return logits.detach().unsqueeze(0)
 
     return step
 
 
-def train(trial: Trial, dataset: Dataset, probes: Sequence[Probe]) -> Outcome:
-    """Train the trial's model on `dataset` and measure it with every probe at every checkpoint.
+def train(stack: Sequence[Trial], dataset: Dataset, probes: Sequence[Probe]) -> list[Training]:
+    """Train trials of one `stack_key` on `dataset`, side by side, and measure each with every probe at every
+    checkpoint.
 
     A trial whose logits or losses stop being finite ends there, with status "diverged", measured as it stands.
     """
+    first = stack[0]
+    if len({stack_key(t) for t in stack}) > 1:
+        raise ValueError("trials of one stack may differ in seeds, lr, momentum and weight decay only")
     with one_thread():
-        model = models.build(trial)
-        initial = {name: p.detach().clone() for name, p in model.named_parameters()}
-        precision = choose_precision(trial)
-        path = choose_path(trial, model, precision)
-        step = closed_form_step(model) if path == "closed form" else autograd_step(trial, model, precision)
-        stops = set(trial.checkpoint_steps)
-        checkpoints: list[dict[str, Any]] = []
+        networks = [models.build(t) for t in stack]
+        initial = [{name: p.detach().clone() for name, p in n.named_parameters()} for n in networks]
+        precision, path = choose_precision(first), choose_path(first)
+        if path == "stacked":
+            step = closed_form_step(stack, networks, precision)
+        else:
+            [network] = networks
+            step = autograd_step(first, network, precision)
+        x_train = dataset.x_train.to(getattr(torch, precision))
+        stops = set(first.checkpoint_steps)
+        checkpoints: list[list[dict[str, Any]]] = [[] for _ in stack]
+        live = set(range(len(stack)))
 
-        def measure(done: int, epoch: float) -> None:
-            values = {name: v for probe in probes for name, v in probe(model, initial, dataset).items()}
-            checkpoints.append({"step": done, "epoch": epoch, **values})
+        def measure(i: int, done: int, epoch: float) -> None:
+            values = {k: v for probe in probes for k, v in probe(networks[i], initial[i], dataset).items()}
+            checkpoints[i].append({"step": done, "epoch": epoch, **values})
 
-        measure(0, 0.0)
-        diverged = False
+        for i in live:
+            measure(i, 0, 0.0)
         start_of_epoch = (0, 0)  # (epoch, steps done before it)
-        for done, (epoch, lr, indices) in enumerate(batches(trial, len(dataset.x_train)), start=1):
+        for done, (epoch, lr, indices) in enumerate(batches(stack, len(x_train)), start=1):
             if epoch != start_of_epoch[0]:
                 start_of_epoch = (epoch, done - 1)
             # index_select: a third of the time of x[indices]
-            x, y = (t.index_select(0, indices) for t in (dataset.x_train, dataset.y_train))
+            x, y = (
+                t.index_select(0, indices.flatten()).unflatten(0, indices.shape) for t in (x_train, dataset.y_train)
+            )
             logits = step(x, y, lr)
             at_stop = done in stops
-            if at_stop or done % DIVERGENCE_CHECK_STEPS == 0:
-                diverged = not bool(torch.isfinite(logits).all())
-            if at_stop or diverged:
-                measure(done, epoch + (done - start_of_epoch[1]) / trial.steps_in_epoch(epoch))
-                losses = (value for name, value in checkpoints[-1].items() if name.endswith("_loss"))
-                diverged = diverged or not all(map(math.isfinite, losses))
-            if diverged or done == trial.num_steps:
+            if not at_stop and done % DIVERGENCE_CHECK_STEPS:
+                continue
+            finite = logits.isfinite().flatten(1).all(1).tolist()
+            for i in sorted(live):
+                if at_stop or not finite[i]:
+                    measure(i, done, epoch + (done - start_of_epoch[1]) / first.steps_in_epoch(epoch))
+                    losses = (value for name, value in checkpoints[i][-1].items() if name.endswith("_loss"))
+                    if not finite[i] or not all(map(math.isfinite, losses)):
+                        live.discard(i)
+            if not live or done == first.num_steps:
                 break
-    return Outcome("diverged" if diverged else "finished", checkpoints, path, precision)
+    return [
+        Training("finished" if i in live else "diverged", checkpoints[i], path, precision) for i in range(len(stack))
+    ]

@@ -12,7 +12,6 @@ from repro.spec import Claim, Published
 from repro.stats import Estimate, mean_interval, prediction_interval
 
 MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
-MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
 MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
 
 

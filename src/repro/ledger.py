@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 import repro
-from repro.engine import Outcome
+from repro.engine import Training
 from repro.trial import ReproError, Sweep, Trial
 
 PROJECT = Path(repro.__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def make_rows(trial: Trial, outcome: Outcome, seconds: float) -> Rows:
+def make_rows(trial: Trial, training: Training, seconds: float) -> Rows:
     """The trial's ledger rows, one a checkpoint: key, spec, status, position, measures, provenance."""
     fields = {
         name: json.dumps(value) if isinstance(value, list | dict) else value
@@ -75,24 +75,24 @@ def make_rows(trial: Trial, outcome: Outcome, seconds: float) -> Rows:
     }
     provenance = {
         **machine(),
-        "run_path": outcome.path,
-        "run_precision": outcome.precision,
+        "run_path": training.path,
+        "run_precision": training.precision,
         "run_threads": 1,
         "run_seconds": seconds,
         "run_date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    last = len(outcome.checkpoints) - 1
+    last = len(training.checkpoints) - 1
     return [
         {
             "key": trial.key,
             "trial": trial.to_json(),
-            "status": outcome.status,
+            "status": training.status,
             "final": i == last,
             **measures,
             **fields,
             **provenance,
         }
-        for i, measures in enumerate(outcome.checkpoints)
+        for i, measures in enumerate(training.checkpoints)
     ]
 
 

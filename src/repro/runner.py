@@ -1,9 +1,11 @@
-"""Run the trials that a ledger lacks, on Dask distributed: one single-threaded worker a core."""
+"""Run the trials that a ledger lacks, on Dask distributed: here, one single-threaded worker a core, or on a cluster."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -11,29 +13,47 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distributed import Client
 
 from repro import data, engine, measure
 from repro.ledger import Ledger, Rows, machine, make_rows
-from repro.trial import ReproError, Trial
+from repro.trial import ENGINE_VERSION, ReproError, Trial
 
 PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
 
 # Fewer examples to train on than this take less time than starting workers.
 IN_PROCESS_SAMPLES = 150_000
+CONNECT_SECONDS = 10
 
-# What finished together: a trial's rows, or the line that says why it failed.
-Batches = Generator[list[Rows | str]]
 Progress = Callable[[int, int], None]  # (trials finished, trials in all)
+Say = Callable[[str], None]
 
 
 class RunError(ReproError):
     """A sweep that stopped before its end."""
 
-    exit_status = 130  # as of any program stopped by Ctrl-C
+    def __init__(self, text: str, exit_status: int = 1) -> None:
+        super().__init__(text)
+        self.exit_status = exit_status
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trial that has ended: its ledger rows, or the reason why there are none."""
+
+    trial: Trial
+    rows: Rows
+    failure: str = ""
+
+    def __str__(self) -> str:
+        t = self.trial
+        return f"{t.model} B={t.batch_size} lr={t.lr:g} seed={t.init_seed} ({t.key}): {self.failure}"
+
+
+Batches = Generator[list[Result]]  # what ended together
 
 
 @dataclass(frozen=True)
@@ -46,17 +66,38 @@ class Report:
     seconds: float
 
 
-def run_trial(trial: Trial) -> Rows:
-    """Train one trial and return its ledger rows. A pure function of the trial, but for its provenance."""
+def run_stack(stack: list[Trial], engine_version: int = ENGINE_VERSION) -> list[Rows]:
+    """Train the trials of one stack and return their ledger rows, whose seconds are equal shares. A pure function
+    of the trials, but for its provenance."""
+    if engine_version != ENGINE_VERSION:
+        raise RunError(
+            f"this worker's repro has engine version {ENGINE_VERSION}, the sweep needs {engine_version}; install "
+            "the sweep's version there and restart the worker"
+        )
     machine()
-    dataset = data.load(trial.dataset, trial.preprocessing, trial.train_size, trial.evaluate_on)
+    first = stack[0]
+    dataset = data.load(first.dataset, first.preprocessing, first.train_size, first.evaluate_on)
     began = time.perf_counter()
-    outcome = engine.train(trial, dataset, [PROBES[name] for name in trial.probes])
-    return make_rows(trial, outcome, time.perf_counter() - began)
+    trained = engine.train(stack, dataset, [PROBES[name] for name in first.probes])
+    seconds = (time.perf_counter() - began) / len(stack)
+    return [make_rows(trial, training, seconds) for trial, training in zip(stack, trained, strict=True)]
 
 
 def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stacks(trials: Iterable[Trial], workers: int) -> list[list[Trial]]:
+    """The trials in stacks, no larger than lets every worker have one. Whole seeds come first, so that a
+    half-finished sweep holds whole comparisons, and neighbours in lr share a stack, for they diverge together."""
+    groups: dict[Trial, list[Trial]] = {}
+    for trial in sorted(trials, key=lambda t: (t.init_seed, t.lr)):
+        groups.setdefault(engine.stack_key(trial), []).append(trial)
+    out = []
+    for alike in groups.values():
+        size = min(engine.max_stack(alike[0]), math.ceil(len(alike) / max(workers, 1)))
+        out += [alike[i : i + size] for i in range(0, len(alike), size)]
+    return sorted(out, key=lambda stack: (stack[0].init_seed, stack[0].num_samples))
 
 
 def run(
@@ -64,47 +105,46 @@ def run(
     ledger: Ledger,
     *,
     workers: int | None = None,
+    scheduler: str | None = None,
     record: bool = False,
     progress: Progress = lambda finished, total: None,
+    say: Say = lambda line: None,
 ) -> Report:
     """Train what the ledger lacks of `plan`, claim id -> trials, and append to the claim's file as they finish.
 
     `workers` processes share the trials; 0 trains in this process. The default is one a core, or this
-    process where starting others would take longer than the work. The numbers are the same either way.
-    Whole seeds come first, so that a half-finished sweep holds whole comparisons. An interrupt keeps every
-    finished trial.
+    process where starting others would take longer than the work. `scheduler` is the address of a Dask
+    scheduler whose workers do it instead. The numbers are the same either way. An interrupt keeps every finished trial.
     """
     began = time.perf_counter()
     owner = {t.key: claim for claim, trials in reversed(list(plan.items())) for t in trials}
     wanted = list({t.key: t for trials in plan.values() for t in trials}.values())
-    missing = sorted(ledger.missing(wanted), key=lambda t: (t.init_seed, t.num_samples))
-    if workers is None:
-        small = sum(t.num_samples for t in missing) <= IN_PROCESS_SAMPLES
-        workers = 0 if small else min(num_cores(), len(missing))
-    for dataset in {t.dataset for t in missing}:  # absent or damaged data is one error here, not one a worker
-        data.load(dataset)
+    missing = ledger.missing(wanted)
     for claim in dict.fromkeys(owner[t.key] for t in missing):
         ledger.append(claim, [], record)  # a ledger that cannot be written is found before, not after, the work
     failed: list[str] = []
     finished = len(wanted) - len(missing)
     progress(finished, len(wanted))
-    results = _here(missing) if workers == 0 else _on_cluster(missing, workers)
+    results = train(missing, workers, scheduler, say)
     try:
         for batch in results:
             rows: dict[str, Rows] = {}
             for result in batch:
-                if isinstance(result, str):
-                    failed.append(result)
+                if result.failure:
+                    failed.append(str(result))
                 else:
-                    rows.setdefault(owner[result[0]["key"]], []).extend(result)
+                    rows.setdefault(owner[result.trial.key], []).extend(result.rows)
             for claim, new in rows.items():
                 ledger.append(claim, new, record)
             finished += len(batch)
             progress(finished, len(wanted))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ConnectionError) as stop:
         kept = len(wanted) - len(ledger.missing(wanted))
+        interrupted = isinstance(stop, KeyboardInterrupt)
         raise RunError(
-            f"stopped: {kept} of {len(wanted)} trials are in the ledger; the same command goes on from there"
+            f"{'stopped' if interrupted else stop}: {kept} of {len(wanted)} trials are in the ledger; the same command "
+            "goes on from there",
+            exit_status=130 if interrupted else 1,  # 130: as of any program stopped by Ctrl-C
         ) from None
     finally:
         results.close()
@@ -116,17 +156,49 @@ def run(
     )
 
 
-def _name(trial: Trial, error: BaseException) -> str:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{trial.model} B={trial.batch_size} lr={trial.lr:g} seed={trial.init_seed} ({trial.key}): {reason}"
+def choose_workers(trials: Iterable[Trial], workers: int | None) -> int:
+    """`workers`, or by default one a core, or 0, this process, where starting others would take longer."""
+    samples = [t.num_samples for t in trials]
+    if workers is not None:
+        return workers
+    return 0 if sum(samples) <= IN_PROCESS_SAMPLES else min(num_cores(), len(samples))
 
 
-def _here(trials: list[Trial]) -> Batches:
-    for trial in trials:
+def train(
+    trials: list[Trial], workers: int | None = None, scheduler: str | None = None, say: Say = lambda line: None
+) -> Batches:
+    """Train all `trials`, yielding results as they come. A stack that fails is tried again trial by trial,
+    so that only the one at fault is lost. What the user must mend, such as absent data, ends it."""
+    workers = choose_workers(trials, workers)
+    if not trials:
+        return
+    if scheduler:
+        yield from _on_cluster(trials, _connect(scheduler, say), say)
+        return
+    for dataset in {t.dataset for t in trials}:  # absent or damaged data is one error here, not one a worker
+        data.load(dataset)
+    if workers:
+        yield from _on_cluster(trials, _local_cluster(workers), say)
+        return
+    waiting = collections.deque(stacks(trials, 1))
+    while waiting:
+        stack = waiting.popleft()
         try:
-            yield [run_trial(trial)]
+            yield [Result(t, rows) for t, rows in zip(stack, run_stack(stack), strict=True)]
+        except ReproError:
+            raise
         except Exception as error:
-            yield [_name(trial, error)]
+            again, failed = _after_failure(stack, error)
+            waiting.extendleft(reversed(again))
+            yield failed
+
+
+def _after_failure(stack: list[Trial], error: BaseException) -> tuple[list[list[Trial]], list[Result]]:
+    """(stacks to try again, results)"""
+    if len(stack) > 1:
+        return [[t] for t in stack], []
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return [], [Result(stack[0], [], reason)]
 
 
 @contextlib.contextmanager
@@ -150,13 +222,19 @@ def _interrupts_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cluster(workers: int) -> Iterator[Client]:
+def _local_cluster(workers: int) -> Iterator[Client]:
+    """A client of `workers` single-threaded processes on this machine."""
     import dask
     from distributed import Client, LocalCluster
 
     stack = contextlib.ExitStack()
+    settings = {
+        "distributed.worker.daemon": True,
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.low-level-log-length": 100,  # it would grow to 100,000 entries
+    }
     try:
-        with _interrupts_held(), dask.config.set({"distributed.worker.daemon": True}):
+        with _interrupts_held(), dask.config.set(settings):
             # memory_limit 0: the trials' size is known and small; Dask's spilling and pausing only get in the way
             cluster = LocalCluster(
                 n_workers=workers,
@@ -172,23 +250,68 @@ def _cluster(workers: int) -> Iterator[Client]:
             stack.close()
 
 
-def _on_cluster(trials: list[Trial], workers: int) -> Batches:
-    if not trials:
-        return
-    from distributed import as_completed
+@contextlib.contextmanager
+def _connect(scheduler: str, say: Say) -> Iterator[Client]:
+    """A client of the Dask scheduler at this address."""
+    from distributed import Client
 
-    with _cluster(workers) as client:
-        futures = {}
-        for i, trial in enumerate(trials):
-            future = client.submit(run_trial, trial, key=f"trial-{trial.key}", priority=-i, pure=False)
-            futures[future] = trial
-        for batch in as_completed(list(futures), with_results=True, raise_errors=False).batches():
-            out: list[Rows | str] = []
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"no Dask scheduler answers at {scheduler!r} ({' '.join(str(error).split())[:80]}); start one with 'dask "
+            "scheduler' and give its address, such as tcp://host:8786"
+        ) from None
+    try:
+        if not client.scheduler_info()["workers"]:
+            say(f"waiting for workers: start some with 'dask worker {scheduler} --nthreads 1'")
+        yield client
+    finally:
+        with contextlib.suppress(Exception):  # a lost scheduler cannot be taken leave of
+            client.close(timeout=5)
+
+
+def _blame_fairly(dask_scheduler: Any) -> None:
+    """Runs on the scheduler. A worker gets its next task when it has finished the last, so a dead worker
+    took one with it; a task that did so twice is given up."""
+    dask_scheduler.WORKER_SATURATION = 1.0
+    dask_scheduler.allowed_failures = 1
+
+
+def _on_cluster(trials: list[Trial], connection: contextlib.AbstractContextManager[Client], say: Say) -> Batches:
+    from distributed import KilledWorker, as_completed
+
+    with connection as client:
+        client.run_on_scheduler(_blame_fairly)
+        say(f"dashboard: {client.dashboard_link}")
+        num_workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        futures: dict[Any, list[Trial]] = {}
+
+        def submit(stack: list[Trial]) -> Any:
+            key = f"stack-{stack[0].key}{len(stack)}"
+            future = client.submit(run_stack, stack, ENGINE_VERSION, key=key, priority=-len(futures), pure=False)
+            futures[future] = stack
+            return future
+
+        completed = as_completed(
+            [submit(s) for s in stacks(trials, num_workers)], with_results=True, raise_errors=False
+        )
+        for batch in completed.batches():
+            out: list[Result] = []
             for future, result in batch:
-                trial = futures.pop(future)
+                stack = futures.pop(future)
+                error = future.exception() if future.status == "error" else None
                 if future.status == "finished":
-                    out.append(result)
+                    out += [Result(t, rows) for t, rows in zip(stack, result, strict=True)]
+                elif error is None or isinstance(error, ReproError):
+                    yield out
+                    raise error or ConnectionError("lost the scheduler")
                 else:
-                    out.append(_name(trial, future.exception()))
+                    if isinstance(error, KilledWorker):
+                        error = RuntimeError("the worker process died, twice")
+                    again, failed = _after_failure(stack, error)
+                    completed.update([submit(s) for s in again])
+                    out += failed
                 future.release()
             yield out
