@@ -32,6 +32,8 @@ BAD = [
     ({"batch_size": 4001}, ["batch_size 4001", "4000 training examples of mnist5k", "1 to 4000"]),
     ({"batch_size": 101, "train_size": 100}, ["batch_size 101", "1 to 100"]),
     ({"batch_size": 3501, "evaluate_on": "validation"}, ["batch_size 3501", "1 to 3500"]),
+    ({"batch_size": 1, "batch_norm": True}, ["batch_size 1", "a batch of one example", "choose another"]),
+    ({"batch_size": 31, "train_size": 125, "model": "f1"}, ["batch_size 31", "a batch of one example"]),
     ({"batch_size": 0}, ["batch_size 0", "whole number"]),
     ({"batch_size": 64.0}, ["batch_size 64.0", "whole number"]),
     ({"batch_size": "64"}, ["batch_size '64'", "whole number"]),

@@ -81,6 +81,13 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
+def duration(seconds: float) -> str:
+    """For a reader: 40 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _finite(estimate: Any) -> dict[str, Any]:
     """An estimate as plain data; JSON has no infinity, so an unbounded interval is null."""
     bounds = {k: getattr(estimate, k) for k in ("value", "low", "high")}
@@ -195,23 +202,93 @@ def run(
     claim: Annotated[list[str], typer.Argument(help="Claims to run, as 'repro list' names them.")],
     scale: Annotated[str, typer.Option(help="smoke (seconds), laptop (minutes) or paper (hours).")] = "smoke",
     workers: Workers = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786, whose workers train.")
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="Write to results/, the ledger that git keeps.")] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Say what is missing and how long it should take here, and stop.")
+    ] = False,
 ) -> None:
     """Train the trials that no ledger holds yet. Stop it at any time: the same command goes on from there."""
-    from repro import claims, runner
+    from repro import claims, costs, runner
     from repro.ledger import Ledger
 
     ledger = Ledger()
     plan = {c: [t for f in claims.findings(claims.get(c), scale, ledger) for t in f.trials] for c in claim}
+    missing = ledger.missing(t for trials in plan.values() for t in trials)
+    for key, why in ledger.failures(missing).items():
+        err.print(f"failed before, tried again: {key}: {_escape(why)}", highlight=False)
+    num_workers = 1 if scheduler else runner.choose_workers(missing, workers)
+    expected = costs.estimate(missing, num_workers) if plan_only or (num_workers and missing) else None
+    if expected is not None:
+        where = "of one worker as fast as this machine" if scheduler else f"with {max(num_workers, 1)} at once"
+        err.print(f"{len(missing)} trials to train, about {duration(expected)} {where}", highlight=False)
+    if plan_only:
+        return
     with progress_bar(f"{', '.join(claim)}, {scale}") as progress:
-        report = runner.run(plan, ledger, workers=workers, record=record, progress=progress)
+        report = runner.run(
+            plan, ledger, workers=workers, scheduler=scheduler, record=record, progress=progress, say=err.print
+        )
     err.print(f"{report.trained} trials trained, {report.found} found in the ledger, in {report.seconds:.0f} s")
+    if expected and not scheduler and not report.failed:
+        err.print(f"estimated {expected:.0f} s: {expected / report.seconds - 1:+.0%}", highlight=False)
     for line in report.failed:
         err.print(f"[red]failed:[/] {_escape(line)}", highlight=False)
     for c in claim:
         for finding in claims.findings(claims.get(c), scale, ledger):
             out.print(f"{c}, {scale}, {finding.dataset}: {styled(finding.verdict)}", highlight=False)
     if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@one_line_errors
+def audit(
+    claim: Annotated[
+        list[str] | None, typer.Argument(help="Claims whose recorded trials to check; all by default.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="How many recorded trials to train again.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Which are drawn.")] = 0,
+    within: Annotated[
+        float, typer.Option(help="Draw only from trials that took at most this many seconds.")
+    ] = math.inf,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train recorded trials again and compare: to the last bit where machine and path are the same, within
+    tolerances elsewhere. Exit status 1 if a number differs."""
+    from repro import audit, claims
+    from repro.ledger import Ledger
+
+    names = [claims.get(c).id for c in claim or claims.all_claims()]
+    with progress_bar("audit") as progress:
+        checks = audit.audit(Ledger(), names, sample, seed, within, workers, progress)
+    told = [
+        {
+            "claim": c.claim,
+            "trial": json.loads(c.trial.to_json()),
+            "key": c.trial.key,
+            "compared": "exact" if c.exact else "tolerance",
+            "worst": c.worst,
+            "recorded": c.recorded if math.isfinite(c.recorded) else None,
+            "now": c.now if math.isfinite(c.now) else None,
+            "failure": c.failure,
+        }
+        for c in checks
+    ]
+    if as_json:
+        print(json.dumps(told, indent=1))
+    else:
+        table = Table("claim", "trial", "compared", "worst", "recorded", "now", "")
+        for c in checks:
+            t = c.trial
+            name = f"{t.dataset} {t.optimizer} B={t.batch_size} lr={t.lr:g} seed={t.init_seed}"
+            compared = "exact" if c.exact else "tolerance"
+            result = f"[red]{_escape(c.failure)}[/]" if c.failure else "[green]agrees[/]"
+            table.add_row(c.claim, name, compared, c.worst, f"{c.recorded:.6g}", f"{c.now:.6g}", result)
+        out.print(table)
+    if any(c.failure for c in checks):
         raise typer.Exit(1)
 
 

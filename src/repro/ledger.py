@@ -29,6 +29,7 @@ from repro.trial import ReproError, Sweep, Trial
 
 PROJECT = Path(repro.__file__).resolve().parents[2]
 Rows = list[dict[str, Any]]
+FAILED = "failed"  # the status of a trial that raised or killed its worker: remembered, but not finished
 LOCK_SECONDS = 60  # to wait for another run's append, which takes a fraction of one
 
 
@@ -96,6 +97,12 @@ def make_rows(trial: Trial, training: Training, seconds: float) -> Rows:
     ]
 
 
+def failed_rows(trial: Trial, failure: str) -> Rows:
+    """The row that remembers a trial which could not be trained, and why."""
+    [row] = make_rows(trial, Training(FAILED, [{"step": 0, "epoch": 0.0}], "", ""), 0.0)
+    return [row | {"failure": failure}]
+
+
 class Ledger:
     """Finished trials on disk. `working` is written by default, `recorded` only when told to record."""
 
@@ -140,10 +147,8 @@ class Ledger:
         found: list[pd.DataFrame] = []
         seen: set[str] = set()
         for path in self.files():
-            now = path.stat()
-            # two appends may fall into one tick of the file system's clock
-            table = _read_cached(path, (now.st_mtime_ns, now.st_ino, now.st_size))
-            part = table[table["key"].isin(set(keys) - seen)]
+            table = _read_cached_now(path)
+            part = table[table["key"].isin(set(keys) - seen) & (table["status"] != FAILED)]
             # one trial trained by two runs at once: the first stays
             part = part.drop_duplicates(["key", "step"])
             seen.update(part["key"])
@@ -160,6 +165,27 @@ class Ledger:
         unique = {t.key: t for t in trials}
         finished = set(self.rows(unique.values())["key"])
         return [t for key, t in unique.items() if key not in finished]
+
+    def failures(self, trials: Iterable[Trial]) -> dict[str, str]:
+        """Why those of `trials` failed that were tried and are still missing, by key: the last reason."""
+        missing = {t.key for t in self.missing(trials)}
+        tables = [_read_cached_now(path) for path in self.files()]
+        failed = [t[(t["status"] == FAILED) & t["key"].isin(missing)] for t in tables if "failure" in t]
+        return {key: why for t in failed for key, why in zip(t["key"], t["failure"], strict=True)}
+
+    def recorded_trials(self, claim: str) -> list[tuple[Trial, Rows]]:
+        """Every finished trial in the claim's recorded file that this version of the engine can train, with its
+        rows in order."""
+        path = self.recorded / f"{claim}.parquet"
+        if not path.exists():
+            return []
+        table = _read(path)
+        found = []
+        for key, rows in table[table["status"] != FAILED].sort_values("step").groupby("key", sort=True):
+            trial = Trial.from_json(rows["trial"].iloc[0])
+            if trial.key == key:
+                found.append((trial, [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]))
+        return found
 
     def table(self, sweeps: Sequence[Sweep]) -> pd.DataFrame:
         """What a judge reads: the rows of every sweep, with the sweep's name in column `arm`. A trial in
@@ -198,6 +224,12 @@ def _read(path: Path) -> pd.DataFrame:
             f"{what} and was moved to {aside.name}; restore it from a copy, or run the same command again to train "
             "its trials anew"
         ) from None
+
+
+def _read_cached_now(path: Path) -> pd.DataFrame:
+    now = path.stat()
+    # two appends may fall into one tick of the file system's clock
+    return _read_cached(path, (now.st_mtime_ns, now.st_ino, now.st_size))
 
 
 @functools.lru_cache(maxsize=64)

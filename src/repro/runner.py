@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 from repro import data, engine, measure
-from repro.ledger import Ledger, Rows, machine, make_rows
+from repro.ledger import Ledger, Rows, failed_rows, machine, make_rows
 from repro.trial import ENGINE_VERSION, ReproError, Trial
 
 PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
@@ -132,8 +132,8 @@ def run(
             for result in batch:
                 if result.failure:
                     failed.append(str(result))
-                else:
-                    rows.setdefault(owner[result.trial.key], []).extend(result.rows)
+                new = failed_rows(result.trial, result.failure) if result.failure else result.rows
+                rows.setdefault(owner[result.trial.key], []).extend(new)
             for claim, new in rows.items():
                 ledger.append(claim, new, record)
             finished += len(batch)
@@ -255,7 +255,8 @@ def _connect(scheduler: str, say: Say) -> Iterator[Client]:
     """A client of the Dask scheduler at this address."""
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed.client", "distributed.core"):  # a lost scheduler is told in one line, by us
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
@@ -306,7 +307,7 @@ def _on_cluster(trials: list[Trial], connection: contextlib.AbstractContextManag
                     out += [Result(t, rows) for t, rows in zip(stack, result, strict=True)]
                 elif error is None or isinstance(error, ReproError):
                     yield out
-                    raise error or ConnectionError("lost the scheduler")
+                    raise error or ConnectionError(f"lost the scheduler at {client.scheduler.address}")
                 else:
                     if isinstance(error, KilledWorker):
                         error = RuntimeError("the worker process died, twice")

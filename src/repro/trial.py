@@ -205,6 +205,11 @@ class Trial:
                     f"batch_size {phase.batch_size}: larger than the {self.num_train} training examples "
                     f"of {self.dataset}; allowed are 1 to {self.num_train}"
                 )
+            if (self.batch_norm or self.model == "f1") and 1 in (phase.batch_size, self.num_train % phase.batch_size):
+                raise SpecError(
+                    f"batch_size {phase.batch_size}: leaves a batch of one example, of which batch norm has no "
+                    "variance; choose another size"
+                )
         for phase in self.schedule:
             if type(phase.epoch) is not int or phase.epoch <= last:
                 raise SpecError(f"schedule: phase epochs must be whole numbers rising from 1, got {phase.epoch!r}")

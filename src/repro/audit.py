@@ -1,0 +1,93 @@
+"""Re-train recorded trials and compare: are the numbers in the ledger those that the code gives?"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from repro import runner
+from repro.ledger import Ledger, LedgerError, Rows
+from repro.trial import Trial
+
+# Where any of these differs, sums are grouped in other ways, and rounding differs.
+SAME_ROUNDING = ("run_processor", "run_torch_version", "run_path", "run_precision", "run_threads")
+# What another rounding may do by the end of a long run: by how much accuracies may differ, and all else, relative.
+ACCURACY_TOLERANCE, TOLERANCE = 0.01, 0.1
+
+
+@dataclass(frozen=True)
+class Check:
+    """A recorded trial beside the same trained now. `worst` is the measure that differs most, in tolerances;
+    `failure` says what is wrong, if anything is."""
+
+    claim: str
+    trial: Trial
+    exact: bool  # whether the numbers had to be equal to the last bit
+    worst: str
+    recorded: float
+    now: float
+    failure: str
+
+
+def _is_measure(name: str, value: object, spec: Mapping[str, Any]) -> bool:
+    return isinstance(value, float) and not name.startswith("run_") and name not in (*spec, "epoch")
+
+
+def compare(claim: str, trial: Trial, recorded: Rows, now: Rows) -> Check:
+    """The rows of one trial, one a checkpoint in order, as recorded and as trained now."""
+    exact = all(recorded[-1][name] == now[-1][name] for name in SAME_ROUNDING)
+    positions = [[(row["step"], row["status"]) for row in rows] for rows in (recorded, now)]
+    if positions[0] != positions[1]:
+        return Check(claim, trial, exact, "", math.nan, math.nan, "ends or is measured at other steps")
+    spec = json.loads(trial.to_json())
+    worst, most = ("", math.nan, math.nan), -1.0
+    for before, after in zip(recorded, now, strict=True):
+        for name in (n for n, v in before.items() if _is_measure(n, v, spec)):
+            a, b = before[name], after.get(name, math.nan)
+            if a == b or (name in after and math.isnan(a) and math.isnan(b)):
+                size = 0.0
+            elif exact:
+                size = math.inf
+            else:
+                allowed = ACCURACY_TOLERANCE if name.endswith("accuracy") else TOLERANCE * abs(a)
+                size = abs(a - b) / allowed if allowed and math.isfinite(a - b) else math.inf
+            if size > most:
+                worst, most = (f"{name} at step {before['step']}", a, b), size
+    failure = "" if most <= 1 else "differs" if exact else "differs by more than another rounding explains"
+    return Check(claim, trial, exact, *worst, failure)
+
+
+def audit(
+    ledger: Ledger,
+    claims: list[str],
+    sample: int,
+    seed: int,
+    within: float = math.inf,
+    workers: int | None = None,
+    progress: runner.Progress = lambda finished, total: None,
+) -> list[Check]:
+    """Train `sample` recorded trials of `claims` again, drawn with `seed` from those that took at most `within`
+    seconds, and compare every measure at every checkpoint."""
+    known = {trial.key: (claim, trial, rows) for claim in claims for trial, rows in ledger.recorded_trials(claim)}
+    drawable = sorted(key for key, (_, _, rows) in known.items() if rows[-1]["run_seconds"] <= within)
+    if not drawable:
+        raise LedgerError(
+            f"no recorded trial of {', '.join(claims)} that took at most {within:g} s; allow longer ones, "
+            "or record some with 'repro run CLAIM --scale paper --record'"
+        )
+    drawn = random.Random(seed).sample(drawable, min(sample, len(drawable)))
+    checks: list[Check] = []
+    progress(0, len(drawn))
+    for batch in runner.train([known[key][1] for key in drawn], workers):
+        for result in batch:
+            claim, trial, recorded = known[result.trial.key]
+            if result.failure:
+                checks.append(Check(claim, trial, False, "", math.nan, math.nan, result.failure))
+            else:
+                checks.append(compare(claim, trial, recorded, result.rows))
+        progress(len(checks), len(drawn))
+    return checks

@@ -1,0 +1,181 @@
+"""Sweeps on a scheduler and workers started by hand, as real processes, some of which die."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_runner import COMMAND, SMALL, SWEEP, assert_same, measures, new_ledger
+
+from repro import runner
+from repro.trial import Trial
+
+pytestmark = pytest.mark.xdist_group("cluster")
+# On a worker that loads this, seed 7 is deadly.
+DEADLY = """
+import os, signal
+from repro import runner
+def run_stack(stack, engine_version, train=runner.run_stack):
+    if any(t.init_seed == 7 for t in stack):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(stack, engine_version)
+runner.run_stack = run_stack
+"""
+OUTDATED = "from repro import runner; runner.ENGINE_VERSION = 0"
+
+
+class Cluster:
+    """`dask scheduler` and `dask worker` processes, ended with the test."""
+
+    def __init__(self, folder):
+        self.folder, self.processes = folder, []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
+
+    def start(self, *words):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *map(str, words)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.folder,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def scheduler(self):
+        return self.start("scheduler", "--host", "127.0.0.1", "--port", self.port, "--dashboard-address", ":0")
+
+    def worker(self, preload=None, nanny=False):
+        more = []
+        if preload:
+            path = self.folder / f"preload{len(self.processes)}.py"
+            path.write_text(preload)
+            more = ["--preload", path]
+        nannies = "--nanny" if nanny else "--no-nanny"
+        return self.start("worker", self.address, "--nthreads", 1, nannies, "--dashboard-address", ":0", *more)
+
+    def end(self):
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    it = Cluster(tmp_path / "cluster")
+    yield it
+    it.end()
+
+
+def start(tmp_path, *words):
+    """`repro run` on the sweep of test_runner, on the user's side of the scheduler."""
+    script = tmp_path / "command.py"
+    script.write_text(COMMAND.format(tests=str(Path(__file__).parent)))
+    return subprocess.Popen(
+        [sys.executable, script, "run", "generalization-gap", *words],
+        env={**os.environ, "REPRO_CACHE": str(tmp_path), "COLUMNS": "300"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_rows(process, ledger, count):
+    deadline = time.monotonic() + 120
+    while ledger.rows(SWEEP.trials())["key"].nunique() < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_and_a_killed_scheduler_lose_nothing(tmp_path, cluster):
+    ledger, quiet = new_ledger(tmp_path), new_ledger(tmp_path / "quiet")
+    scheduler, workers = cluster.scheduler(), [cluster.worker(), cluster.worker()]
+    process = start(tmp_path, "--scheduler", cluster.address)
+    wait_for_rows(process, ledger, 1)
+    workers[0].kill()
+    wait_for_rows(process, ledger, 3)
+    scheduler.kill()
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 1 and out == "", (out, err)
+    [line] = [li for li in err.splitlines() if "error" in li]
+    told = re.fullmatch(
+        r"error: lost the scheduler at \S+: (\d) of 8 trials are in the ledger; the same command goes on from there",
+        line,
+    )
+    assert told and "Traceback" not in err, err
+    kept = ledger.rows(SWEEP.trials())
+    assert kept["key"].nunique() == int(told[1]) < 8
+    for one in cluster.processes:
+        one.kill()
+        one.wait()
+    cluster.scheduler()
+    cluster.worker()
+    process = start(tmp_path, "--scheduler", cluster.address)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "Traceback" not in err, err
+    assert "dashboard: http://127.0.0.1:" in err
+    assert f"{8 - int(told[1])} trials trained, {told[1]} found" in err
+    runner.run({"claim": SWEEP.trials()}, quiet, workers=0)
+    assert_same(measures(ledger, SWEEP.trials()), measures(quiet, SWEEP.trials()))
+    table = ledger.rows(SWEEP.trials())
+    assert_same(table[table["key"].isin(kept["key"])].reset_index(drop=True), kept)
+
+
+def test_a_trial_that_kills_its_worker_twice_is_named_and_the_sweep_goes_on(tmp_path, cluster):
+    cluster.scheduler()
+    cluster.worker(DEADLY, nanny=True)
+    cluster.worker(DEADLY, nanny=True)
+    trials = [Trial(**SMALL, batch_size=16, steps=30, init_seed=seed) for seed in range(10)]
+    assert len(runner.stacks(trials, 2)) == 2  # the deadly one takes its stack along, at first
+    ledger = new_ledger(tmp_path)
+    report = runner.run({"claim": trials}, ledger, scheduler=cluster.address)
+    [line] = report.failed
+    assert trials[7].key in line and "died" in line
+    assert report.trained == 9
+    assert ledger.missing(trials) == [trials[7]]
+    [why] = ledger.failures(trials).values()
+    assert "died" in why
+    report = runner.run({"claim": trials}, ledger, workers=0)  # where it is harmless
+    assert (report.trained, report.failed) == (1, ())
+    assert ledger.failures(trials) == {}
+
+
+def test_no_scheduler_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "CONNECT_SECONDS", 0.5)
+    for address in ("tcp://127.0.0.1:9", "nonsense"):
+        with pytest.raises(runner.RunError, match=r"no Dask scheduler answers at .*; start one with 'dask scheduler'"):
+            runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
+
+
+def test_a_worker_of_another_version_is_refused(tmp_path, cluster):
+    cluster.scheduler()
+    cluster.worker(OUTDATED)
+    with pytest.raises(runner.RunError, match="engine version 0, the sweep needs 1; install"):
+        runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=cluster.address)
+
+
+def test_a_sweep_waits_for_workers_and_says_so(tmp_path, cluster):
+    cluster.scheduler()
+    told = []
+
+    def say(line):
+        told.append(line)
+        if "waiting for workers" in line:
+            cluster.worker()
+
+    trials = SWEEP.trials()[:1]
+    report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address, say=say)
+    assert report.trained == 1
+    assert f"dask worker {cluster.address}" in told[0] and "dashboard" in told[1]
