@@ -29,6 +29,7 @@ from repro.trial import ReproError, Sweep, Trial
 
 PROJECT = Path(repro.__file__).resolve().parents[2]
 Rows = list[dict[str, Any]]
+Version = tuple[str, int, int, int]
 FAILED = "failed"  # the status of a trial that raised or killed its worker: remembered, but not finished
 LOCK_SECONDS = 60  # to wait for another run's append, which takes a fraction of one
 
@@ -109,6 +110,7 @@ class Ledger:
     def __init__(self, working: Path | None = None, recorded: Path | None = None) -> None:
         self.working = working or cache_folder() / "ledger"
         self.recorded = recorded or PROJECT / "results"
+        self._written: dict[Version, pa.Table] = {}  # what the last append wrote, so that the next need not read it
 
     def files(self) -> list[Path]:
         return [f for folder in (self.recorded, self.working) for f in sorted(folder.glob("*.parquet"))]
@@ -124,14 +126,15 @@ class Ledger:
             with filelock.FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
                 if not rows:
                     return
-                table = pd.DataFrame(rows)
+                table = _as_table(rows)
                 if path.exists():
-                    table = pd.concat([_read(path), table], ignore_index=True)
-                content = pa.Table.from_pandas(table, preserve_index=False)
-                pq.write_table(content, partial, compression="zstd", write_page_checksum=True)
+                    before = self._written.get(_version(path)) or _read(path)
+                    table = pa.concat_tables([before, table], promote_options="permissive").combine_chunks()
+                pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
                 with partial.open("rb") as file:
                     os.fsync(file.fileno())
                 partial.replace(path)
+                self._written = {_version(path): table}
         except filelock.Timeout:
             raise LedgerError(f"{path} is being written by another run; wait for it to end, then run again") from None
         except OSError as error:
@@ -147,7 +150,7 @@ class Ledger:
         found: list[pd.DataFrame] = []
         seen: set[str] = set()
         for path in self.files():
-            table = _read_cached_now(path)
+            table = _read_cached(path)
             part = table[table["key"].isin(set(keys) - seen) & (table["status"] != FAILED)]
             # one trial trained by two runs at once: the first stays
             part = part.drop_duplicates(["key", "step"])
@@ -169,7 +172,7 @@ class Ledger:
     def failures(self, trials: Iterable[Trial]) -> dict[str, str]:
         """Why those of `trials` failed that were tried and are still missing, by key: the last reason."""
         missing = {t.key for t in self.missing(trials)}
-        tables = [_read_cached_now(path) for path in self.files()]
+        tables = [_read_cached(path) for path in self.files()]
         failed = [t[(t["status"] == FAILED) & t["key"].isin(missing)] for t in tables if "failure" in t]
         return {key: why for t in failed for key, why in zip(t["key"], t["failure"], strict=True)}
 
@@ -179,7 +182,7 @@ class Ledger:
         path = self.recorded / f"{claim}.parquet"
         if not path.exists():
             return []
-        table = _read(path)
+        table = _read_cached(path)
         found = []
         for key, rows in table[table["status"] != FAILED].sort_values("step").groupby("key", sort=True):
             trial = Trial.from_json(rows["trial"].iloc[0])
@@ -196,18 +199,25 @@ class Ledger:
         return arms.merge(rows, on="key", how="inner")
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _as_table(rows: Rows) -> pa.Table:
+    """Rows need not have the same measures: what one lacks is null."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
+def _read(path: Path) -> pa.Table:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise LedgerError(f"cannot read {path}: {error.strerror}") from None
     try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pandas()
-        absent = {"key", "step", "final", "status"} - set(table.columns)
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        table.validate(full=True)
+        absent = {"key", "step", "final", "status"} - set(table.column_names)
         if absent:
             raise ValueError(f"no column {', '.join(sorted(absent))}")
         return table
-    except Exception as error:  # damaged bytes make pyarrow and pandas raise a dozen kinds
+    except Exception as error:  # damaged bytes make pyarrow raise a dozen kinds
         aside = path.with_suffix(".damaged")
         number = 1
         while aside.exists():
@@ -226,15 +236,19 @@ def _read(path: Path) -> pd.DataFrame:
         ) from None
 
 
-def _read_cached_now(path: Path) -> pd.DataFrame:
+def _version(path: Path) -> Version:
+    """Changes whenever the file does: two appends may fall into one tick of the file system's clock."""
     now = path.stat()
-    # two appends may fall into one tick of the file system's clock
-    return _read_cached(path, (now.st_mtime_ns, now.st_ino, now.st_size))
+    return str(path), now.st_mtime_ns, now.st_ino, now.st_size
+
+
+def _read_cached(path: Path) -> pd.DataFrame:
+    return _read_version(_version(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _read_cached(path: Path, version: tuple[int, ...]) -> pd.DataFrame:
-    return _read(path)
+def _read_version(version: Version) -> pd.DataFrame:
+    return _read(Path(version[0])).to_pandas()
 
 
 def provenance(table: pd.DataFrame) -> dict[str, Any]:

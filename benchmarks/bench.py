@@ -1,0 +1,287 @@
+"""How fast training is here, beside the loops that people write, and beside this machine's own matrix products.
+
+`make bench` runs it: one process after the other, then the table, and the same as JSON in benchmarks/bench.json, from
+which the book draws its page. Speeds are samples a second over the whole machine; nothing else should be running.
+
+- tutorial loop: PyTorch's quickstart: a dataset of images with transforms, DataLoader, autograd; one process, all cores.
+- tensor loop: the same with the images as one tensor, prepared beforehand.
+- ours: `runner.run_stack` on a warm Dask cluster, a worker a core, at least two trials each.
+- share: ours, times the operations of a sample, over the rate at which as many processes multiply square matrices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision import transforms
+
+from repro import data, engine, ledger, runner
+from repro.ledger import Ledger
+from repro.trial import DATASETS, Trial
+
+NETS = {"784-1024-1024-10": (1024, 1024), "784-256-10": (256,)}
+BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096)
+SECONDS = 1.5  # a measurement, about
+REPEATS = 3  # of each; the median counts
+TINY = {"widths": (8,), "train_size": 100, "batch_size": 50, "steps": 1, "probes": ("travel",)}
+
+
+def dataset_here() -> str:
+    return "mnist" if data.state("mnist") == "intact" else "mnist5k"
+
+
+class Images(Dataset):
+    """What torchvision.datasets.MNIST does for an example, for whatever digits are at hand."""
+
+    def __init__(self, name: str) -> None:
+        loaded = data.load(name, "unit")
+        self.images = (loaded.x_train * 255).round().to(torch.uint8).view(-1, 28, 28)
+        self.labels = loaded.y_train
+        info = DATASETS[name]
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(info.mean, info.sd)])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self.images[i].numpy(), mode="L")), int(self.labels[i])
+
+
+def plain_loop(name: str, kind: str, widths: tuple[int, ...], batch_size: int) -> float:
+    """Samples a second of the loop of PyTorch's quickstart, torch's own threads."""
+    examples = Images(name) if kind == "tutorial" else TensorDataset(*_tensors(name))
+    loader = DataLoader(examples, batch_size=min(batch_size, len(examples)), shuffle=True)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in zip((784, *widths[:-1]), widths, strict=True):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(widths[-1], 10))
+    loss_fn = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    samples, began, warm = 0, 0.0, 0
+    while True:
+        for x, y in loader:
+            loss = loss_fn(model(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            warm += 1
+            if warm == 3:
+                began = time.perf_counter()
+            elif warm > 3:
+                samples += len(x)
+                if time.perf_counter() - began > SECONDS:
+                    return samples / (time.perf_counter() - began)
+
+
+def _tensors(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    loaded = data.load(name)
+    return loaded.x_train, loaded.y_train
+
+
+def multiply(precision: str) -> float:
+    """FLOP/s of 1024 × 1024 products on one thread."""
+    torch.set_num_threads(1)
+    a, b = (torch.randn(1024, 1024).to(getattr(torch, precision)) for _ in "ab")
+    for _ in range(3):
+        a @ b
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < SECONDS:
+        a @ b
+        count += 1
+    return count * 2 * 1024**3 / (time.perf_counter() - began)
+
+
+def median(measure: Callable[[], float], repeats: int) -> float:
+    return sorted(measure() for _ in range(repeats))[repeats // 2]
+
+
+def operations(widths: tuple[int, ...]) -> int:
+    """Floating-point operations to train on one sample: forward, gradient by weight, gradient by input."""
+    sizes = (784, *widths, 10)
+    products = [2 * a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    return 3 * sum(products) - products[0]  # nothing needs the gradient by the image
+
+
+def throughput(client, trial: Trial, workers: int, samples_each: float) -> float:
+    """Samples a second of `workers` at once, each training two trials or more of about `samples_each` in all."""
+    size = max(engine.max_stack(trial), 2)
+    steps = max(2, math.ceil(samples_each / size / trial.batch_size))
+    seeds = iter(range(10**6))
+    trials = [
+        Trial(**{**_fields(trial), "steps": steps, "init_seed": s, "data_seed": s})
+        for s, _ in zip(seeds, range(size * workers), strict=False)
+    ]
+    stacks = runner.stacks(trials, workers)
+    began = time.perf_counter()
+    futures = [client.submit(runner.run_stack, s, pure=False) for s in stacks]
+    client.gather(futures)
+    return sum(t.num_samples for t in trials) / (time.perf_counter() - began)
+
+
+def _fields(trial: Trial) -> dict:
+    return {
+        "dataset": trial.dataset,
+        "widths": trial.widths,
+        "batch_size": trial.batch_size,
+        "lr": 1e-3,
+        "probes": (),
+        "precision": trial.precision,
+    }
+
+
+def sweep_overhead(count: int, **more: object) -> dict[str, float]:
+    """Wall seconds a trial of a sweep of trials that take almost no time, start-up apart, and the parent's memory
+    when a tenth and when all of it is done (MiB)."""
+    trials = [Trial(**TINY, **more, init_seed=i, data_seed=i) for i in range(count)]
+    seen: list[tuple[int, float, float]] = []
+
+    def progress(finished: int, total: int) -> None:
+        seen.append((finished, time.perf_counter(), _resident()))
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        runner.run({"tiny": trials}, Ledger(Path(folder) / "w", Path(folder) / "r"), workers=2, progress=progress)
+        ended = time.perf_counter()
+        loading = time.perf_counter()
+        ledger._read_version.cache_clear()
+        rows = Ledger(Path(folder) / "w", Path(folder) / "r").rows(trials)
+        loading = time.perf_counter() - loading
+    first, last = seen[1], seen[-1]
+    tenth = next(s for s in seen if s[0] >= count / 10)
+    return {
+        "trials": count,
+        "milliseconds_a_trial": 1000 * (last[1] - first[1]) / (last[0] - first[0]),
+        "start_and_stop_seconds": (first[1] - began) + (ended - last[1]),
+        "parent_mib_at_a_tenth": tenth[2],
+        "parent_mib_at_the_end": last[2],
+        "ledger_rows": len(rows),
+        "ledger_load_seconds": loading,
+    }
+
+
+def _resident() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def bench(quick: bool) -> dict:
+    name, cores, repeats = dataset_here(), runner.num_cores(), 1 if quick else REPEATS
+    sizes = (4, 64, 1024) if quick else BATCH_SIZES
+    spawn = multiprocessing.get_context("spawn")
+    told: dict = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cores": cores,
+        "dataset": name,
+        "torch": torch.__version__,
+        "processor": ledger.machine()["run_processor"],
+        "commit": ledger.machine()["run_git_commit"],
+        "native_bfloat16": engine.has_native_bfloat16(),
+    }
+    with ProcessPoolExecutor(cores, spawn) as pool:
+        told["matmul_flops"] = {
+            precision: median(lambda p=precision: sum(pool.map(multiply, [p] * cores)), repeats)
+            for precision in ("float32", "bfloat16")
+        }
+    plain = {}
+    with ProcessPoolExecutor(1, spawn) as pool:
+        for kind in ("tutorial", "tensor"):
+            for net, widths in NETS.items():
+                for size in sizes:
+                    once = lambda k=kind, w=widths, s=size: pool.submit(plain_loop, name, k, w, s).result()  # noqa: E731
+                    plain[kind, net, size] = median(once, repeats)
+    rows = []
+    with runner._local_cluster(cores) as client:
+        client.run(data.load, name)
+        for net, widths in NETS.items():
+            for size in sizes:
+                size = min(size, DATASETS[name].num_train)
+                for precision in ("auto", "float32", "bfloat16"):
+                    trial = Trial(dataset=name, widths=widths, batch_size=size, steps=1, precision=precision)
+                    chosen = engine.choose_precision(trial)
+                    if precision == chosen:
+                        continue  # measured as "auto"
+                    if precision == "bfloat16" and not told["native_bfloat16"]:
+                        continue
+                    rate = throughput(client, trial, cores, 4000)  # also warms up
+                    each = rate * SECONDS / cores
+                    ours = median(lambda t=trial, e=each: throughput(client, t, cores, e), repeats)
+                    rows.append(
+                        {
+                            "net": net,
+                            "batch_size": size,
+                            "precision": chosen if precision == "auto" else precision,
+                            "chosen": precision == "auto",
+                            "path": engine.choose_path(trial),
+                            "stack": engine.max_stack(trial),
+                            "tutorial": plain["tutorial", net, size],
+                            "tensor": plain["tensor", net, size],
+                            "ours": ours,
+                            "share": ours
+                            * operations(widths)
+                            / told["matmul_flops"][chosen if precision == "auto" else precision],
+                        }
+                    )
+        told["speeds"] = rows
+        worker = {}
+        for size in (16, 64, 1024):
+            trial = Trial(dataset=name, widths=NETS["784-1024-1024-10"], batch_size=size, steps=1, precision="float32")
+            each = 4000 * (4 if size > 16 else 2)
+            one, all_ = (median(lambda w=w: throughput(client, trial, w, each), repeats) for w in (1, cores))
+            worker[str(size)] = all_ / one
+        told["workers_over_one"] = worker
+        told["worker_mib"] = max(client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024).values())
+    counts = (200, 400) if quick else (1000, 10_000)
+    told["sweeps"] = {
+        "in stacks": sweep_overhead(counts[0]),
+        "one by one": sweep_overhead(counts[0], batch_norm=True),
+        "long": sweep_overhead(counts[1]),
+    }
+    return told
+
+
+def show(told: dict) -> None:
+    rates = ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in told["matmul_flops"].items())
+    print(f"{told['processor']}, {told['cores']} cores, torch {told['torch']}, {told['dataset']}; products: {rates}\n")
+    print("net               B     precision  tutorial    tensor      ours   /tutorial  /tensor  share")
+    for r in told["speeds"]:
+        print(
+            f"{r['net']:17} {r['batch_size']:<5} {r['precision'] + ('' if r['chosen'] else ' (forced)'):19}"
+            f"{r['tutorial']:8,.0f} {r['tensor']:9,.0f} {r['ours']:9,.0f} {r['ours'] / r['tutorial']:9.1f}x"
+            f"{r['ours'] / r['tensor']:8.1f}x {r['share']:7.0%}"
+        )
+    print("\nall workers over one: " + ", ".join(f"B={k} {v:.2f}x" for k, v in told["workers_over_one"].items()))
+    print(f"peak memory of a worker: {told['worker_mib']:.0f} MiB")
+    for name, s in told["sweeps"].items():
+        print(
+            f"sweep of {s['trials']:,} tiny trials, {name}: {s['milliseconds_a_trial']:.1f} ms a trial, start and stop "
+            f"{s['start_and_stop_seconds']:.1f} s, parent {s['parent_mib_at_a_tenth']:.0f} MiB at a tenth, "
+            f"{s['parent_mib_at_the_end']:.0f} at the end; {s['ledger_rows']:,} rows load in "
+            f"{s['ledger_load_seconds']:.2f} s"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer sizes, once each: does it run?")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    given = parser.parse_args()
+    os.environ.setdefault("REPRO_CACHE", tempfile.mkdtemp())
+    measured = bench(given.quick)
+    show(measured)
+    if given.json:
+        given.json.write_text(json.dumps(measured, indent=1) + "\n")
