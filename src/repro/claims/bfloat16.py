@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
 import pandas as pd
 
@@ -39,6 +40,7 @@ SETTINGS = {
 }
 
 
+Axes = dict[str | tuple[str, ...], Any]
 Rows = dict[str, object]  # which rows of the table: column -> value
 
 
@@ -51,13 +53,15 @@ def design(settings: Settings) -> list[Sweep]:
     higher learning rate: a change that the comparison must not let pass."""
     base = Trial(dataset=settings["dataset"], widths=settings["widths"], epochs=settings["epochs"])
     largest = max(settings["batch_sizes"])
-    seeds = {SEEDS: paired_seeds(settings["seeds"])}
-    both = {"precision": (FLOAT32, BFLOAT16), **seeds}
+    seeds: Axes = {SEEDS: paired_seeds(settings["seeds"])}
+    both: Axes = {"precision": (FLOAT32, BFLOAT16), **seeds}
 
-    def plain(size: int, factor: float = 1.0) -> dict[tuple[str, ...], list[tuple[float, ...]]]:
+    def plain(size: int, factor: float = 1.0) -> Axes:
         return {("batch_size", "lr"): [(size, factor * settings["lr"] * size / largest)]}
 
-    f1 = {("model", "epochs", "batch_size", "lr"): [("f1", settings["f1_epochs"], min(settings["batch_sizes"]), 0.1)]}
+    f1: Axes = {
+        ("model", "epochs", "batch_size", "lr"): [("f1", settings["f1_epochs"], min(settings["batch_sizes"]), 0.1)]
+    }
     return [
         *(Sweep(arm_of(size), base, {**plain(size), **both}) for size in settings["batch_sizes"]),
         Sweep(BATCH_NORM, base, {**f1, **both}),
