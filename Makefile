@@ -6,7 +6,7 @@ SCALE ?= laptop
 PORT ?= 8000
 # Results under results/ and the working ledger decide what is trained; REPRO_DATA says where MNIST lies.
 
-.PHONY: book test setup lab serve notebooks lint clean
+.PHONY: book test setup lab serve notebooks bench lint clean
 book: setup
 	@$(BIN)/repro build --scale $(SCALE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
@@ -42,6 +42,9 @@ serve:
 
 notebooks: setup
 	@$(BIN)/repro refresh
+
+bench: setup
+	@$(BIN)/python benchmarks/bench.py --json benchmarks/bench.json
 
 clean:
 	rm -rf .venv _build build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

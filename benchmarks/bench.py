@@ -3,7 +3,8 @@
 `make bench` runs it: one process after the other, then the table, and the same as JSON in benchmarks/bench.json, from
 which the book draws its page. Speeds are samples a second over the whole machine; nothing else should be running.
 
-- tutorial loop: PyTorch's quickstart: a dataset of images with transforms, DataLoader, autograd; one process, all cores.
+- tutorial loop: PyTorch's quickstart: a dataset of images with transforms, DataLoader, autograd; one process that
+  has all cores.
 - tensor loop: the same with the images as one tensor, prepared beforehand.
 - ours: `runner.run_stack` on a warm Dask cluster, a worker a core, at least two trials each.
 - share: ours, times the operations of a sample, over the rate at which as many processes multiply square matrices.
@@ -12,7 +13,9 @@ which the book draws its page. Speeds are samples a second over the whole machin
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
+import itertools
 import json
 import math
 import multiprocessing
@@ -24,7 +27,9 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import psutil
 import torch
+from distributed import Client
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -36,7 +41,7 @@ from repro.trial import DATASETS, Trial
 
 NETS = {"784-1024-1024-10": (1024, 1024), "784-256-10": (256,)}
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096)
-SECONDS = 1.5  # a measurement, about
+SECONDS = 1.0  # a measurement, about
 REPEATS = 3  # of each; the median counts
 TINY = {"widths": (8,), "train_size": 100, "batch_size": 50, "steps": 1, "probes": ("travel",)}
 
@@ -113,35 +118,19 @@ def median(measure: Callable[[], float], repeats: int) -> float:
 def operations(widths: tuple[int, ...]) -> int:
     """Floating-point operations to train on one sample: forward, gradient by weight, gradient by input."""
     sizes = (784, *widths, 10)
-    products = [2 * a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    products = [2 * a * b for a, b in itertools.pairwise(sizes)]
     return 3 * sum(products) - products[0]  # nothing needs the gradient by the image
 
 
-def throughput(client, trial: Trial, workers: int, samples_each: float) -> float:
-    """Samples a second of `workers` at once, each training two trials or more of about `samples_each` in all."""
+def throughput(client: Client, trial: Trial, workers: int, samples_each: float) -> float:
+    """Samples a second of `workers` at once, each training two trials or more such as `trial` on about
+    `samples_each` examples in all."""
     size = max(engine.max_stack(trial), 2)
     steps = max(2, math.ceil(samples_each / size / trial.batch_size))
-    seeds = iter(range(10**6))
-    trials = [
-        Trial(**{**_fields(trial), "steps": steps, "init_seed": s, "data_seed": s})
-        for s, _ in zip(seeds, range(size * workers), strict=False)
-    ]
-    stacks = runner.stacks(trials, workers)
+    trials = [dataclasses.replace(trial, steps=steps, init_seed=s, data_seed=s) for s in range(size * workers)]
     began = time.perf_counter()
-    futures = [client.submit(runner.run_stack, s, pure=False) for s in stacks]
-    client.gather(futures)
+    client.gather([client.submit(runner.run_stack, stack, pure=False) for stack in runner.stacks(trials, workers)])
     return sum(t.num_samples for t in trials) / (time.perf_counter() - began)
-
-
-def _fields(trial: Trial) -> dict:
-    return {
-        "dataset": trial.dataset,
-        "widths": trial.widths,
-        "batch_size": trial.batch_size,
-        "lr": 1e-3,
-        "probes": (),
-        "precision": trial.precision,
-    }
 
 
 def sweep_overhead(count: int, **more: object) -> dict[str, float]:
@@ -175,8 +164,7 @@ def sweep_overhead(count: int, **more: object) -> dict[str, float]:
 
 
 def _resident() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return psutil.Process().memory_info().rss / 2**20
 
 
 def bench(quick: bool) -> dict:
@@ -204,46 +192,37 @@ def bench(quick: bool) -> dict:
                 for size in sizes:
                     once = lambda k=kind, w=widths, s=size: pool.submit(plain_loop, name, k, w, s).result()  # noqa: E731
                     plain[kind, net, size] = median(once, repeats)
-    rows = []
-    with runner._local_cluster(cores) as client:
+    told["speeds"] = []
+    told["workers_over_one"] = {}
+    with runner.local_cluster(cores) as client:
         client.run(data.load, name)
-        for net, widths in NETS.items():
-            for size in sizes:
-                size = min(size, DATASETS[name].num_train)
-                for precision in ("auto", "float32", "bfloat16"):
-                    trial = Trial(dataset=name, widths=widths, batch_size=size, steps=1, precision=precision)
-                    chosen = engine.choose_precision(trial)
-                    if precision == chosen:
-                        continue  # measured as "auto"
-                    if precision == "bfloat16" and not told["native_bfloat16"]:
-                        continue
-                    rate = throughput(client, trial, cores, 4000)  # also warms up
-                    each = rate * SECONDS / cores
-                    ours = median(lambda t=trial, e=each: throughput(client, t, cores, e), repeats)
-                    rows.append(
-                        {
-                            "net": net,
-                            "batch_size": size,
-                            "precision": chosen if precision == "auto" else precision,
-                            "chosen": precision == "auto",
-                            "path": engine.choose_path(trial),
-                            "stack": engine.max_stack(trial),
-                            "tutorial": plain["tutorial", net, size],
-                            "tensor": plain["tensor", net, size],
-                            "ours": ours,
-                            "share": ours
-                            * operations(widths)
-                            / told["matmul_flops"][chosen if precision == "auto" else precision],
-                        }
-                    )
-        told["speeds"] = rows
-        worker = {}
+
+        def ours(trial: Trial, workers: int = cores) -> float:
+            each = throughput(client, trial, workers, 3000) * SECONDS / workers  # also a warm-up
+            return median(lambda: throughput(client, trial, workers, each), repeats)
+
+        for net, size in itertools.product(NETS, sizes):
+            size = min(size, DATASETS[name].num_train)
+            trial = Trial(dataset=name, widths=NETS[net], batch_size=size, steps=1, lr=1e-3, probes=())
+            chosen = engine.choose_precision(trial)
+            for precision in ("float32", "bfloat16") if told["native_bfloat16"] else ("float32",):
+                rate = ours(dataclasses.replace(trial, precision=precision))
+                told["speeds"].append(
+                    {
+                        "net": net,
+                        "batch_size": size,
+                        "precision": precision,
+                        "chosen": precision == chosen,
+                        "stack": engine.max_stack(trial),
+                        "tutorial": plain["tutorial", net, size],
+                        "tensor": plain["tensor", net, size],
+                        "ours": rate,
+                        "share": rate * operations(NETS[net]) / told["matmul_flops"][precision],
+                    }
+                )
         for size in (16, 64, 1024):
-            trial = Trial(dataset=name, widths=NETS["784-1024-1024-10"], batch_size=size, steps=1, precision="float32")
-            each = 4000 * (4 if size > 16 else 2)
-            one, all_ = (median(lambda w=w: throughput(client, trial, w, each), repeats) for w in (1, cores))
-            worker[str(size)] = all_ / one
-        told["workers_over_one"] = worker
+            trial = Trial(dataset=name, batch_size=size, steps=1, lr=1e-3, probes=(), precision="float32")
+            told["workers_over_one"][str(size)] = ours(trial) / ours(trial, workers=1)
         told["worker_mib"] = max(client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024).values())
     counts = (200, 400) if quick else (1000, 10_000)
     told["sweeps"] = {
@@ -257,10 +236,10 @@ def bench(quick: bool) -> dict:
 def show(told: dict) -> None:
     rates = ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in told["matmul_flops"].items())
     print(f"{told['processor']}, {told['cores']} cores, torch {told['torch']}, {told['dataset']}; products: {rates}\n")
-    print("net               B     precision  tutorial    tensor      ours   /tutorial  /tensor  share")
+    print(f"{'net':17} {'B':5} {'precision':19}tutorial    tensor      ours /tutorial /tensor   share")
     for r in told["speeds"]:
         print(
-            f"{r['net']:17} {r['batch_size']:<5} {r['precision'] + ('' if r['chosen'] else ' (forced)'):19}"
+            f"{r['net']:17} {r['batch_size']:<5} {r['precision'] + (' (chosen)' if r['chosen'] else ''):19}"
             f"{r['tutorial']:8,.0f} {r['tensor']:9,.0f} {r['ours']:9,.0f} {r['ours'] / r['tutorial']:9.1f}x"
             f"{r['ours'] / r['tensor']:8.1f}x {r['share']:7.0%}"
         )

@@ -23,7 +23,7 @@ import filelock
 import nbformat
 import yaml
 
-from repro import claims, runner
+from repro import claims, runner, speed
 from repro.claims import Finding
 from repro.ledger import PROJECT, Ledger
 from repro.pages import fragments
@@ -110,7 +110,7 @@ def refresh(say: Callable[[str], None]) -> None:
 def write_fragments(folder: Path, ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> None:
     """Write the generated parts of the pages. Without a scale, only what is recorded."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in fragments(ledger, scale, seconds).items():
+    for name, text in {**fragments(ledger, scale, seconds), "speed.md": speed.fragment()}.items():
         (folder / name).write_text(text, encoding="utf-8")
 
 

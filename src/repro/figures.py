@@ -61,6 +61,12 @@ def curves(ax: Axes, table: pd.DataFrame) -> None:
     ax.legend()
 
 
+def log_curves(ax: Axes, table: pd.DataFrame) -> None:
+    """As curves, over a logarithmic y axis."""
+    curves(ax, table)
+    ax.set_yscale("log")
+
+
 def dots(ax: Axes, table: pd.DataFrame) -> None:
     """A row a name, a marker a series, intervals as bars; a shaded band where one is given.
 
@@ -87,14 +93,14 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
         ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=2, fontsize=9)
 
 
-KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {"curves": curves, "dots": dots}
+KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {"curves": curves, "log curves": log_curves, "dots": dots}
 
 
 def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """The figure as SVG text, and the tidy table that it shows."""
     drawn = figure.data(table)
     with plt.rc_context(STYLE):
-        height = 3.6 if figure.kind == "curves" else 1.7 + 0.32 * drawn["name"].nunique()
+        height = 3.6 if figure.kind != "dots" else 1.7 + 0.32 * drawn["name"].nunique()
         fig, ax = plt.subplots(figsize=(5.8, height), layout="constrained")
         KINDS[figure.kind](ax, drawn)
         ax.set(xlabel=figure.x, ylabel=figure.y)

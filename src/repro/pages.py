@@ -20,7 +20,7 @@ from repro import claims, figures, runner
 from repro.claims import Finding
 from repro.evidence import MET, MISSED, count
 from repro.ledger import Ledger, provenance
-from repro.spec import Outcome, Scale, Verdict
+from repro.spec import Figure, Outcome, Scale, Verdict
 from repro.stats import Estimate
 from repro.trial import Trial, choose
 
@@ -150,7 +150,9 @@ class Chapter:
             if not finding.num_finished or figure.data(finding.table).empty:
                 continue
             svg, table = figures.draw(figure, finding.table)
-            drawn.append((label(finding), _figure_html(figure, figure.title(finding.table), svg, table, finding)))
+            csv_name = f"{self.claim.id}-{figure.id}-{finding.scale}-{finding.dataset}.csv"
+            title = figure.title(finding.table)
+            drawn.append((label(finding), figure_html(figure, title, svg, table, origin(finding), csv_name)))
         if not drawn:
             return HTML("<p>Nothing to draw yet: no trial of this figure is in the ledger.</p>")
         folded = "".join(
@@ -214,21 +216,24 @@ def _model(trial: Trial) -> str:
     return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
 
 
-def _figure_html(figure: Any, title: str, svg: str, table: pd.DataFrame, finding: Finding) -> str:
-    """<figure> with the picture, its alt text, its caption and its table as a CSV download."""
+def figure_html(figure: Figure, title: str, svg: str, table: pd.DataFrame, source: str, csv_name: str) -> str:
+    """<figure> with the picture, its alt text, its caption, where its numbers come from, and its table as a CSV
+    download. A table with a column n counts seeds a point."""
     series = ", ".join(table["series"].unique())
     axes = " against ".join(part for part in (figure.y, figure.x) if part)
     alt = f"{' '.join(title.split())}. The figure shows {axes} for: {series}."
     image = base64.b64encode(svg.encode()).decode()
     csv = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
-    counts = sorted(set(table["n"].dropna().astype(int)) - {0})
-    seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
-    name = f"{finding.claim.id}-{figure.id}-{finding.scale}-{finding.dataset}.csv"
+    seeds = ""
+    if "n" in table:
+        counts = sorted(set(table["n"].dropna().astype(int)) - {0})
+        seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
+        seeds = f"n = {seeds} seeds a point. "
     return (
         f'<figure class="repro-figure"><img alt="{html.escape(alt, quote=True)}" '
         f'src="data:image/svg+xml;base64,{image}"><figcaption>{html.escape(figure.caption)} '
-        f"n = {seeds} seeds a point. <small>{html.escape(origin(finding))} "
-        f'<a download="{name}" href="data:text/csv;base64,{csv}">The table as CSV</a></small></figcaption></figure>'
+        f"{seeds}<small>{html.escape(source)} "
+        f'<a download="{csv_name}" href="data:text/csv;base64,{csv}">The table as CSV</a></small></figcaption></figure>'
     )
 
 
@@ -246,7 +251,7 @@ def fragments(ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float])
     }
 
 
-def _raw(text: str) -> str:
+def raw(text: str) -> str:
     return f"```{{raw}} html\n{text}\n```\n"
 
 
@@ -282,7 +287,7 @@ def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -
     )
     header = ["claim", *(f"{DATASET_NAMES[dataset]}, {scale} scale" for scale, dataset in columns)]
     summary = f"{len(outcomes)} claims at paper scale on MNIST: {tally}.\n\n"
-    return summary + _raw(html_table(header, rows, caption))
+    return summary + raw(html_table(header, rows, caption))
 
 
 def _status(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding], seconds: Mapping[str, float]) -> str:
@@ -291,4 +296,4 @@ def _status(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding], 
         for finding in [*found, *([here[claim_id]] if claim_id in here else [])]:
             took = f"{seconds[claim_id]:.0f} s" if finding.scale != Scale.PAPER and claim_id in seconds else ""
             rows.append([*map(html.escape, (finding.claim.title, label(finding), origin(finding))), took])
-    return _raw(html_table(["notebook", "run", "trials and versions", "notebook ran in"], rows))
+    return raw(html_table(["notebook", "run", "trials and versions", "notebook ran in"], rows))

@@ -178,7 +178,7 @@ def train(
     for dataset in {t.dataset for t in trials}:  # absent or damaged data is one error here, not one a worker
         data.load(dataset)
     if workers:
-        yield from _on_cluster(trials, _local_cluster(workers), say)
+        yield from _on_cluster(trials, local_cluster(workers), say)
         return
     waiting = collections.deque(stacks(trials, 1))
     while waiting:
@@ -222,7 +222,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _local_cluster(workers: int) -> Iterator[Client]:
+def local_cluster(workers: int) -> Iterator[Client]:
     """A client of `workers` single-threaded processes on this machine."""
     import dask
     from distributed import Client, LocalCluster

@@ -1,0 +1,99 @@
+"""The page "How fast": what benchmarks/bench.py measured, as a table and a figure for each network."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repro import figures
+from repro.ledger import PROJECT
+from repro.pages import figure_html, html_table, raw
+from repro.spec import Figure
+
+MEASURED = PROJECT / "benchmarks" / "bench.json"
+SERIES = {"ours": "this book", "tensor": "DataLoader over tensors", "tutorial": "tutorial loop"}
+
+
+def chosen(told: Mapping[str, Any], net: str) -> pd.DataFrame:
+    """The speeds of one network in the precision that the engine chooses, a row a batch size."""
+    speeds = pd.DataFrame(told["speeds"])
+    return speeds[(speeds["net"] == net) & speeds["chosen"]]
+
+
+def _curves(rows: pd.DataFrame) -> pd.DataFrame:
+    tidy = rows.melt(["batch_size"], list(SERIES), "series", "mean").rename(columns={"batch_size": "x"})
+    return tidy.assign(series=tidy["series"].map(SERIES), low=tidy["mean"], high=tidy["mean"])
+
+
+def _title(net: str, rows: pd.DataFrame) -> str:
+    gain = rows["ours"] / rows["tutorial"]
+    return f"{net}: {gain.min():.2g} to {gain.max():.2g} times the tutorial loop"
+
+
+def _rows(told: Mapping[str, Any]) -> list[list[str]]:
+    cells = []
+    for r in told["speeds"]:
+        mark = " (chosen)" if r["chosen"] else ""
+        speeds = [f"{r[name]:,.0f}" for name in ("tutorial", "tensor", "ours")]
+        gains = [f"{r['ours'] / r[name]:.1f}×" for name in ("tutorial", "tensor")]
+        cells.append([r["net"], str(r["batch_size"]), r["precision"] + mark, *speeds, *gains, f"{r['share']:.0%}"])
+    return cells
+
+
+def _sweeps(told: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [
+            html.escape(f"{s['trials']:,} trials, {name}"),
+            f"{s['milliseconds_a_trial']:.1f} ms",
+            f"{s['start_and_stop_seconds']:.1f} s",
+            f"{s['parent_mib_at_a_tenth']:,.0f} and {s['parent_mib_at_the_end']:,.0f} MiB",
+            f"{s['ledger_rows']:,} in {s['ledger_load_seconds']:.2f} s",
+        ]
+        for name, s in told["sweeps"].items()
+    ]
+
+
+def fragment(path: Path = MEASURED) -> str:
+    """The generated part of the page, as Markdown."""
+    if not path.is_file():
+        return "Nothing has been measured yet: `make bench` does it.\n"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    rates = " and ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in told["matmul_flops"].items())
+    source = (
+        f"{told['processor']}, {told['cores']} cores, torch {told['torch']}, {told['dataset']}, {told['date']}, "
+        f"commit {told['commit']}."
+    )
+    parts = []
+    for net in dict.fromkeys(r["net"] for r in told["speeds"]):
+        rows = chosen(told, net)
+        figure = Figure(
+            f"speed-{net}",
+            "log curves",
+            lambda table: _curves(table),
+            lambda table, net=net: _title(net, table),  # type: ignore[misc]
+            "batch size B",
+            "samples a second",
+            "Training speed of the whole machine: one process with all cores for the loops, a worker a core here.",
+        )
+        svg, table = figures.draw(figure, rows)
+        parts.append(figure_html(figure, _title(net, rows), svg, table, source, f"speed-{net}.csv"))
+    header = ["network", "B", "precision", "tutorial", "tensors", "here", "÷ tutorial", "÷ tensors", "share"]
+    caption = (
+        "Samples a second; the median of three. Share: of the rate at which as many processes multiply square matrices "
+        f"in that precision here, {rates}."
+    )
+    workers = ", ".join(f"{gain:.2f}× at B={size}" for size, gain in told["workers_over_one"].items())
+    parts.append(html_table(header, _rows(told), caption))
+    parts.append(
+        f"<p>All workers train, in float32 and on the wide network, at so many times the speed of one: {workers}. "
+        f"A worker with the data in memory takes up to {told['worker_mib']:,.0f} MiB.</p>"
+    )
+    header = ["sweep", "a trial", "start and stop", "the parent's memory, at a tenth and at the end", "ledger loads"]
+    parts.append(html_table(header, _sweeps(told), "What a sweep costs beside training: trials of a single step."))
+    parts.append(f"<p><small>{html.escape(source)}</small></p>")
+    return raw("".join(parts))

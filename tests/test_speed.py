@@ -1,0 +1,87 @@
+"""The page of speeds, from a table made up here."""
+
+import json
+import sys
+
+from repro import speed
+from repro.ledger import PROJECT
+
+sys.path.insert(0, str(PROJECT / "benchmarks"))
+import bench
+
+
+def measured():
+    def row(net, size, precision, chosen, ours):
+        return {
+            "net": net,
+            "batch_size": size,
+            "precision": precision,
+            "chosen": chosen,
+            "stack": 1,
+            "tutorial": 100.0,
+            "tensor": 200.0,
+            "ours": ours,
+            "share": 0.875,
+        }
+
+    sweep = {
+        "trials": 1000,
+        "milliseconds_a_trial": 4.25,
+        "start_and_stop_seconds": 5.0,
+        "parent_mib_at_a_tenth": 600.0,
+        "parent_mib_at_the_end": 610.0,
+        "ledger_rows": 2000,
+        "ledger_load_seconds": 0.05,
+    }
+    return {
+        "date": "2026-01-02",
+        "cores": 2,
+        "dataset": "mnist5k",
+        "torch": "1.2.3",
+        "processor": "A <Processor>",
+        "commit": "abc",
+        "matmul_flops": {"float32": 1e11, "bfloat16": 2e11},
+        "workers_over_one": {"64": 1.9},
+        "worker_mib": 900.0,
+        "speeds": [
+            row("wide", 64, "float32", True, 500.0),
+            row("wide", 256, "float32", False, 600.0),
+            row("wide", 256, "bfloat16", True, 1200.0),
+            row("narrow", 64, "float32", True, 3000.0),
+        ],
+        "sweeps": {"in stacks": sweep},
+    }
+
+
+def test_the_page_shows_what_was_measured(tmp_path):
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(measured()))
+    text = speed.fragment(path)
+    assert text.count("<img alt=") == 2  # a figure a network
+    assert "wide: 5 to 12 times the tutorial loop" in text and "narrow: 30 to 30 times" in text
+    for told in (
+        "1,200",
+        "12.0×",
+        "6.0×",
+        "88%",
+        "100 GFLOP/s in float32",
+        "1.90× at B=64",
+        "4.2 ms",
+        "A &lt;Processor&gt;",
+    ):
+        assert told in text, told
+    assert "600" in text  # what was not chosen is in the table, too
+
+
+def test_figures_take_what_the_engine_chooses():
+    rows = speed.chosen(measured(), "wide")
+    assert rows["ours"].tolist() == [500.0, 1200.0]
+
+
+def test_nothing_measured_is_said(tmp_path):
+    assert "make bench" in speed.fragment(tmp_path / "absent.json")
+
+
+def test_operations_of_a_sample_counted_by_hand():
+    # forward 2·(784·256 + 256·10), twice that back, less the gradient by the image
+    assert bench.operations((256,)) == 6 * (784 * 256 + 256 * 10) - 2 * 784 * 256
