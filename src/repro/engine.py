@@ -147,7 +147,7 @@ def closed_form_step(stack: Sequence[Trial], networks: Sequence[nn.Module], prec
 
     def descend(parameter: Tensor, gradient: Tensor, lr: Tensor) -> None:
         if plain:
-            parameter.sub_(gradient)
+            parameter.sub_(gradient.float())  # mixed types are slow
             return
         gradient = torch.addcmul(gradient, parameter, decay)
         velocity = velocities[id(parameter)].mul_(momentum).add_(gradient)
@@ -172,7 +172,7 @@ def closed_form_step(stack: Sequence[Trial], networks: Sequence[nn.Module], prec
                 descend(weight, torch.bmm(transposed, inputs[layer]), lr)
                 rounded[layer].copy_(weight)
             if below is not None:
-                delta = below.mul_(inputs[layer] > 0)
+                delta = torch.ops.aten.threshold_backward(below, inputs[layer], 0)  # a fifth of the time of a mask
         return logits
 
     return step
