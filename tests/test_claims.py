@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from repro import claims
+from repro import claims, engine
+from repro.claims import bfloat16 as half
 from repro.claims import generalization_gap as gap
 from repro.claims import reference_setup as reference
 from repro.evidence import MET, MISSED, NOT_RUN, NOT_TESTABLE, by_seed, compare, curve, is_met
@@ -155,6 +156,173 @@ def test_reference_judge_without_full_mnist(norms, outcome):
     arms = zip(("SGD B=64", "PyTorch's default initialisation", "He initialisation"), norms, strict=True)
     table = pd.concat([rows(arm, 2, small, start={"weight_norm": norm}) for arm, norm in arms])
     assert reference.judge(table).outcome == outcome
+
+
+SAME = (0.1, 0.2)  # mean and spread of the paired differences, in standard deviations of the float32 runs over seeds
+OFF = (2.0, 0.2)
+UNSETTLED = (0.0, 3.0)
+NARROW = (0.5, 0.2)  # off zero, inside ±1
+BASES = {"test_accuracy": (0.98, 0.001), "test_loss": (0.07, 0.002), "train_loss": (0.01, 1e-4)}
+BASES["weight_distance"] = (12.0, 0.05)
+
+
+def half_table(small=SAME, large=SAME, batch_norm=SAME, control=OFF, seeds=5, measures=tuple(BASES)):
+    """Both precisions of two plain arms and of F1, and the control, every one of `measures` shifted as said, the
+    others not at all. The spread over seeds is exact: no luck."""
+    over_seeds = np.linspace(-1, 1, seeds)
+    between = np.where(np.arange(seeds) % 2, 1.0, -1.0) * np.linspace(1, 2, seeds)
+    over_seeds, between = ((x - x.mean()) / x.std(ddof=1) for x in (over_seeds, between))
+    plain, f1 = Trial(dataset="mnist", epochs=30), Trial(dataset="mnist", epochs=5, model="f1", batch_size=256)
+
+    def runs(arm, trial, precision, shift=(0.0, 0.0)):
+        trial = dataclasses.replace(trial, precision=precision)
+        table = rows(arm, seeds, trial).assign(precision=precision)
+        for column, (mean, sd) in BASES.items():
+            mean_shift, spread = shift if column in measures else (0.0, 0.0)
+            values = mean + sd * (over_seeds + mean_shift + spread * between)
+            table[column] = np.repeat(values, 2)  # a start and a final row a seed
+        return table
+
+    parts = []
+    arms = (("B=256", 256, plain, small), ("B=1024", 1024, plain, large), (half.BATCH_NORM, 256, f1, batch_norm))
+    for arm, size, trial, shift in arms:
+        trial = dataclasses.replace(trial, batch_size=size)
+        parts += [runs(arm, trial, half.FLOAT32), runs(arm, trial, half.BFLOAT16, shift)]
+    faster = dataclasses.replace(plain, batch_size=1024, lr=0.011)
+    return pd.concat([*parts, runs(half.CONTROL, faster, half.FLOAT32, control)], ignore_index=True)
+
+
+def without(arms, table=None):
+    table = half_table() if table is None else table
+    return table[~table["arm"].isin(arms)]
+
+
+def diverged(table, arm, precision, first):
+    """The table with all but the first few seeds of these runs diverged."""
+    these = (table["arm"] == arm) & (table["precision"] == precision) & (table["init_seed"] >= first)
+    assert these.any()
+    return table.assign(status=table["status"].mask(these, "diverged"))
+
+
+@pytest.mark.parametrize(
+    ("table", "outcome", "says"),
+    [
+        (half_table(), Outcome.REPRODUCED, "as with batch norm so without"),  # obeys
+        (half_table(seeds=3), Outcome.REPRODUCED, ""),
+        (half_table(small=NARROW, large=NARROW, batch_norm=NARROW), Outcome.REPRODUCED, ""),  # off zero, but inside ±1
+        (half_table(small=(0.5, 0.5)), Outcome.REPRODUCED, ""),  # p = 0.045
+        (half_table(small=(0.5, 0.6)), Outcome.INCONCLUSIVE, "too uncertain"),  # p = 0.07
+        (half_table(small=(1.2, 0.2)), Outcome.NOT_REPRODUCED, "B=256: 0 of 4"),  # just outside ±1
+        (half_table(batch_norm=OFF), Outcome.CONDITIONAL, "depends on batch norm"),
+        (half_table(batch_norm=UNSETTLED), Outcome.CONDITIONAL, "batch norm it is not settled"),
+        (half_table(small=OFF, large=OFF), Outcome.NOT_REPRODUCED, "B=256: 0 of 4 measures the same"),  # breaks
+        (half_table(large=OFF), Outcome.NOT_REPRODUCED, "B=1024: 0 of 4 measures the same"),  # in one arm
+        (half_table(small=(-2.0, 0.2)), Outcome.NOT_REPRODUCED, ""),  # the other way
+        (half_table(small=OFF, large=UNSETTLED, batch_norm=OFF), Outcome.NOT_REPRODUCED, ""),
+        (half_table(small=OFF, measures=("train_loss",)), Outcome.NOT_REPRODUCED, "B=256: 3 of 4"),  # in one measure
+        (half_table(batch_norm=OFF, measures=("test_loss",)), Outcome.CONDITIONAL, "F1, batch norm: 3 of 4"),
+        (half_table(small=UNSETTLED), Outcome.INCONCLUSIVE, "too uncertain"),  # too noisy
+        (half_table(large=UNSETTLED, batch_norm=OFF), Outcome.INCONCLUSIVE, "too uncertain"),
+        (half_table(seeds=3, small=(0.5, 0.6)), Outcome.INCONCLUSIVE, "too uncertain"),  # too small
+        (half_table(seeds=2), Outcome.INCONCLUSIVE, "Too few pairs"),
+        (half_table()[lambda t: t["init_seed"] == 0], Outcome.INCONCLUSIVE, "Too few pairs"),
+        (diverged(half_table(), "B=1024", "float32", 2), Outcome.INCONCLUSIVE, "Too few pairs of .* B=1024"),
+        (diverged(half_table(), "B=1024", "float32", 3), Outcome.REPRODUCED, ""),
+        (diverged(half_table(), "B=1024", "bfloat16", 3), Outcome.NOT_REPRODUCED, "2 more trials diverge"),
+        (half_table(control=SAME), Outcome.INCONCLUSIVE, "not have seen the control"),
+        (half_table(control=UNSETTLED), Outcome.INCONCLUSIVE, "not have seen the control"),
+        (half_table(control=NARROW), Outcome.INCONCLUSIVE, "not have seen the control"),
+        (half_table(small=OFF, control=SAME), Outcome.INCONCLUSIVE, "not have seen the control"),
+        (half_table(control=(-2.0, 0.2)), Outcome.REPRODUCED, ""),  # seen the other way
+        (without(["B=256", "B=1024"]), Outcome.INCONCLUSIVE, "Too few pairs .* control"),
+        (without([half.BATCH_NORM]), Outcome.INCONCLUSIVE, "Too few pairs .* F1, batch norm"),
+        pytest.param(
+            without(["B=1024"]),
+            Outcome.INCONCLUSIVE,
+            "",
+        ),
+        (without([half.CONTROL]), Outcome.INCONCLUSIVE, "control has not been run"),
+        (half_table()[lambda t: t["precision"] == "float32"], Outcome.INCONCLUSIVE, "Too few pairs"),
+        (half_table()[lambda t: t["precision"] == "bfloat16"], Outcome.INCONCLUSIVE, "Too few pairs"),
+        (half_table().assign(status="diverged"), Outcome.INCONCLUSIVE, "Too few pairs"),
+        (half_table().iloc[:0], Outcome.INCONCLUSIVE, "No trial"),
+        (pd.DataFrame({"key": []}), Outcome.INCONCLUSIVE, "No trial"),
+        (pd.DataFrame({"key": [], "arm": []}), Outcome.INCONCLUSIVE, "No trial"),
+    ],
+)
+def test_half_judge(table, outcome, says):
+    verdict = half.judge(table)
+    assert verdict.outcome == outcome, verdict
+    assert re.search(says, verdict.reason) and verdict.reason.endswith(".")
+    assert half.judge(table.sample(frac=1, random_state=1)) == verdict
+
+
+def test_half_verdict_carries_its_evidence():
+    verdict = half.judge(half_table(small=(0.3, 0.2)))
+    assert len(verdict.effects) == 4 * 4
+    for name in half.MEASURES:
+        effect = verdict.effects[f"{name}, B=256 (SD over seeds)"]
+        assert effect.n == len(effect.values) == 5
+        assert effect.value == pytest.approx(0.3, abs=1e-6) and effect.low < 0.3 < effect.high
+        assert np.std(effect.values, ddof=1) == pytest.approx(0.2, abs=1e-6)
+        assert verdict.effects[f"{name}, {half.CONTROL} (SD over seeds)"].value == pytest.approx(2.0, abs=1e-6)
+
+
+def test_half_unit_is_the_spread_of_the_float32_pairs_alone():
+    table = half_table()
+    unpaired = (table["arm"] == "B=256") & (table["precision"] == "bfloat16") & (table["init_seed"] >= 3)
+    table = table[~unpaired]
+    kept = by_seed(table[table["final"] & (table["arm"] == "B=256") & (table["precision"] == "float32")], "test_loss")
+    sd = np.std([kept[s] for s in range(3)], ddof=1)
+    effect = half.judge(table).effects["test loss, B=256 (SD over seeds)"]
+    changed = table[table["final"] & (table["arm"] == "B=256") & (table["precision"] == "bfloat16")]
+    changed = by_seed(changed[changed["status"] == "finished"], "test_loss")
+    assert effect.values == pytest.approx([(changed[s] - kept[s]) / sd for s in range(3)], rel=1e-6)
+
+
+def test_half_control_is_held_against_the_largest_batch():
+    table = half_table()
+    table.loc[table["arm"] == "B=256", list(BASES)] += 100.0  # would put a control held against it far off
+    assert half.judge(table).effects["test loss, " + half.CONTROL + " (SD over seeds)"].value == pytest.approx(2.0)
+
+
+def test_half_dots_are_what_the_judge_weighs():
+    table = half_table(large=OFF)
+    dots, effects = half.shift_dots(table), half.judge(table).effects
+    assert len(dots) == len(effects) and set(dots["series"]) == {"B=256", "B=1024", half.BATCH_NORM, half.CONTROL}
+    for dot in dots.itertuples():
+        effect = effects[f"{dot.name}, {dot.series} (SD over seeds)"]
+        assert (dot.mean, dot.low, dot.high, dot.n) == (effect.value, effect.low, effect.high, effect.n)
+    assert "4 of 8 measures" in half.shift_title(table)
+
+
+@pytest.mark.parametrize("settings", [s for scale in half.SETTINGS.values() for s in scale], ids=lambda s: s["dataset"])
+def test_half_design_forces_and_pairs_precisions(settings):
+    sweeps = {sweep.name: sweep.trials() for sweep in half.design(settings)}
+    plain = [half.arm_of(size) for size in settings["batch_sizes"]]
+    assert list(sweeps) == [*plain, half.BATCH_NORM, half.CONTROL]
+    seeds = range(settings["seeds"])
+    for arm, trials in sweeps.items():
+        precisions = ["float32"] if arm == half.CONTROL else ["bfloat16", "float32"]
+        pairs = {}
+        for t in trials:
+            assert engine.choose_precision(t) == t.precision and t.init_seed == t.data_seed
+            pairs.setdefault(dataclasses.replace(t, precision="auto"), []).append(t.precision)
+        assert all(sorted(pair) == precisions for pair in pairs.values())  # equal but for the precision
+        assert sorted(t.init_seed for t in pairs) == list(seeds)
+        assert len({dataclasses.replace(t, init_seed=0, data_seed=0) for t in pairs}) == 1
+    largest = max(settings["batch_sizes"])
+    for size in settings["batch_sizes"]:
+        assert {(t.batch_size, t.model, t.epochs) for t in sweeps[half.arm_of(size)]} == {
+            (size, "mlp", settings["epochs"])
+        }
+        assert all(t.lr / size == pytest.approx(settings["lr"] / largest) for t in sweeps[half.arm_of(size)])
+    assert {t.model for t in sweeps[half.BATCH_NORM]} == {"f1"}
+    kept = [t for t in sweeps[half.arm_of(largest)] if t.precision == "float32"]
+    assert [t.lr for t in sweeps[half.CONTROL]] == pytest.approx([1.1 * t.lr for t in kept])
+    assert [dataclasses.replace(t, lr=0.1) for t in sweeps[half.CONTROL]] == [
+        dataclasses.replace(t, lr=0.1) for t in kept
+    ]
 
 
 def number(printed, **kwargs):

@@ -1,5 +1,7 @@
 """Running trials: the same numbers however they are run, and nothing lost when something is killed."""
 
+import collections
+import math
 import os
 import re
 import signal
@@ -11,8 +13,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from repro import runner
+from repro import engine, models, runner
 from repro.ledger import Ledger
 from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
 
@@ -236,7 +242,8 @@ def stopped(process):
     """The count in the one line that a stopped process leaves beside its progress bar."""
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == ""
-    [line] = [li for li in err.splitlines() if li.strip() and not li.startswith("generalization-gap, smoke")]
+    foretold = ("generalization-gap, smoke", "8 trials to train, about", "dashboard: ")
+    [line] = [li for li in err.splitlines() if li.strip() and not li.startswith(foretold)]
     told = re.fullmatch(
         r"error: stopped: (\d) of 8 trials are in the ledger; the same command goes on from there", line
     )
@@ -286,3 +293,188 @@ def test_a_killed_workers_trial_is_run_again(tmp_path, quiet_sweep):
     assert seen == sorted(seen) and seen[-1] == 8
     assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
     assert workers_of(psutil.Process()) == []
+
+
+# What is trained together
+
+ALIKE = Trial(**SMALL, batch_size=16, steps=4)
+KINDS = [  # of one stack each; the last three are never stacked
+    {},
+    {"momentum": 0.9},
+    {"batch_size": 32},
+    {"steps": 40},
+    {"widths": (256,)},  # at most ten
+    {"schedule": (Phase(1, 0.1, 32),)},
+    {"widths": (2048, 2048)},
+    {"batch_norm": True},
+    {"optimizer": "adam"},
+]
+many_trials = st.lists(
+    st.builds(
+        lambda kind, seed, lr, budget: Trial(
+            **{**SMALL, "batch_size": 16, "steps": budget, **kind, "init_seed": seed, "data_seed": seed, "lr": lr}
+        ),
+        st.sampled_from(KINDS),
+        st.integers(0, 12),
+        st.sampled_from([0.001, 0.01, 0.1, 1.0]),
+        st.sampled_from([4, 4, 4, 8]),
+    ),
+    max_size=60,
+    unique_by=lambda t: t.key,
+)
+
+
+@hypothesis_settings(max_examples=150, deadline=None, database=None)
+@given(many_trials, st.integers(0, 9))
+def test_stacks(trials, workers):
+    made = runner.stacks(trials, workers)
+    assert sorted(t.key for stack in made for t in stack) == sorted(t.key for t in trials)
+    groups = collections.defaultdict(list)
+    for stack in made:
+        [alike] = {engine.stack_key(t) for t in stack}
+        groups[alike].append(stack)
+    busy = max(workers, 1)
+    for stacks in groups.values():
+        together = [t for stack in stacks for t in stack]
+        size = min(engine.max_stack(together[0]), math.ceil(len(together) / busy))
+        assert max(map(len, stacks)) <= size and len(stacks) == math.ceil(len(together) / size)
+        if len(together) >= max(busy, busy * (busy - 1)):  # enough for whole stacks of one size to reach every worker
+            assert len(stacks) >= busy
+        places = [(t.init_seed, t.lr) for t in together]
+        assert places == sorted(places)
+    seeds = [stack[0].init_seed for stack in made]
+    assert seeds == sorted(seeds) and seeds == [min(t.init_seed for t in stack) for stack in made]
+    again = runner.stacks(trials[::-1], workers)
+    assert {tuple(t.key for t in stack) for stack in again} == {tuple(t.key for t in stack) for stack in made}
+
+
+@pytest.mark.parametrize(
+    ("workers", "sizes"), [(0, [24]), (1, [24]), (2, [12] * 2), (4, [6] * 4), (24, [1] * 24), (99, [1] * 24)]
+)
+def test_every_worker_gets_a_stack_of_the_trials_alike(workers, sizes):
+    trials = [Trial(**SMALL | {"lr": lr}, batch_size=16, steps=4, init_seed=s) for lr in (0.1, 0.2) for s in range(12)]
+    assert [len(stack) for stack in runner.stacks(trials, workers)] == sizes
+
+
+def test_seeds_come_in_order_and_neighbours_in_lr_together():
+    trials = [
+        Trial(**SMALL | {"lr": lr}, batch_size=size, steps=4, init_seed=seed)
+        for lr in (1.0, 0.01, 0.1, 0.001)
+        for seed in (2, 0, 1)
+        for size in (32, 16)
+    ]
+    made = [[(t.batch_size, t.init_seed, t.lr) for t in stack] for stack in runner.stacks(trials, 6)]
+    pairs = ((0.001, 0.01), (0.1, 1.0))
+    assert made == [
+        [(size, seed, lr) for lr in pair] for seed in range(3) for size in (16, 32) for pair in pairs
+    ]  # within a seed, the less work the sooner
+
+
+@pytest.mark.parametrize("stack_size", [1, 2, 7])
+def test_the_numbers_do_not_depend_on_the_stack(tmp_path, monkeypatch, stack_size):
+    trials = [Trial(**SMALL | {"lr": lr}, batch_size=16, steps=9, init_seed=s) for s in range(3) for lr in (0.1, 1e6)]
+    alone, stacked = new_ledger(tmp_path / "alone"), new_ledger(tmp_path / "stacked")
+    for t in trials:
+        runner.run({"claim": [t]}, alone, workers=0)
+    monkeypatch.setattr(engine, "MAX_STACK", stack_size)
+    assert len(runner.stacks(trials, 1)) == math.ceil(6 / stack_size)
+    runner.run({"claim": trials}, stacked, workers=0)
+    assert_same(measures(stacked, trials), measures(alone, trials))
+
+
+# A stack in which one trial fails
+
+
+def probe_that_fails_for(victims, reason, after=0):
+    """Probe: none of these trials can be measured, from its measurement number `after` on."""
+    starts = {t.key: models.build(t)[0].weight for t in victims}
+    asked = collections.Counter()
+
+    def broken(model, initial, dataset):
+        for key, start in starts.items():
+            if torch.equal(initial["0.weight"], start):
+                asked[key] += 1
+                if asked[key] > after:
+                    raise RuntimeError(reason)
+        return {"measured": 1.0}
+
+    return broken
+
+
+def seeded(count):
+    return [Trial(**SMALL, batch_size=16, steps=4, init_seed=seed, probes=("fit", "travel")) for seed in range(count)]
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["at the start", "at the end"])
+def test_a_stack_loses_only_the_trial_at_fault(tmp_path, monkeypatch, after):
+    trials = seeded(5)
+    expected = new_ledger(tmp_path / "sound")
+    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for([], ""))
+    runner.run({"claim": trials}, expected, workers=0)
+    ledger, seen, sizes = new_ledger(tmp_path), [], []
+
+    def run_stack(stack, train=runner.run_stack):
+        sizes.append(len(stack))
+        return train(stack)
+
+    monkeypatch.setattr(runner, "run_stack", run_stack)
+    # `asked` counts on, so that the victim, tried again alone, fails at once
+    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for(trials[2:3], "seed two\nbroke", after))
+    report = runner.run({"claim": trials}, ledger, workers=0, progress=lambda *now: seen.append(now))
+    assert sizes == [5, 1, 1, 1, 1, 1]
+    assert (report.trained, report.found) == (4, 0)
+    [line] = report.failed
+    assert trials[2].key in line and "seed=2" in line and line.endswith("seed two broke")
+    assert seen[0] == (0, 5) and seen[-1] == (5, 5) and seen == sorted(seen)
+    assert ledger.missing(trials) == [trials[2]]
+    others = trials[:2] + trials[3:]
+    assert_same(measures(ledger, others), measures(expected, others))
+
+
+def test_a_broken_stack_does_not_hold_up_the_next(tmp_path, monkeypatch):
+    first, second = seeded(3), [Trial(**SMALL, batch_size=32, steps=4, init_seed=seed) for seed in range(3)]
+    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for([first[0]], "broke"))  # equal weights in `second`
+    ledger = new_ledger(tmp_path)
+    report = runner.run({"claim": first, "other": second}, ledger, workers=0)
+    assert report.trained == 4 and len(report.failed) == 2
+    assert ledger.missing([*first, *second]) == [first[0], second[0]]
+    assert set(ledger.failures([*first, *second])) == {first[0].key, second[0].key}
+
+
+@pytest.mark.parametrize("record", [False, True], ids=["working", "recorded"])
+def test_failures_are_remembered_until_a_retry_succeeds(tmp_path, monkeypatch, record):
+    trials = seeded(4)
+    victims, others = trials[1:3], [trials[0], trials[3]]
+    ledger = new_ledger(tmp_path)
+    for reason in ("first reason", "second reason"):
+        monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for(victims, reason))
+        report = runner.run({"claim": trials}, ledger, workers=0, record=record)
+        assert len(report.failed) == 2
+        assert ledger.failures(trials) == {t.key: reason for t in victims}
+        assert ledger.failures(others) == {} and ledger.failures(victims[:1]) == {victims[0].key: reason}
+        assert ledger.missing(trials) == victims and set(ledger.rows(trials)["key"]) == {t.key for t in others}
+    assert report.found == 2
+    before = ledger.rows(others)
+    assert new_ledger(tmp_path).failures(trials) == ledger.failures(trials)  # on disk, for the next process
+    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for([], ""))
+    report = runner.run({"claim": trials}, ledger, workers=0, record=record)
+    assert (report.trained, report.found, report.failed) == (2, 2, ())
+    assert ledger.failures(trials) == {} and ledger.missing(trials) == []
+    after = ledger.rows(trials)
+    assert (after["recorded"] == record).all() and set(after["status"]) == {"finished"}
+    found = after[after["key"].isin([t.key for t in others])]
+    assert_same(found[before.columns].reset_index(drop=True), before)  # dates and seconds too
+    assert after.groupby("key")["step"].agg(tuple).tolist() == [(0, 4)] * 4
+    assert {p.name for p in (ledger.recorded if record else ledger.working).glob("*.parquet")} == {"claim.parquet"}
+    assert not (ledger.working if record else ledger.recorded).exists()
+
+
+def test_a_trial_that_failed_and_was_trained_elsewhere_is_forgiven(tmp_path, monkeypatch):
+    [trial] = seeded(1)
+    ledger = new_ledger(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(runner.PROBES, "travel", probe_that_fails_for([trial], "broke"))
+        runner.run({"claim": [trial]}, ledger, workers=0)
+    assert ledger.failures([trial]) == {trial.key: "broke"}
+    runner.run({"other": [trial]}, ledger, workers=0, record=True)
+    assert ledger.failures([trial]) == {} and ledger.missing([trial]) == []

@@ -76,8 +76,9 @@ def audit(
     drawable = sorted(key for key, (_, _, rows) in known.items() if rows[-1]["run_seconds"] <= within)
     if not drawable:
         raise LedgerError(
-            f"no recorded trial of {', '.join(claims)} that took at most {within:g} s; allow longer ones, "
-            "or record some with 'repro run CLAIM --scale paper --record'"
+            f"no recorded trial of {', '.join(claims)}{'' if math.isinf(within) else f' took at most {within:g} s'}; "
+            f"{'' if math.isinf(within) else 'allow longer ones, or '}record some with 'repro run CLAIM --scale paper "
+            "--record'"
         )
     drawn = random.Random(seed).sample(drawable, min(sample, len(drawable)))
     checks: list[Check] = []

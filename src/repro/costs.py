@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import heapq
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 
@@ -54,7 +55,8 @@ def estimate_stack(stack: Sequence[Trial]) -> float:
         bare = dataclasses.replace(shape, batch_size=phase.batch_size, probes=())
         total += steps * _step_seconds(bare, len(stack))
         done += steps
-    small = dataclasses.replace(shape, batch_size=2, precision="float32")  # batch norm needs two
+    few = next(b for b in itertools.count(2) if trial.num_train % b != 1)  # batch norm needs two in every batch
+    small = dataclasses.replace(shape, batch_size=min(few, trial.num_train), precision="float32")
     return total + len(stack) * len(trial.checkpoint_steps) * _probe_seconds(small)
 
 

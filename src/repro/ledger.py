@@ -184,7 +184,9 @@ class Ledger:
             return []
         table = _read_cached(path)
         found = []
-        for key, rows in table[table["status"] != FAILED].sort_values("step").groupby("key", sort=True):
+        finished = table[table["status"] != FAILED].drop_duplicates(["key", "step"]).sort_values("step")
+        for key, rows in finished.groupby("key", sort=True):
+            rows = rows.dropna(axis="columns", how="all")  # the columns of other trials
             trial = Trial.from_json(rows["trial"].iloc[0])
             if trial.key == key:
                 found.append((trial, [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]))

@@ -88,7 +88,7 @@ def num_cores() -> int:
 
 
 def stacks(trials: Iterable[Trial], workers: int) -> list[list[Trial]]:
-    """The trials in stacks, no larger than lets every worker have one. Whole seeds come first, so that a
+    """The trials in stacks, no larger than a worker's share of those alike. Whole seeds come first, so that a
     half-finished sweep holds whole comparisons, and neighbours in lr share a stack, for they diverge together."""
     groups: dict[Trial, list[Trial]] = {}
     for trial in sorted(trials, key=lambda t: (t.init_seed, t.lr)):
@@ -130,10 +130,12 @@ def run(
         for batch in results:
             rows: dict[str, Rows] = {}
             for result in batch:
+                claim = owner[result.trial.key]
                 if result.failure:
                     failed.append(str(result))
-                new = failed_rows(result.trial, result.failure) if result.failure else result.rows
-                rows.setdefault(owner[result.trial.key], []).extend(new)
+                    ledger.append(claim, failed_rows(result.trial, result.failure))  # never among the recorded
+                else:
+                    rows.setdefault(claim, []).extend(result.rows)
             for claim, new in rows.items():
                 ledger.append(claim, new, record)
             finished += len(batch)

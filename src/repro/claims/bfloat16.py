@@ -76,7 +76,8 @@ def compared_arms(table: pd.DataFrame) -> list[tuple[str, Rows, Rows]]:
     arms: list[tuple[str, Rows, Rows]] = [
         (arm, {"arm": arm, "precision": BFLOAT16}, {"arm": arm, "precision": FLOAT32}) for arm in [*plain, BATCH_NORM]
     ]
-    return [*arms, (CONTROL, {"arm": CONTROL}, {"arm": plain[-1], "precision": FLOAT32})] if plain else arms
+    controlled = [arm_of(size) for size in table[table["arm"] == CONTROL]["batch_size"].unique()]
+    return arms + [(CONTROL, {"arm": CONTROL}, {"arm": arm, "precision": FLOAT32}) for arm in controlled]
 
 
 def shift(table: pd.DataFrame, changed: Rows, kept: Rows, column: str) -> tuple[Estimate, bool]:
@@ -92,6 +93,10 @@ def shift(table: pd.DataFrame, changed: Rows, kept: Rows, column: str) -> tuple[
 def judge(table: pd.DataFrame) -> Verdict:
     if "arm" not in table or table.empty:
         return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
+    lost = table[table["final"] & (table["status"] == "diverged") & table["arm"].str.startswith("B=")]["precision"]
+    more = int((lost == BFLOAT16).sum() - (lost == FLOAT32).sum())
+    if more > 0:
+        return Verdict(Outcome.NOT_REPRODUCED, f"{more} more trials diverge in bfloat16 than in float32.")
     effects: dict[str, Estimate] = {}
     same: dict[str, list[str]] = {}
     off: dict[str, list[str]] = {}
@@ -101,14 +106,15 @@ def judge(table: pd.DataFrame) -> Verdict:
         for name, column in MEASURES.items():
             estimate, equivalent = shift(table, changed, kept, column)
             if estimate.n < MIN_PAIRS:
-                return Verdict(Outcome.INCONCLUSIVE, f"Too few pairs of seeds that finished: {arm}.")
+                few = f"Too few pairs of seeds that finished, or no spread among them: {arm}."
+                return Verdict(Outcome.INCONCLUSIVE, few)
             effects[f"{name}, {arm} (SD over seeds)"] = estimate
             if equivalent:
                 same[arm].append(name)
             elif estimate.low > 0 or estimate.high < 0:
                 off[arm].append(name)
     if CONTROL not in same:
-        return Verdict(Outcome.INCONCLUSIVE, "No arm without batch norm has been run.", effects)
+        return Verdict(Outcome.INCONCLUSIVE, "The control has not been run.", effects)
     plain = [arm for arm, *_ in arms if arm not in (BATCH_NORM, CONTROL)]
     total = len(MEASURES)
     told = "; ".join(f"{arm}: {len(same[arm])} of {total} measures the same" for arm, *_ in arms)
@@ -170,8 +176,8 @@ CLAIM = Claim(
         "distance, in standard deviations of the float32 runs over seeds. The same: inside ±1 (two one-sided tests, "
         "5 %). Reproduced: every measure is the same in every arm. Conditional: in every arm without batch norm, but "
         "not in F1, which has it. Not reproduced: without batch norm some measure is not shown to be the same, and its "
-        "95 % t interval lies off zero. Inconclusive: anything else, or if the same comparison does not tell a 10 % "
-        "higher learning rate apart."
+        "95 % t interval lies off zero, or more trials diverge in bfloat16. Inconclusive: anything else, or if the "
+        "same comparison does not tell a 10 % higher learning rate apart."
     ),
     settings=SETTINGS,
     design=design,
