@@ -39,9 +39,11 @@ from repro import data, engine, ledger, runner
 from repro.ledger import Ledger
 from repro.trial import DATASETS, Trial
 
-NETS = {"784-1024-1024-10": (1024, 1024), "784-256-10": (256,)}
+WIDE = "784-1024-1024-10"
+NETS = {WIDE: (1024, 1024), "784-256-10": (256,)}
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096)
-SECONDS = 1.0  # a measurement, about
+SECONDS = 1.0  # a measurement of a loop or a product, about
+SWEEP_SECONDS = 5.0  # of a sweep: its trials have a start-up, which longer ones would hide, as they do in use
 REPEATS = 3  # of each; the median counts
 TINY = {"widths": (8,), "train_size": 100, "batch_size": 50, "steps": 1, "probes": ("travel",)}
 
@@ -128,8 +130,13 @@ def throughput(client: Client, trial: Trial, workers: int, samples_each: float) 
     size = max(engine.max_stack(trial), 2)
     steps = max(2, math.ceil(samples_each / size / trial.batch_size))
     trials = [dataclasses.replace(trial, steps=steps, init_seed=s, data_seed=s) for s in range(size * workers)]
+    names = itertools.cycle(list(client.scheduler_info()["workers"])[:workers])
     began = time.perf_counter()
-    client.gather([client.submit(runner.run_stack, stack, pure=False) for stack in runner.stacks(trials, workers)])
+    futures = [
+        client.submit(runner.run_stack, stack, pure=False, workers=[next(names)])
+        for stack in runner.stacks(trials, workers)
+    ]
+    client.gather(futures)
     return sum(t.num_samples for t in trials) / (time.perf_counter() - began)
 
 
@@ -199,13 +206,16 @@ def bench(quick: bool) -> dict:
 
         def ours(trial: Trial, workers: int = cores) -> float:
             each = throughput(client, trial, workers, 3000) * SECONDS / workers  # also a warm-up
+            each = throughput(client, trial, workers, each) * SWEEP_SECONDS / workers
             return median(lambda: throughput(client, trial, workers, each), repeats)
 
         for net, size in itertools.product(NETS, sizes):
             size = min(size, DATASETS[name].num_train)
             trial = Trial(dataset=name, widths=NETS[net], batch_size=size, steps=1, lr=1e-3, probes=())
             chosen = engine.choose_precision(trial)
-            for precision in ("float32", "bfloat16") if told["native_bfloat16"] else ("float32",):
+            other = "bfloat16" if chosen == "float32" else "float32"
+            both = told["native_bfloat16"] and net == WIDE and size >= 64
+            for precision in (chosen, other) if both else (chosen,):
                 rate = ours(dataclasses.replace(trial, precision=precision))
                 told["speeds"].append(
                     {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
+import functools
 import logging
 import math
 import os
@@ -66,6 +68,16 @@ class Report:
     seconds: float
 
 
+@functools.cache
+def _keep_memory() -> None:
+    """Have the C library keep what is freed, once a process. Dask's workers are told to give it back at once, and
+    a step's buffers then cost more to get from the system than to compute."""
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD, in bytes
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, in bytes: its largest value
+
+
 def run_stack(stack: list[Trial], engine_version: int = ENGINE_VERSION) -> list[Rows]:
     """Train the trials of one stack and return their ledger rows, whose seconds are equal shares. A pure function
     of the trials, but for its provenance."""
@@ -75,6 +87,7 @@ def run_stack(stack: list[Trial], engine_version: int = ENGINE_VERSION) -> list[
             "the sweep's version there and restart the worker"
         )
     machine()
+    _keep_memory()
     first = stack[0]
     dataset = data.load(first.dataset, first.preprocessing, first.train_size, first.evaluate_on)
     began = time.perf_counter()
