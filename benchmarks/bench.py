@@ -43,7 +43,7 @@ WIDE = "784-1024-1024-10"
 NETS = {WIDE: (1024, 1024), "784-256-10": (256,)}
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096)
 SECONDS = 1.0  # a measurement of a loop or a product, about
-SWEEP_SECONDS = 5.0  # of a sweep: its trials have a start-up, which longer ones would hide, as they do in use
+SWEEP_SECONDS = 4.0  # of a sweep: its trials have a start-up, which longer ones would hide, as they do in use
 REPEATS = 3  # of each; the median counts
 TINY = {"widths": (8,), "train_size": 100, "batch_size": 50, "steps": 1, "probes": ("travel",)}
 
