@@ -21,6 +21,7 @@ import math
 import multiprocessing
 import os
 import resource
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -114,7 +115,7 @@ def multiply(precision: str) -> float:
 
 
 def median(measure: Callable[[], float], repeats: int) -> float:
-    return sorted(measure() for _ in range(repeats))[repeats // 2]
+    return statistics.median(measure() for _ in range(repeats))
 
 
 def operations(widths: tuple[int, ...]) -> int:
@@ -187,36 +188,34 @@ def bench(quick: bool) -> dict:
         "commit": ledger.machine()["run_git_commit"],
         "native_bfloat16": engine.has_native_bfloat16(),
     }
-    with ProcessPoolExecutor(cores, spawn) as pool:
-        told["matmul_flops"] = {
-            precision: median(lambda p=precision: sum(pool.map(multiply, [p] * cores)), repeats)
-            for precision in ("float32", "bfloat16")
-        }
-    plain = {}
-    with ProcessPoolExecutor(1, spawn) as pool:
-        for kind in ("tutorial", "tensor"):
-            for net, widths in NETS.items():
-                for size in sizes:
-                    once = lambda k=kind, w=widths, s=size: pool.submit(plain_loop, name, k, w, s).result()  # noqa: E731
-                    plain[kind, net, size] = median(once, repeats)
     told["speeds"] = []
     told["workers_over_one"] = {}
-    with runner.local_cluster(cores) as client:
+    with ProcessPoolExecutor(1, spawn) as plain, runner.local_cluster(cores) as client:
         client.run(data.load, name)
+
+        def loop(kind: str, widths: tuple[int, ...], size: int) -> float:
+            return median(lambda: plain.submit(plain_loop, name, kind, widths, size).result(), repeats)
+
+        def products(precision: str) -> float:
+            return sum(client.run(multiply, precision).values())
 
         def ours(trial: Trial, workers: int = cores) -> float:
             each = throughput(client, trial, workers, 3000) * SECONDS / workers  # also a warm-up
             each = throughput(client, trial, workers, each) * SWEEP_SECONDS / workers
             return median(lambda: throughput(client, trial, workers, each), repeats)
 
+        # what is compared is measured side by side, for the speed of a shared machine drifts
         for net, size in itertools.product(NETS, sizes):
             size = min(size, DATASETS[name].num_train)
             trial = Trial(dataset=name, widths=NETS[net], batch_size=size, steps=1, lr=1e-3, probes=())
             chosen = engine.choose_precision(trial)
             other = "bfloat16" if chosen == "float32" else "float32"
             both = told["native_bfloat16"] and net == WIDE and size >= 64
+            loops = {kind: loop(kind, NETS[net], size) for kind in ("tutorial", "tensor")}
             for precision in (chosen, other) if both else (chosen,):
+                before = products(precision)
                 rate = ours(dataclasses.replace(trial, precision=precision))
+                flops = (before + products(precision)) / 2
                 told["speeds"].append(
                     {
                         "net": net,
@@ -224,12 +223,16 @@ def bench(quick: bool) -> dict:
                         "precision": precision,
                         "chosen": precision == chosen,
                         "stack": engine.max_stack(trial),
-                        "tutorial": plain["tutorial", net, size],
-                        "tensor": plain["tensor", net, size],
+                        **loops,
                         "ours": rate,
-                        "share": rate * operations(NETS[net]) / told["matmul_flops"][precision],
+                        "matmul_flops": flops,
+                        "share": rate * operations(NETS[net]) / flops,
                     }
                 )
+        told["matmul_flops"] = {
+            precision: statistics.median(r["matmul_flops"] for r in told["speeds"] if r["precision"] == precision)
+            for precision in dict.fromkeys(r["precision"] for r in told["speeds"])
+        }
         for size in (16, 64, 1024):
             trial = Trial(dataset=name, batch_size=size, steps=1, lr=1e-3, probes=(), precision="float32")
             told["workers_over_one"][str(size)] = ours(trial) / ours(trial, workers=1)
