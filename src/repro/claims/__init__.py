@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +13,21 @@ from typing import Any
 import pandas as pd
 
 from repro.evidence import Comparison, compare
-from repro.ledger import Ledger
+from repro.ledger import PROJECT, Ledger
 from repro.spec import Claim, Scale, Verdict
 from repro.trial import Sweep, Trial, choose
 
 
 @functools.cache
 def all_claims() -> dict[str, Claim]:
-    """Every claim of the book by id, in alphabetical order of its file."""
+    """Every claim of the book by id, in the order of the book's contents."""
     modules = (importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__))
-    return {module.CLAIM.id: module.CLAIM for module in modules}
+    found = {module.CLAIM.id: module.CLAIM for module in modules}
+    toc = PROJECT / "_toc.yml"
+    contents = re.findall(r"file: notebooks/(\S+)", toc.read_text(encoding="utf-8")) if toc.is_file() else []
+    return {
+        name: found[name] for name in [*(c for c in contents if c in found), *(c for c in found if c not in contents)]
+    }
 
 
 def get(claim_id: str) -> Claim:
