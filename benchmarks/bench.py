@@ -13,6 +13,7 @@ which the book draws its page. Speeds are samples a second over the whole machin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -190,7 +191,11 @@ def bench(quick: bool) -> dict:
     }
     told["speeds"] = []
     told["workers_over_one"] = {}
-    with ProcessPoolExecutor(1, spawn) as plain, runner.local_cluster(cores) as client:
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(ProcessPoolExecutor(1, spawn))
+        # starts its process before Dask sets the environment's number of threads, and more, for its workers'
+        plain.submit(os.getpid).result()
+        client = stack.enter_context(runner.local_cluster(cores))
         client.run(data.load, name)
 
         def loop(kind: str, widths: tuple[int, ...], size: int) -> float:
