@@ -71,7 +71,7 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
     """A row a name, a marker a series, intervals as bars; a shaded band where one is given.
 
     Columns: name, mean, low, high, series and, the same in all rows, band_low, band_high. An axis that
-    spans more than two decades on either side of zero is drawn symmetric and logarithmic beyond ±1.
+    spans more than a decade on either side of zero is drawn symmetric and logarithmic beyond ±1.
     """
     names = list(table["name"].unique())
     if "band_low" in table:
@@ -81,7 +81,7 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
         y = [names.index(n) for n in rows["name"]]
         ax.errorbar(rows["mean"], y, xerr=_bars(rows), label=series, marker=MARKERS[i], ms=6, ls="none", color=f"C{i}",
                     mfc="none" if i else f"C{i}", capsize=3, zorder=4 - 0.1 * i)  # fmt: skip
-    if table["mean"].min() < 0 and table["mean"].abs().max() > 100:
+    if table["mean"].min() < 0 and table["mean"].abs().max() > 10:
         ax.set_xscale("symlog", linthresh=1)
         edge = 10 ** math.ceil(math.log10(table["mean"].abs().max()))
         ax.set_xlim(-edge, edge)

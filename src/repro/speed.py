@@ -41,7 +41,8 @@ def _rows(told: Mapping[str, Any]) -> list[list[str]]:
         mark = " (chosen)" if r["chosen"] else ""
         speeds = [f"{r[name]:,.0f}" for name in ("tutorial", "tensor", "ours")]
         gains = [f"{r['ours'] / r[name]:.1f}×" for name in ("tutorial", "tensor")]
-        cells.append([r["net"], str(r["batch_size"]), r["precision"] + mark, *speeds, *gains, f"{r['share']:.0%}"])
+        net = r["net"].replace("-", "\u2011")  # in one line
+        cells.append([net, str(r["batch_size"]), r["precision"] + mark, *speeds, *gains, f"{r['share']:.0%}"])
     return cells
 
 
