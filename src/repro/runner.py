@@ -321,6 +321,8 @@ def _on_cluster(trials: list[Trial], connection: contextlib.AbstractContextManag
                 error = future.exception() if future.status == "error" else None
                 if future.status == "finished":
                     out += [Result(t, rows) for t, rows in zip(stack, result, strict=True)]
+                elif error is None and client.status == "running":
+                    completed.update([submit(stack)])  # the worker died before it could hand the result over
                 elif error is None or isinstance(error, ReproError):
                     yield out
                     raise error or ConnectionError(f"lost the scheduler at {address}")
