@@ -1,7 +1,7 @@
 """How fast training is here, beside the loops that people write, and beside this machine's own matrix products.
 
-`make bench` runs it: one process after the other, then the table, and the same as JSON in benchmarks/bench.json, from
-which the book draws its page. Speeds are samples a second over the whole machine; nothing else should be running.
+`make bench` runs it, prints a table, and writes the same as JSON to benchmarks/bench.json, from which the book draws
+its page. Speeds are samples a second over the whole machine; nothing else should be running.
 
 - tutorial loop: PyTorch's quickstart: a dataset of images with transforms, DataLoader, autograd; one process that
   has all cores.
@@ -281,4 +281,6 @@ if __name__ == "__main__":
     measured = bench(given.quick)
     show(measured)
     if given.json:
-        given.json.write_text(json.dumps(measured, indent=1) + "\n")
+        partial = given.json.with_suffix(".partial")
+        partial.write_text(json.dumps(measured, indent=1) + "\n")
+        partial.replace(given.json)

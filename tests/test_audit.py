@@ -324,6 +324,13 @@ def test_trials_of_another_engine_are_not_drawn(books, monkeypatch):
     assert audited(books).keys() == {t.key for t in TRIALS[1:]}
 
 
+@pytest.mark.parametrize("spec", ['{"dataset": "mnist5k", "colour": "red"}', '{"dataset": "mnist5k", "lr": -1}'])
+def test_a_trial_that_this_version_cannot_read_is_not_drawn(books, spec):
+    record(books, TRIALS[:2])
+    rewrite_where(books, {"trial": spec}, key=TRIALS[0].key)
+    assert audited(books).keys() == {TRIALS[1].key}
+
+
 def test_within_draws_only_what_took_no_longer(books):
     record(books, TRIALS)
     for t, seconds in zip(TRIALS, (1.0, 10.0, 100.0), strict=True):

@@ -27,6 +27,21 @@ def run_stack(stack, engine_version, train=runner.run_stack):
     return train(stack, engine_version)
 runner.run_stack = run_stack
 """
+# On a worker that loads this, the first result to be handed over is deadly.
+SPEECHLESS = """
+import os, pathlib, signal
+from repro import runner
+class Speechless(list):
+    def __reduce__(self):
+        try:
+            pathlib.Path("killed").touch(exist_ok=False)
+        except FileExistsError:
+            return list, (list(self),)
+        os.kill(os.getpid(), signal.SIGKILL)
+def run_stack(stack, engine_version, train=runner.run_stack):
+    return Speechless(train(stack, engine_version))
+runner.run_stack = run_stack
+"""
 OUTDATED = "from repro import runner; runner.ENGINE_VERSION = 0"
 
 
@@ -150,6 +165,15 @@ def test_a_trial_that_kills_its_worker_twice_is_named_and_the_sweep_goes_on(tmp_
     report = runner.run({"claim": trials}, ledger, workers=0)  # where it is harmless
     assert (report.trained, report.failed) == (1, ())
     assert ledger.failures(trials) == {}
+
+
+def test_a_worker_that_dies_with_its_result_loses_nothing(tmp_path, cluster):
+    cluster.scheduler()
+    cluster.worker(SPEECHLESS, nanny=True)
+    trials = [Trial(**SMALL, batch_size=16, steps=30, init_seed=seed) for seed in range(3)]
+    report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address)
+    assert (cluster.folder / "killed").exists()
+    assert (report.trained, report.failed) == (3, ())
 
 
 def test_no_scheduler_there(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ import torch
 
 import repro
 from repro.engine import Training
-from repro.trial import ReproError, Sweep, Trial
+from repro.trial import ReproError, SpecError, Sweep, Trial
 
 PROJECT = Path(repro.__file__).resolve().parents[2]
 Rows = list[dict[str, Any]]
@@ -187,7 +187,10 @@ class Ledger:
         finished = table[table["status"] != FAILED].drop_duplicates(["key", "step"]).sort_values("step")
         for key, rows in finished.groupby("key", sort=True):
             rows = rows.dropna(axis="columns", how="all")  # the columns of other trials
-            trial = Trial.from_json(rows["trial"].iloc[0])
+            try:
+                trial = Trial.from_json(rows["trial"].iloc[0])
+            except (SpecError, TypeError):  # of a version with other fields or rules
+                continue
             if trial.key == key:
                 found.append((trial, [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]))
         return found

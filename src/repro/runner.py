@@ -299,8 +299,11 @@ def _on_cluster(trials: list[Trial], connection: contextlib.AbstractContextManag
     from distributed import KilledWorker, as_completed
 
     with connection as client:
-        client.run_on_scheduler(_blame_fairly)
         address = client.scheduler_info()["address"]
+        try:
+            client.run_on_scheduler(_blame_fairly)
+        except ImportError as absent:
+            raise RunError(f"the scheduler at {address} cannot import this package ({absent}); install it") from None
         say(f"dashboard: {client.dashboard_link}")
         num_workers = len(client.scheduler_info(n_workers=-1)["workers"])
         futures: dict[Any, list[Trial]] = {}

@@ -85,7 +85,7 @@ def fragment(path: Path = MEASURED) -> str:
         parts.append(figure_html(figure, _title(net, rows), svg, table, source, f"speed-{net}.csv"))
     header = ["network", "B", "precision", "tutorial", "tensors", "here", "÷ tutorial", "÷ tensors", "share"]
     caption = (
-        "Samples a second; the median of three. Share: of the rate at which as many processes multiply square matrices "
+        "Samples a second. Share: of the rate at which as many processes multiply square matrices "
         f"in that precision here, {rates}."
     )
     workers = ", ".join(f"{gain:.2f}× at B={size}" for size, gain in told["workers_over_one"].items())

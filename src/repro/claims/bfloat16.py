@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 Axes = dict[str | tuple[str, ...], Any]
-Rows = dict[str, object]  # which rows of the table: column -> value
+Where = dict[str, object]  # which rows of the table: column -> value
 
 
 def arm_of(batch_size: int) -> str:
@@ -69,18 +69,18 @@ def design(settings: Settings) -> list[Sweep]:
     ]
 
 
-def compared_arms(table: pd.DataFrame) -> list[tuple[str, Rows, Rows]]:
+def compared_arms(table: pd.DataFrame) -> list[tuple[str, Where, Where]]:
     """(name, rows of the changed runs, rows of the float32 runs that they are held against)."""
     sizes = sorted(final(table)["batch_size"].unique())
     plain = [arm_of(size) for size in sizes if arm_of(size) in set(table["arm"])]
-    arms: list[tuple[str, Rows, Rows]] = [
+    arms: list[tuple[str, Where, Where]] = [
         (arm, {"arm": arm, "precision": BFLOAT16}, {"arm": arm, "precision": FLOAT32}) for arm in [*plain, BATCH_NORM]
     ]
     controlled = [arm_of(size) for size in table[table["arm"] == CONTROL]["batch_size"].unique()]
     return arms + [(CONTROL, {"arm": CONTROL}, {"arm": arm, "precision": FLOAT32}) for arm in controlled]
 
 
-def shift(table: pd.DataFrame, changed: Rows, kept: Rows, column: str) -> tuple[Estimate, bool]:
+def shift(table: pd.DataFrame, changed: Where, kept: Where, column: str) -> tuple[Estimate, bool]:
     """The mean paired difference, changed minus kept, in standard deviations of the kept runs over seeds, and
     whether it lies inside ±1 (two one-sided tests, 5 %)."""
     a, b = paired_values(*(by_seed(final(table, **where), column) for where in (changed, kept)))
