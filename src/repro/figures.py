@@ -90,7 +90,7 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     if len(groups) > 1:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=2, fontsize=9)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -1.4 / len(names)), ncols=2, fontsize=9)
 
 
 KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {"curves": curves, "log curves": log_curves, "dots": dots}
