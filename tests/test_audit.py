@@ -273,7 +273,7 @@ def test_a_missing_checkpoint_is_found(books):
 
 
 def test_a_trial_that_can_no_longer_be_trained_is_told(books, monkeypatch):
-    def broken(model, initial, dataset):
+    def broken(model, initial, dataset, trial):
         raise RuntimeError("the probe\nbroke")
 
     other = Trial(**SMALL, probes=("fit",))

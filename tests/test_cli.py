@@ -172,7 +172,7 @@ def test_run_trains_what_is_missing_once(first_run, trained):
 def test_a_failed_trial_is_named_and_the_exit_status_is_1(home, monkeypatch):
     from repro import runner
 
-    def broken(model, initial, dataset):
+    def broken(model, initial, dataset, trial):
         raise RuntimeError("no such measure")
 
     monkeypatch.setitem(runner.PROBES, "fit", broken)

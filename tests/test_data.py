@@ -66,19 +66,19 @@ def refusal(name="mnist"):
 
 def test_mnist5k_is_two_tensors_a_split():
     d = load("mnist5k")
-    assert (d.name, d.split) == ("mnist5k", "test")
-    assert (d.x_train.shape, d.x_held.shape) == ((4000, 784), (1000, 784))
-    assert (d.y_train.shape, d.y_held.shape) == ((4000,), (1000,))
-    assert {d.x_train.dtype, d.x_held.dtype} == {torch.float32}
-    assert {d.y_train.dtype, d.y_held.dtype} == {torch.int64}
+    assert (d.name, [*d.held]) == ("mnist5k", ["test"])
+    assert (d.x_train.shape, d.held["test"][0].shape) == ((4000, 784), (1000, 784))
+    assert (d.y_train.shape, d.held["test"][1].shape) == ((4000,), (1000,))
+    assert {d.x_train.dtype, d.held["test"][0].dtype} == {torch.float32}
+    assert {d.y_train.dtype, d.held["test"][1].dtype} == {torch.int64}
 
 
 @pytest.mark.parametrize(("split", "train", "held"), [("test", 400, 100), ("validation", 350, 50)])
 def test_every_split_holds_each_digit_equally_often(split, train, held):
     d = load("mnist5k", evaluate_on=split)
-    assert d.split == split
+    assert [*d.held] == [split]
     assert d.y_train.bincount().tolist() == [train] * 10
-    assert d.y_held.bincount().tolist() == [held] * 10
+    assert d.held[split][1].bincount().tolist() == [held] * 10
 
 
 def rows(x):
@@ -87,10 +87,19 @@ def rows(x):
 
 def test_no_example_is_in_two_splits():
     test, validation = load("mnist5k"), load("mnist5k", evaluate_on="validation")
-    train, held = rows(test.x_train), rows(validation.x_held)
-    assert not train & rows(test.x_held)
+    train, held = rows(test.x_train), rows(validation.held["validation"][0])
+    assert not train & rows(test.held["test"][0])
     assert not rows(validation.x_train) & held
     assert rows(validation.x_train) | held == train  # validation comes off the training set
+
+
+def test_both_trains_as_validation_does_and_holds_out_two_splits():
+    both, validation, test = (load("mnist5k", evaluate_on=split) for split in ("both", "validation", "test"))
+    assert torch.equal(both.x_train, validation.x_train)
+    assert {*both.held} == {"test", "validation"}
+    for split, alone in (("test", test), ("validation", validation)):
+        for a, b in zip(both.held[split], alone.held[split], strict=True):
+            assert torch.equal(a, b)
 
 
 def test_images_keep_their_labels():
@@ -99,7 +108,7 @@ def test_images_keep_their_labels():
     images = [image.tobytes() for image in images.astype(np.uint8)]
     known = dict(zip(images, labels, strict=True))
     d = load("mnist5k", "unit")
-    for x, y in ((d.x_train, d.y_train), (d.x_held, d.y_held)):
+    for x, y in ((d.x_train, d.y_train), (d.held["test"][0], d.held["test"][1])):
         pixels = (x * 255).round().to(torch.uint8)
         assert [known[p.numpy().tobytes()] for p in pixels] == y.tolist()
 
@@ -108,7 +117,7 @@ def test_preprocessing():
     unit, standard = load("mnist5k", "unit"), load("mnist5k")
     assert (float(unit.x_train.min()), float(unit.x_train.max())) == (0, 1)
     assert torch.allclose(standard.x_train, (unit.x_train - 0.1307) / 0.3081, atol=1e-6)
-    assert torch.allclose(standard.x_held, (unit.x_held - 0.1307) / 0.3081, atol=1e-6)
+    assert torch.allclose(standard.held["test"][0], (unit.held["test"][0] - 0.1307) / 0.3081, atol=1e-6)
     assert float(standard.x_train.mean()) == pytest.approx(0, abs=0.02)
     assert float(standard.x_train.std()) == pytest.approx(1, abs=0.02)
 
@@ -123,7 +132,7 @@ def test_a_subset_is_stratified_fixed_and_from_the_training_set(size, fresh):
     again, whole = load("mnist5k", train_size=size), load("mnist5k")
     assert torch.equal(d.x_train, again.x_train) and torch.equal(d.y_train, again.y_train)
     assert rows(d.x_train) <= rows(whole.x_train) and len(rows(d.x_train)) == size
-    assert torch.equal(d.x_held, whole.x_held)
+    assert torch.equal(d.held["test"][0], whole.held["test"][0])
 
 
 def test_smaller_subsets_lie_within_larger_ones():
@@ -134,7 +143,7 @@ def test_smaller_subsets_lie_within_larger_ones():
 def test_a_subset_for_validation_leaves_the_held_out_examples_alone():
     d = load("mnist5k", train_size=300, evaluate_on="validation")
     assert d.y_train.bincount().tolist() == [30] * 10
-    assert not rows(d.x_train) & rows(d.x_held)
+    assert not rows(d.x_train) & rows(d.held["validation"][0])
 
 
 @pytest.mark.parametrize("damage", ["a pixel", "a label"])
@@ -318,9 +327,9 @@ def test_a_missing_real_file_is_refused(real):
 def test_real_mnist_is_intact_and_needs_no_writing(real):
     assert data.state("mnist") == "intact"
     d = load("mnist")
-    assert (d.x_train.shape, d.x_held.shape) == ((60_000, 784), (10_000, 784))
+    assert (d.x_train.shape, d.held["test"][0].shape) == ((60_000, 784), (10_000, 784))
     assert d.y_train[:5].tolist() == [5, 0, 4, 1, 9]
-    assert d.y_held[:5].tolist() == [7, 2, 1, 0, 4]
+    assert d.held["test"][1][:5].tolist() == [7, 2, 1, 0, 4]
     assert float(d.x_train.mean()) == pytest.approx(0, abs=1e-3)
     assert float(d.x_train.std()) == pytest.approx(1, abs=1e-3)
     assert {path.name for path in real.iterdir()} == set(FILES)

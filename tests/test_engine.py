@@ -25,7 +25,7 @@ def digits():
 def few():
     """500 to train on, 200 to test on: for the slower models."""
     d = data.load("mnist5k", train_size=500)
-    return dataclasses.replace(d, x_held=d.x_held[:200], y_held=d.y_held[:200])
+    return dataclasses.replace(d, held={"test": tuple(t[:200] for t in d.held["test"])})
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def run(given, dataset):
     """The outcome, and the parameters at its end."""
     last = {}
 
-    def keep(model, initial, dataset):
+    def keep(model, initial, dataset, trial):
         last.update({name: p.detach().clone() for name, p in model.named_parameters()})
         return {}
 
@@ -359,7 +359,7 @@ def test_each_seed_steers_its_own_part(digits):
 
 
 def test_threads_are_given_back_after_an_error(digits):
-    def broken(model, initial, dataset):
+    def broken(model, initial, dataset, trial):
         assert torch.get_num_threads() == 1
         raise RuntimeError("broken probe")
 
@@ -452,3 +452,43 @@ def test_the_golden_run_has_not_moved(digits):
     accuracy = got.pop("test_accuracy")
     assert abs(accuracy - golden.pop("test_accuracy")) < 0.0025, message  # two borderline digits
     assert got == pytest.approx(golden, rel=2e-4), message
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_warmup_raises_the_learning_rate_step_by_step(few, batch_norm):
+    """Five steps an epoch, two epochs of warm-up: a tenth of the learning rate at the first step, all of it from the
+    tenth on."""
+    warm = trial(batch_norm=batch_norm, train_size=500, batch_size=100, epochs=3, warmup_epochs=2.0, lr=0.2)
+    rates = [float(lr) for _, lr, _ in itertools.islice(engine.batches([warm], 500), 15)]
+    assert rates == pytest.approx([0.02 * k for k in range(1, 10)] + [0.2] * 6)
+    cold = dataclasses.replace(warm, warmup_epochs=0.0)
+    assert run(warm, few)[0].checkpoints[-1]["train_loss"] != run(cold, few)[0].checkpoints[-1]["train_loss"]
+
+
+def test_adam_uses_the_betas_and_eps_of_the_trial(few):
+    given = trial(optimizer="adam", beta1=0.5, beta2=0.7, eps=0.1, steps=6, batch_size=100)
+    _, last = run(given, few)
+    model = models.build(given)
+    optimizer = torch.optim.Adam(model.parameters(), given.lr, betas=(0.5, 0.7), eps=0.1)
+    for _, _, indices in itertools.islice(engine.batches([given], 500), 6):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(few.x_train[indices[0]]), few.y_train[indices[0]]).backward()
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(last[name], parameter, atol=1e-6), name
+
+
+@pytest.mark.parametrize(("lr", "status", "measured"), [(0.01, "finished", 1), (1e30, "diverged", 0)])
+def test_final_probes_measure_once_at_the_end_of_trials_that_finish(few, lr, status, measured):
+    calls = []
+
+    def final(model, initial, dataset, trial):
+        calls.append(trial)
+        return {"of_the_end": 1.0, "list": [1.0, 2.0]}
+
+    given = trial(steps=8, checkpoints=(4,), lr=lr)
+    [training] = engine.train([given], few, PROBES, [final])
+    assert training.status == status
+    assert calls == [given] * measured
+    assert ["of_the_end" in c for c in training.checkpoints[:-1]] == [False] * (len(training.checkpoints) - 1)
+    assert ("of_the_end" in training.checkpoints[-1]) == bool(measured)

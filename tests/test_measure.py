@@ -22,6 +22,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+TRIAL = Trial(epochs=1)  # whose fields these probes do not read
 RNG = np.random.default_rng(0)
 
 
@@ -31,7 +32,7 @@ def numbers(*shape):
 
 def dataset(split="test", n=50):
     y = torch.arange(n) % 10
-    return Dataset("toy", split, numbers(n, 784), y, numbers(n // 2, 784), y[: n // 2])
+    return Dataset("toy", numbers(n, 784), y, {split: (numbers(n // 2, 784), y[: n // 2])})
 
 
 def start(model):
@@ -85,8 +86,8 @@ def test_loss_and_accuracy_against_numpy(chunk):
 def test_measuring_leaves_the_model_as_it_was(training):
     model = build(Trial(model="f1", epochs=1)).train(training)
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    measure.fit(model, start(model), dataset())
-    measure.travel(model, start(model), dataset())
+    measure.fit(model, start(model), dataset(), TRIAL)
+    measure.travel(model, start(model), dataset(), TRIAL)
     assert model.training == training and all(m.training == training for m in model)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
@@ -103,9 +104,9 @@ def test_batch_norm_is_measured_with_its_running_statistics():
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_fit_measures_both_sets_and_names_the_held_out_one(split):
     model, data = build(Trial(widths=(9,), epochs=1)), dataset(split)
-    values = measure.fit(model, {}, data)
+    values = measure.fit(model, {}, data, TRIAL)
     train = measure.loss_and_accuracy(model, data.x_train, data.y_train)
-    held = measure.loss_and_accuracy(model, data.x_held, data.y_held)
+    held = measure.loss_and_accuracy(model, *data.held[split])
     assert values == {
         "train_loss": train[0],
         "train_accuracy": train[1],
@@ -130,7 +131,7 @@ def test_travel_against_numpy():
     with torch.no_grad():
         for p in model.parameters():
             p.add_(numbers(*p.shape))
-    values = measure.travel(model, initial, dataset())
+    values = measure.travel(model, initial, dataset(), TRIAL)
 
     now = {n: p.detach().double().numpy() for n, p in model.named_parameters()}
     then = {n: p.double().numpy() for n, p in initial.items()}
@@ -156,7 +157,7 @@ def test_travel_against_numpy():
 
 def test_travel_of_a_model_that_has_not_moved():
     model = build(Trial(widths=(9,), epochs=1))
-    values = measure.travel(model, start(model), dataset())
+    values = measure.travel(model, start(model), dataset(), TRIAL)
     assert values["weight_distance"] == values["bias_distance"] == 0
     assert values["cosine_1"] == pytest.approx(1, abs=1e-12)
 
@@ -170,7 +171,7 @@ def test_batch_norm_parameters_count_as_biases(fields, num_weights, scales):
     """Scales start at one and all other biases at zero, so the norm at the start is √n."""
     model = build(Trial(**fields, epochs=1))
     initial = start(model)
-    values = measure.travel(model, initial, dataset())
+    values = measure.travel(model, initial, dataset(), TRIAL)
     assert values["bias_norm"] == pytest.approx(scales**0.5, rel=1e-9)
     assert sum(name.startswith("cosine_") for name in values) == num_weights
     with torch.no_grad():
@@ -178,6 +179,6 @@ def test_batch_norm_parameters_count_as_biases(fields, num_weights, scales):
             if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
                 m.weight.add_(1)
                 m.running_mean.add_(100)  # a statistic, not a parameter: it does not travel
-    values = measure.travel(model, initial, dataset())
+    values = measure.travel(model, initial, dataset(), TRIAL)
     assert values["bias_distance"] == pytest.approx(scales**0.5, rel=1e-9)
     assert values["weight_distance"] == 0

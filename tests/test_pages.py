@@ -61,6 +61,8 @@ def drawn_axes(kind, table):
 
     _, ax = plt.subplots()
     figures.KINDS[kind](ax, table)
+    if kind not in figures.ROWS:
+        figures._scale(ax, table, "log2", "linear")
     plt.close("all")
     return ax
 

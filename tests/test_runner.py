@@ -140,7 +140,7 @@ def test_recording_writes_to_the_recorded_ledger_only(tmp_path):
 
 
 def test_a_trial_that_raises_is_named_and_tried_again(tmp_path, monkeypatch):
-    def broken(model, initial, dataset):
+    def broken(model, initial, dataset, trial):
         raise RuntimeError("the probe\nbroke")
 
     ledger = new_ledger(tmp_path)
@@ -390,7 +390,7 @@ def probe_that_fails_for(victims, reason, after=0):
     starts = {t.key: models.build(t)[0].weight for t in victims}
     asked = collections.Counter()
 
-    def broken(model, initial, dataset):
+    def broken(model, initial, dataset, trial):
         for key, start in starts.items():
             if torch.equal(initial["0.weight"], start):
                 asked[key] += 1

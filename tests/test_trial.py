@@ -25,6 +25,14 @@ BAD = [
     ({"optimizer": "Adam"}, ["unknown optimizer 'Adam'", "did you mean 'adam'"]),
     ({"init": "gloro"}, ["unknown initialisation 'gloro'", "did you mean 'glorot'"]),
     ({"probes": ("fitt",)}, ["unknown probe 'fitt'", "did you mean 'fit'"]),
+    ({"final_probes": ("fitt",)}, ["unknown probe 'fitt'", "did you mean 'fit'"]),
+    ({"warmup_epochs": -1}, ["warmup_epochs -1", "≥ 0"]),
+    ({"draws": 0}, ["draws 0", "≥ 1"]),
+    ({"draws": 2.5}, ["draws 2.5", "whole number"]),
+    ({"partner_batch_size": 10**6}, ["partner_batch_size 1000000", "from 1 to"]),
+    ({"optimizer": "adam", "beta1": 1.0}, ["beta1 1.0", "below 1"]),
+    ({"optimizer": "adam", "eps": 0}, ["eps 0", "above 0"]),
+    ({"beta2": 0.99}, ["Adam's", "sgd has none"]),
     ({"probes": "fit"}, ["probes 'fit'", "must be a list"]),
     ({"evaluate_on": "validate"}, ["split", "'validate'", "did you mean 'validation'"]),
     ({"precision": "float16"}, ["unknown precision 'float16'", "did you mean"]),
@@ -204,6 +212,13 @@ CHANGES = {
     "probes": ("fit",),
     "checkpoints": (1,),
     "precision": "float32",
+    "beta1": 0.8,
+    "beta2": 0.99,
+    "eps": 1e-7,
+    "warmup_epochs": 2.0,
+    "final_probes": ("fit",),
+    "draws": 10,
+    "partner_batch_size": 128,
 }
 
 
@@ -212,6 +227,8 @@ def test_every_change_gives_its_own_key():
     keys = [REFERENCE.key]
     for name, value in CHANGES.items():
         extra = {"epochs": None} if name == "steps" else {}
+        if name in ("beta1", "beta2", "eps"):
+            extra = {"optimizer": "adam"}
         keys.append(dataclasses.replace(REFERENCE, **{name: value, **extra}).key)
     assert len(set(keys)) == 1 + len(CHANGES)
 
@@ -238,11 +255,11 @@ def test_the_reference_key_is_pinned():
 def test_the_defaults_behind_the_pinned_key_are_pinned():
     """Defaults stand in no key, so one that changed would silently give old rows a new meaning."""
     assert REFERENCE.to_json() == (
-        '{"batch_norm":false,"batch_size":64,"checkpoints":[],"data_seed":0,"dataset":"mnist",'
-        '"epochs":30.0,"evaluate_on":"test","init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
-        '"momentum":0.0,"optimizer":"sgd","precision":"auto","preprocessing":"standardize",'
+        '{"batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
+        '"dataset":"mnist","draws":1000,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
+        '"momentum":0.0,"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize",'
         '"probes":["fit","travel"],"schedule":[],"steps":null,"train_size":null,'
-        '"weight_decay":0.0,"widths":[1024,1024]}'
+        '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from repro import runner
 from repro.ledger import Ledger, LedgerError, Rows
 from repro.trial import Trial
@@ -34,7 +36,24 @@ class Check:
 
 
 def _is_measure(name: str, value: object, spec: Mapping[str, Any]) -> bool:
-    return isinstance(value, float) and not name.startswith("run_") and name not in (*spec, "epoch")
+    numeric = isinstance(value, float | list | np.ndarray)
+    return numeric and not name.startswith("run_") and name not in (*spec, "epoch")
+
+
+def _size(name: str, before: Any, after: Any, exact: bool) -> float:
+    """How far two values of a measure are apart, in tolerances; of lists, the entries farthest apart."""
+    a, b = (np.atleast_1d(np.asarray(value, dtype=np.float64)) for value in (before, after))
+    if a.shape != b.shape:
+        return math.inf
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same.all():
+        return 0.0
+    if exact:
+        return math.inf
+    # entries of a list are noisier than the list is long: they are held to the size of its largest
+    allowed = ACCURACY_TOLERANCE if name.endswith("accuracy") else TOLERANCE * float(np.abs(a).max())
+    apart = float(np.abs(a - b)[~same].max())
+    return apart / allowed if allowed and math.isfinite(apart) else math.inf
 
 
 def compare(claim: str, trial: Trial, recorded: Rows, now: Rows) -> Check:
@@ -47,15 +66,10 @@ def compare(claim: str, trial: Trial, recorded: Rows, now: Rows) -> Check:
     worst, most = ("", math.nan, math.nan), -1.0
     for before, after in zip(recorded, now, strict=True):
         for name in (n for n, v in before.items() if _is_measure(n, v, spec)):
-            a, b = before[name], after.get(name, math.nan)
-            if a == b or (name in after and math.isnan(a) and math.isnan(b)):
-                size = 0.0
-            elif exact:
-                size = math.inf
-            else:
-                allowed = ACCURACY_TOLERANCE if name.endswith("accuracy") else TOLERANCE * abs(a)
-                size = abs(a - b) / allowed if allowed and math.isfinite(a - b) else math.inf
+            a, b = before[name], after.get(name, [])
+            size = _size(name, a, b, exact)
             if size > most:
+                a, b = (float(np.max(v)) if np.size(v) else math.nan for v in (a, b))
                 worst, most = (f"{name} at step {before['step']}", a, b), size
     failure = "" if most <= 1 else "differs" if exact else "differs by more than another rounding explains"
     return Check(claim, trial, exact, *worst, failure)

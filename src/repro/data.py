@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +50,14 @@ class DataError(ReproError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images flat in channel-row-column order, float32: x (n, features), labels y (n,), int64."""
+    """Images flat in channel-row-column order, float32: x (n, features), labels y (n,), int64.
+
+    `held` are the images and labels to evaluate on, by the name of their split: "test", "validation", or both."""
 
     name: str
-    split: str  # what x_held and y_held are: "test" or "validation"
     x_train: Tensor
     y_train: Tensor
-    x_held: Tensor
-    y_held: Tensor
+    held: Mapping[str, tuple[Tensor, Tensor]]
 
 
 def generator(purpose: str, seed: int) -> torch.Generator:
@@ -187,10 +188,12 @@ def load(
     and standard deviation. Raises DataError, in one line, if it is absent, damaged or unwritable.
     """
     info = DATASETS[name]
-    x_train, y_train, x_held, y_held = _read_mnist5k() if name == "mnist5k" else _read_torchvision(name)
-    if evaluate_on == "validation":
+    x_train, y_train, *test = _read_mnist5k() if name == "mnist5k" else _read_torchvision(name)
+    splits = {"test": test}
+    if evaluate_on != "test":
         cut = info.num_train - info.num_validation
-        x_held, y_held, x_train, y_train = x_train[cut:], y_train[cut:], x_train[:cut], y_train[:cut]
+        splits["validation"] = [x_train[cut:], y_train[cut:]]
+        x_train, y_train = x_train[:cut], y_train[:cut]
     if train_size is not None:
         kept = _subset(y_train, train_size)
         x_train, y_train = x_train[kept], y_train[kept]
@@ -205,4 +208,5 @@ def load(
     def labels(raw: np.ndarray) -> Tensor:
         return torch.from_numpy(raw.astype(np.int64))
 
-    return Dataset(name, evaluate_on, pixels(x_train), labels(y_train), pixels(x_held), labels(y_held))
+    held = {split: (pixels(x), labels(y)) for split, (x, y) in splits.items() if evaluate_on in (split, "both")}
+    return Dataset(name, pixels(x_train), labels(y_train), held)

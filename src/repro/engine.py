@@ -23,7 +23,7 @@ from repro import models
 from repro.data import Dataset, generator
 from repro.trial import DATASETS, Trial
 
-Probe = Callable[[nn.Module, Mapping[str, Tensor], Dataset], Mapping[str, Any]]
+Probe = Callable[[nn.Module, Mapping[str, Tensor], Dataset, Trial], Mapping[str, Any]]
 # (x (S, B, features), y (S, B), lr (S,)) -> logits (S, B, classes) before the update
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -59,15 +59,17 @@ def one_thread() -> Iterator[None]:
 
 def batches(stack: Sequence[Trial], num_train: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Endless (epoch, lr (S,), indices (S, B)): a fresh permutation an epoch from each trial's data seed, in
-    the phase's sizes."""
+    the phase's sizes. Linear warm-up as in Goyal et al. (2017, §2.2), but from 0."""
     randoms = [generator("order", t.data_seed) for t in stack]
-    epoch = 0
+    warmup = stack[0].step_at(stack[0].warmup_epochs)
+    epoch = done = 0
     while True:
         phases = [t.phase_at(epoch) for t in stack]
         lr = torch.tensor([p.lr for p in phases], dtype=torch.float64)
         orders = torch.stack([torch.randperm(num_train, generator=r) for r in randoms])
         for indices in orders.split(phases[0].batch_size, dim=1):
-            yield epoch, lr, indices
+            done += 1
+            yield epoch, lr * (done / warmup) if done < warmup else lr, indices
         epoch += 1
 
 
@@ -188,7 +190,7 @@ def make_optimizer(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
     if trial.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, lr, momentum=trial.momentum, weight_decay=decay)
     adam = torch.optim.AdamW if trial.optimizer == "adamw" else torch.optim.Adam
-    return adam(parameters, lr, weight_decay=decay, fused=True)
+    return adam(parameters, lr, (trial.beta1, trial.beta2), trial.eps, weight_decay=decay, fused=True)
 
 
 def autograd_step(trial: Trial, model: nn.Module, precision: str) -> Step:
@@ -208,11 +210,14 @@ def autograd_step(trial: Trial, model: nn.Module, precision: str) -> Step:
     return step
 
 
-def train(stack: Sequence[Trial], dataset: Dataset, probes: Sequence[Probe]) -> list[Training]:
+def train(
+    stack: Sequence[Trial], dataset: Dataset, probes: Sequence[Probe], final_probes: Sequence[Probe] = ()
+) -> list[Training]:
     """Train trials of one `stack_key` on `dataset`, side by side, and measure each with every probe at every
-    checkpoint.
+    checkpoint, and with every final probe at the end.
 
-    A trial whose logits or losses stop being finite ends there, with status "diverged", measured as it stands.
+    A trial whose logits or losses stop being finite ends there, with status "diverged", measured as it stands, by no
+    final probe.
     """
     first = stack[0]
     if len({stack_key(t) for t in stack}) > 1:
@@ -232,8 +237,12 @@ def train(stack: Sequence[Trial], dataset: Dataset, probes: Sequence[Probe]) -> 
         live = set(range(len(stack)))
 
         def measure(i: int, done: int, epoch: float) -> None:
-            values = {k: v for probe in probes for k, v in probe(networks[i], initial[i], dataset).items()}
-            checkpoints[i].append({"step": done, "epoch": epoch, **values})
+            checkpoints[i].append({"step": done, "epoch": epoch})
+            measure_with(probes, i)
+
+        def measure_with(probes: Sequence[Probe], i: int) -> None:
+            for probe in probes:
+                checkpoints[i][-1].update(probe(networks[i], initial[i], dataset, stack[i]))
 
         for i in live:
             measure(i, 0, 0.0)
@@ -258,6 +267,8 @@ def train(stack: Sequence[Trial], dataset: Dataset, probes: Sequence[Probe]) -> 
                         live.discard(i)
             if not live or done == first.num_steps:
                 break
+        for i in sorted(live):
+            measure_with(final_probes, i)
     return [
         Training("finished" if i in live else "diverged", checkpoints[i], path, precision) for i in range(len(stack))
     ]

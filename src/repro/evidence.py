@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from repro.spec import Claim, Published
-from repro.stats import Estimate, mean_interval, prediction_interval
+from repro.stats import Estimate, mean_interval, paired_difference, paired_values, prediction_interval
+from repro.trial import DATASETS
 
 MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
 MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
@@ -37,6 +40,55 @@ def by_seed(rows: pd.DataFrame, column: str, factor: float = 1.0) -> dict[int, f
         raise ValueError(f"{column}: several rows for one seed; select one arm first")
     known = rows.dropna(subset=[column])
     return dict(zip(known["init_seed"].tolist(), (known[column] * factor).tolist(), strict=True))
+
+
+def paired(
+    table: pd.DataFrame, a: Mapping[str, Any], b: Mapping[str, Any], column: str, factor: float = 1.0
+) -> Estimate:
+    """Paired difference over seeds of finished trials: rows `a` minus rows `b`, each given by column and value."""
+    values = (by_seed(final(table, **where), column, factor) for where in (a, b))
+    return paired_difference(*paired_values(*values))
+
+
+def margin_for(table: pd.DataFrame, margin: float) -> float:
+    """A margin of equivalence that was set for 10,000 test images (pp), for the table's: sampling error goes as
+    1/√n, so fewer test images widen it."""
+    num_test = min(DATASETS[name].num_test for name in table["dataset"].unique())
+    return margin * math.sqrt(10_000 / num_test)
+
+
+def unfold(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """A row for every entry of the lists in `columns`, which are of one length within a row."""
+    if not {*columns} <= {*rows.columns}:
+        return pd.DataFrame(columns=[*rows.columns, *(c for c in columns if c not in rows)])
+    known = rows.dropna(subset=list(columns))
+    return known.explode(list(columns), ignore_index=True).astype(dict.fromkeys(columns, float))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best of a grid of learning rates. `edge` names the end of the grid it sits on: "lowest", "highest" or
+    neither, ""; where every higher learning rate was tried and lost a seed to divergence, it is no edge."""
+
+    lr: float
+    edge: str
+    tried: int  # learning rates
+    feasible: int  # learning rates at which every seed finished
+
+
+def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
+    """The learning rate whose mean of `column` over seeds is largest (or smallest), among those at which every seed
+    finished. `rows` are the final rows of one arm, diverged ones too; None where no learning rate is feasible.
+    Learning rates that not all seeds have been run at yet are left out."""
+    groups = {float(lr): group for lr, group in rows.groupby("lr")}  # type: ignore[arg-type]
+    most = max(map(len, groups.values()), default=0)
+    tried = [lr for lr, group in groups.items() if len(group) == most]
+    means = {lr: groups[lr][column].mean() for lr in tried if (groups[lr]["status"] == "finished").all()}
+    if not means:
+        return None
+    best = (max if largest else min)(means, key=lambda lr: means[lr])
+    ends = {tried[0]: "lowest", tried[-1]: "highest"}
+    return Tuned(best, ends.get(best, ""), len(tried), len(means))
 
 
 def is_met(number: Published, values: list[float]) -> bool:

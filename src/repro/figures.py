@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,30 +42,86 @@ def _bars(rows: pd.DataFrame) -> np.ndarray:
     return np.nan_to_num(np.vstack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]))
 
 
+def _series(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
+    """(name, rows by x, style) of every series. Batch sizes get one sequential palette, all else categories."""
+    groups = list(table[table["series"] != PUBLISHED].groupby("series", sort=False))
+    sized = len(groups) > 1 and all(str(name).startswith("B=") for name, _ in groups)
+    palette = sns.color_palette("viridis_r", len(groups) + 1)[1:] if sized else sns.color_palette("colorblind")
+    return [
+        (
+            str(name),
+            rows.sort_values("x"),
+            {
+                "color": palette[i % len(palette)],
+                "marker": MARKERS[i % len(MARKERS)],
+                "ls": "-" if sized else ["-", "--", ":", "-."][i % 4],
+            },
+        )
+        for i, (name, rows) in enumerate(groups)
+    ]
+
+
 def curves(ax: Axes, table: pd.DataFrame) -> None:
-    """Means joined by lines, intervals as bars, one line a series, over a log2 axis ticked where it was run.
+    """Means joined by lines, intervals as bars, one line a series; published values as hollow diamonds.
 
     Columns: x, mean, low, high, series.
     """
-    for i, (series, rows) in enumerate(table[table["series"] != PUBLISHED].groupby("series", sort=False)):
-        rows = rows.sort_values("x")
-        style = ["-", "--", ":", "-."][i % 4]
-        ax.errorbar(rows["x"], rows["mean"], _bars(rows), label=series, capsize=3, marker=MARKERS[i], ms=5, ls=style)
+    for name, rows, style in _series(table):
+        ax.errorbar(rows["x"], rows["mean"], _bars(rows), label=name, capsize=3, ms=5, **style)
     published = table[table["series"] == PUBLISHED]
     if len(published):
         ax.plot(published["x"], published["mean"], "D", mfc="none", mec="black", ms=9, ls="none", label=PUBLISHED)
-    sizes = sorted(table["x"].unique())
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(sizes, [f"{s:g}" for s in sizes])
-    ax.minorticks_off()
-    ax.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
-    ax.legend()
+    _legend(ax)
 
 
-def log_curves(ax: Axes, table: pd.DataFrame) -> None:
-    """As curves, over a logarithmic y axis."""
-    curves(ax, table)
-    ax.set_yscale("log")
+def lines(ax: Axes, table: pd.DataFrame) -> None:
+    """Lines of many points, intervals as bands. Columns: x, mean, low, high, series."""
+    for name, rows, style in _series(table):
+        ax.plot(rows["x"], rows["mean"], label=name, color=style["color"], ls=style["ls"])
+        ax.fill_between(rows["x"], rows["low"], rows["high"], color=style["color"], alpha=0.2, lw=0)
+    _legend(ax)
+
+
+def points(ax: Axes, table: pd.DataFrame) -> None:
+    """One marker a row, a colour a series: every run, nothing averaged. Columns: x, mean, series."""
+    for name, rows, style in _series(table):
+        ax.plot(rows["x"], rows["mean"], label=name, **{**style, "ls": "none"}, ms=5, alpha=0.8)
+    _legend(ax)
+
+
+def _legend(ax: Axes) -> None:
+    """Inside where few names leave room, beside the axes otherwise."""
+    many = len(ax.get_legend_handles_labels()[1]) > 5
+    ax.legend(**{"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 8.5} if many else {})
+
+
+def _scale(ax: Axes, table: pd.DataFrame, x_scale: str, y_scale: str) -> None:
+    """Scales as a Figure names them; a log2 axis is ticked where it was run."""
+    if x_scale == "log2":
+        sizes = sorted(table["x"].unique())
+        shown = sizes[:: math.ceil(len(sizes) / 13)]
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(shown, [f"{s:g}" for s in shown], fontsize=10 if len(shown) < 9 else 8)
+        ax.minorticks_off()
+        ax.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    else:
+        ax.set_xscale(x_scale)
+    ax.set_yscale(y_scale)
+
+
+def heat_map(ax: Axes, table: pd.DataFrame) -> None:
+    """A cell for every pair of x and y, coloured by value, with a text of its own.
+
+    Columns: x, y, value, text.
+    """
+    values, texts = (table.pivot(index="y", columns="x", values=name) for name in ("value", "text"))
+    low = table["value"].quantile(0.25)  # most cells are good: colours are for telling those apart
+    cells = {"annot": texts.fillna(""), "fmt": "", "annot_kws": {"size": 6.5}, "cbar": False, "linewidths": 0.5}
+    sns.heatmap(values, cmap="viridis", vmin=low, ax=ax, **cells)
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    ax.set_yticklabels([f"{y:g}" for y in values.index], rotation=0)
+    ax.set_xticklabels([f"{x:g}" for x in values.columns], rotation=0)
 
 
 def dots(ax: Axes, table: pd.DataFrame) -> None:
@@ -93,16 +150,25 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
         ax.legend(loc="upper center", bbox_to_anchor=(0.4, -1.4 / len(names)), ncols=2, fontsize=9)
 
 
-KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {"curves": curves, "log curves": log_curves, "dots": dots}
+KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {
+    "curves": curves,
+    "lines": lines,
+    "points": points,
+    "dots": dots,
+    "heat map": heat_map,
+}
+ROWS = {"dots": "name", "heat map": "y"}  # kinds that grow by a row for every value of this column
 
 
 def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """The figure as SVG text, and the tidy table that it shows."""
     drawn = figure.data(table)
     with plt.rc_context(STYLE):
-        height = 3.6 if figure.kind != "dots" else 1.7 + 0.32 * drawn["name"].nunique()
+        height = 1.7 + 0.32 * drawn[ROWS[figure.kind]].nunique() if figure.kind in ROWS else 3.6
         fig, ax = plt.subplots(figsize=(5.8, height), layout="constrained")
         KINDS[figure.kind](ax, drawn)
+        if figure.kind not in ROWS:
+            _scale(ax, drawn, figure.x_scale, figure.y_scale)
         ax.set(xlabel=figure.x, ylabel=figure.y)
         fig.suptitle(figure.title(table), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
         buffer = io.StringIO()

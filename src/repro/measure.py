@@ -1,7 +1,8 @@
 """What is measured of a model: pure functions, parameters in, values out.
 
-A probe takes (model, initial, dataset), where `initial` holds the parameters at the start by name, and
-returns named values. "Weights" are the parameters of two or more dimensions, "biases" the rest.
+A probe takes (model, initial, dataset, trial), where `initial` holds the parameters at the start by name, and
+returns named values: numbers, or lists of numbers. "Weights" are the parameters of two or more dimensions,
+"biases" the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repro.data import Dataset
+from repro.trial import Trial
 
 
 @torch.no_grad()
@@ -29,16 +31,12 @@ def loss_and_accuracy(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 2048)
     return total / len(y), correct / len(y)
 
 
-def fit(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset) -> dict[str, float]:
-    """Probe: loss (nats) and accuracy (fraction) on the training set and on the held-out split."""
-    train_loss, train_accuracy = loss_and_accuracy(model, dataset.x_train, dataset.y_train)
-    held_loss, held_accuracy = loss_and_accuracy(model, dataset.x_held, dataset.y_held)
-    return {
-        "train_loss": train_loss,
-        "train_accuracy": train_accuracy,
-        f"{dataset.split}_loss": held_loss,
-        f"{dataset.split}_accuracy": held_accuracy,
-    }
+def fit(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: loss (nats) and accuracy (fraction) on the training set and on what is held out."""
+    values = {}
+    for split, (x, y) in {"train": (dataset.x_train, dataset.y_train), **dataset.held}.items():
+        values[f"{split}_loss"], values[f"{split}_accuracy"] = loss_and_accuracy(model, x, y)
+    return values
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
@@ -52,7 +50,7 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 @torch.no_grad()
-def travel(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset) -> dict[str, float]:
+def travel(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, float]:
     """Probe: how far the parameters are from where they started.
 
     Norms and distances from the start (Euclidean) of all weights and of all biases, and per weight tensor,

@@ -185,16 +185,22 @@ class Chapter:
         blocks = []
         for finding in self.shown:
             verdict = finding.verdict
-            effects = "".join(
-                f"<li>{html.escape(name)}: {interval(e)}, n={e.n}</li>" for name, e in verdict.effects.items()
+            parts = "".join(
+                f"<p>{verdict_badge(part)} {html.escape(sentence)}: {html.escape(part.reason)}</p>{_effects(part)}"
+                for sentence, part in verdict.parts.items()
             )
             blocks.append(
                 f'<div class="repro-verdict"><p>{verdict_badge(verdict)} '
                 f"<strong>{html.escape(label(finding))}</strong></p><p>{html.escape(verdict.reason)}</p>"
-                f"{effects and f'<ul>{effects}</ul>'}<p><small>{html.escape(origin(finding))}</small></p></div>"
+                f"{_effects(verdict)}{parts}<p><small>{html.escape(origin(finding))}</small></p></div>"
             )
         rule = f"<p><strong>The rule, written before the run.</strong> {html.escape(self.claim.rule)}</p>"
         return HTML("".join(blocks) + rule)
+
+
+def _effects(verdict: Verdict) -> str:
+    items = "".join(f"<li>{html.escape(name)}: {interval(e)}, n={e.n}</li>" for name, e in verdict.effects.items())
+    return items and f"<ul>{items}</ul>"
 
 
 def _each(values: Any) -> str:

@@ -91,7 +91,8 @@ def run_stack(stack: list[Trial], engine_version: int = ENGINE_VERSION) -> list[
     first = stack[0]
     dataset = data.load(first.dataset, first.preprocessing, first.train_size, first.evaluate_on)
     began = time.perf_counter()
-    trained = engine.train(stack, dataset, [PROBES[name] for name in first.probes])
+    probes, final_probes = ([PROBES[name] for name in names] for names in (first.probes, first.final_probes))
+    trained = engine.train(stack, dataset, probes, final_probes)
     seconds = (time.perf_counter() - began) / len(stack)
     return [make_rows(trial, training, seconds) for trial, training in zip(stack, trained, strict=True)]
 

@@ -42,6 +42,7 @@ class Verdict:
     outcome: Outcome
     reason: str
     effects: Mapping[str, Estimate] = field(default_factory=dict)  # name with unit -> estimate with interval
+    parts: Mapping[str, Verdict] = field(default_factory=dict)  # sentences of the claim that are judged apart
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Published:
 @dataclass(frozen=True)
 class Figure:
     """One picture of a claim's table: `data` prepares the tidy table that is drawn (and offered as CSV) by
-    `kind`, a function of the room figures; `title` states the finding, computed from the claim's table."""
+    `kind`, a function of the room figures; `title` states the finding, computed from the claim's table. The scales
+    are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run."""
 
     id: str
     kind: str
@@ -87,6 +89,8 @@ class Figure:
     x: str
     y: str
     caption: str
+    x_scale: str = "log2"
+    y_scale: str = "linear"
 
 
 Settings = Mapping[str, Any]

@@ -74,12 +74,13 @@ def fragment(path: Path = MEASURED) -> str:
         rows = chosen(told, net)
         figure = Figure(
             f"speed-{net}",
-            "log curves",
+            "curves",
             lambda table: _curves(table),
             lambda table, net=net: _title(net, table),  # type: ignore[misc]
             "batch size B",
             "samples a second",
             "Training speed of the whole machine: one process with all cores for the loops, a worker a core here.",
+            y_scale="log",
         )
         svg, table = figures.draw(figure, rows)
         parts.append(figure_html(figure, _title(net, rows), svg, table, source, f"speed-{net}.csv"))

@@ -66,9 +66,10 @@ MODELS = ("mlp", "f1", "cnn")
 INITS = ("glorot", "pytorch", "he")
 OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 PREPROCESSINGS = ("standardize", "unit")
-SPLITS = ("test", "validation")
+SPLITS = ("test", "validation", "both")
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROBES = ("fit", "travel")
+NUMBERS = ("lr", "momentum", "weight_decay", "beta1", "beta2", "eps", "warmup_epochs")  # fields that are floats
 
 
 def choose(kind: str, given: object, allowed: Iterable[str]) -> None:
@@ -112,9 +113,13 @@ class Trial:
 
     The budget is either `epochs` (may be a fraction) or `steps`. `checkpoints` are positions inside the
     budget, in its unit, at which the `probes` measure; the start and the end are always measured.
-    `train_size` keeps a fixed, class-stratified subset of the training set. `evaluate_on="validation"` holds the end
-    of the training set out and measures there, leaving the test set untouched. `precision="auto"` lets
-    the engine choose (it is recorded); a forced precision is a different trial.
+    `final_probes` measure at the end alone, of trials that finish. `train_size` keeps a fixed, class-stratified
+    subset of the training set. `evaluate_on="validation"` holds the end of the training set out and measures there,
+    leaving the test set untouched; "both" measures on either, so that what is chosen on one can be judged on the
+    other. Over the first `warmup_epochs` the learning rate rises linearly, step by step, from 0. `beta1`, `beta2` and
+    `eps` are Adam's. `draws` is the number of random batches that a probe draws, where it draws any.
+    `partner_batch_size` is that of a second network, alike in all else, for probes that compare two. `precision="auto"`
+    lets the engine choose (it is recorded); a forced precision is a different trial.
     """
 
     dataset: str = "mnist5k"
@@ -129,24 +134,31 @@ class Trial:
     lr: float = 0.01  # per step, mean-reduced loss
     momentum: float = 0.0
     weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
     batch_size: int = 64
+    warmup_epochs: float = 0.0
     schedule: tuple[Phase, ...] = ()
     epochs: float | None = None
     steps: int | None = None
     init_seed: int = 0
     data_seed: int = 0
     probes: tuple[str, ...] = ("fit", "travel")
+    final_probes: tuple[str, ...] = ()
+    draws: int = 1000
+    partner_batch_size: int | None = None
     checkpoints: tuple[float, ...] = ()
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("widths", "schedule", "probes", "checkpoints"):
+        for name in ("widths", "schedule", "probes", "final_probes", "checkpoints"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence):
                 raise SpecError(f"{name} {value!r}: must be a list")
             object.__setattr__(self, name, tuple(value))
         object.__setattr__(self, "schedule", tuple(_as_phase(p) for p in self.schedule))
-        for name in ("lr", "momentum", "weight_decay"):  # 1 and 1.0 are one spec, so one key; -0.0 is 0.0
+        for name in NUMBERS:  # 1 and 1.0 are one spec, so one key; -0.0 is 0.0
             if is_number(getattr(self, name)):
                 object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
         if self.epochs is not None and is_number(self.epochs):
@@ -162,10 +174,10 @@ class Trial:
         choose("initialisation", self.init, INITS)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("precision", self.precision, PRECISIONS)
-        for probe in self.probes:
+        for probe in (*self.probes, *self.final_probes):
             choose("probe", probe, PROBES)
         available = DATASETS[self.dataset].num_train
-        if self.evaluate_on == "validation":
+        if self.evaluate_on != "test":
             available -= DATASETS[self.dataset].num_validation
         if self.train_size is not None and not (
             type(self.train_size) is int and DATASETS[self.dataset].num_classes <= self.train_size <= available
@@ -190,6 +202,23 @@ class Trial:
             raise SpecError("optimizer nesterov: needs a momentum above 0, such as 0.9")
         if not is_number(self.weight_decay) or self.weight_decay < 0:
             raise SpecError(f"weight_decay {self.weight_decay!r}: must be a number ≥ 0")
+        for name in ("beta1", "beta2"):
+            if not is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
+                raise SpecError(f"{name} {getattr(self, name)!r}: must be at least 0 and below 1")
+        if not is_number(self.eps) or self.eps <= 0:
+            raise SpecError(f"eps {self.eps!r}: must be a number above 0")
+        if (self.beta1, self.beta2, self.eps) != (0.9, 0.999, 1e-8) and self.optimizer not in ("adam", "adamw"):
+            raise SpecError(f"beta1, beta2, eps: are Adam's, and {self.optimizer} has none; leave them out")
+        if not is_number(self.warmup_epochs) or self.warmup_epochs < 0:
+            raise SpecError(f"warmup_epochs {self.warmup_epochs!r}: must be a number ≥ 0")
+        if type(self.draws) is not int or self.draws < 1:
+            raise SpecError(f"draws {self.draws!r}: must be a whole number ≥ 1")
+        if self.partner_batch_size is not None and not (
+            type(self.partner_batch_size) is int and 1 <= self.partner_batch_size <= self.num_train
+        ):
+            raise SpecError(
+                f"partner_batch_size {self.partner_batch_size!r}: must be a whole number from 1 to {self.num_train}"
+            )
         self._validate_schedule()
         self._validate_budget()
 
@@ -236,7 +265,7 @@ class Trial:
     def num_train(self) -> int:
         """Training examples seen in an epoch."""
         info = DATASETS[self.dataset]
-        held_out = info.num_validation if self.evaluate_on == "validation" else 0
+        held_out = 0 if self.evaluate_on == "test" else info.num_validation
         return self.train_size or info.num_train - held_out
 
     def phase_at(self, epoch: int) -> Phase:

@@ -6,10 +6,10 @@ import math
 
 import pandas as pd
 
-from repro.evidence import by_seed, curve, final
+from repro.evidence import curve, final, margin_for, paired
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
-from repro.stats import Estimate, equivalence_p, paired_difference, paired_values
-from repro.trial import DATASETS, SEEDS, Sweep, Trial, paired_seeds
+from repro.stats import Estimate, equivalence_p
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 EQUAL_EPOCHS, EQUAL_STEPS = "equal epochs", "equal steps"
 BASE_BATCH_SIZE = 64  # its steps are the equal steps; the smallest given where 64 is not
@@ -70,8 +70,8 @@ def design(settings: Settings) -> list[Sweep]:
 
 def difference(table: pd.DataFrame, arm: str, small: int, large: int, column: str) -> Estimate:
     """Paired difference over seeds, in percentage points: batch size `small` minus `large`."""
-    a, b = (by_seed(final(table, arm=arm, batch_size=size), column, 100) for size in (small, large))
-    return paired_difference(*paired_values(a, b))
+    a, b = ({"arm": arm, "batch_size": size} for size in (small, large))
+    return paired(table, a, b, column, 100)
 
 
 def batch_sizes_compared(table: pd.DataFrame) -> tuple[int, int] | None:
@@ -86,18 +86,12 @@ def batch_sizes_compared(table: pd.DataFrame) -> tuple[int, int] | None:
     return int(shared.min()), int(max(both))
 
 
-def margin_for(table: pd.DataFrame) -> float:
-    """The margin of equivalence (pp): sampling error goes as 1/√n, so fewer test images widen it."""
-    num_test = min(DATASETS[name].num_test for name in table["dataset"].unique())
-    return MARGIN * math.sqrt(10_000 / num_test)
-
-
 def judge(table: pd.DataFrame) -> Verdict:
     pair = batch_sizes_compared(table)
     if pair is None:
         return Verdict(Outcome.INCONCLUSIVE, "The two budgets do not share a small and a large batch size.")
     small, large = pair
-    margin = margin_for(table)
+    margin = margin_for(table, MARGIN)
     gap = difference(table, EQUAL_EPOCHS, small, large, "test_accuracy")
     control = difference(table, EQUAL_STEPS, small, large, "test_accuracy")
     train = difference(table, EQUAL_EPOCHS, small, large, "train_accuracy")
