@@ -78,17 +78,20 @@ class Tuned:
 
 def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
     """The learning rate whose mean of `column` over seeds is largest (or smallest), among those at which every seed
-    finished. `rows` are the final rows of one arm, diverged ones too; None where no learning rate is feasible.
-    Learning rates that not all seeds have been run at yet are left out."""
+    finished. `rows` are the final rows of one arm, diverged ones too; of an unfinished sweep, the seeds that every
+    learning rate has been run with count. None where there are no such, or no learning rate is feasible."""
     groups = {float(lr): group for lr, group in rows.groupby("lr")}  # type: ignore[arg-type]
-    most = max(map(len, groups.values()), default=0)
-    tried = [lr for lr, group in groups.items() if len(group) == most]
-    means = {lr: groups[lr][column].mean() for lr in tried if (groups[lr]["status"] == "finished").all()}
+    shared = set.intersection(*(set(g["init_seed"]) for g in groups.values())) if groups else set()
+    means = {}
+    for lr, group in groups.items():
+        group = group[group["init_seed"].isin(shared)]
+        if shared and (group["status"] == "finished").all():
+            means[lr] = group[column].mean()
     if not means:
         return None
     best = (max if largest else min)(means, key=lambda lr: means[lr])
-    ends = {tried[0]: "lowest", tried[-1]: "highest"}
-    return Tuned(best, ends.get(best, ""), len(tried), len(means))
+    ends = {min(groups): "lowest", max(groups): "highest"}
+    return Tuned(best, ends.get(best, ""), len(groups), len(means))
 
 
 def is_met(number: Published, values: list[float]) -> bool:

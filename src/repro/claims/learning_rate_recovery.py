@@ -1,0 +1,247 @@
+"""Shen: "we recover the lost accuracy by raising the learning rate"; how far does that go?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from repro.evidence import Tuned, final, margin_for, paired, select, tune
+from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.stats import Estimate, equivalence_p
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds
+
+SMALL, LARGE, RAISED = "small batch", "large batch", "large batch, raised lr"
+GRID = "grid"
+MARGIN = 0.3  # percentage points of 10,000 test images
+PAPER = {
+    "dataset": "mnist",
+    "batch_sizes": (64, 256, 1024, 4096),
+    "lr": 0.01,  # of the small batch, and where the grid begins
+    "lr_steps": 8,  # of the grid, each twice the last
+    "raise_by": 10.0,
+    "epochs": 30,
+    "seeds": 5,
+    "grid_seeds": 3,
+    "widths": (1024, 1024),
+}
+MNIST5K = {**PAPER, "dataset": "mnist5k", "batch_sizes": (16, 64, 256, 1024), "lr": 0.02, "widths": (128,)}
+SETTINGS = {
+    Scale.SMOKE: (
+        {
+            **MNIST5K,
+            "batch_sizes": (32, 128, 512),
+            "lr_steps": 4,
+            "epochs": 2,
+            "seeds": 3,
+            "grid_seeds": 2,
+            "widths": (32,),
+        },
+    ),
+    Scale.LAPTOP: ({**MNIST5K, "epochs": 10, "seeds": 5, "grid_seeds": 3},),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 3, "grid_seeds": 2}),
+}
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """Three arms: the smallest batch size; one 16 times as large, or the largest there is, at its learning rate; the
+    same at a higher one. And the whole grid of batch sizes and learning rates."""
+    epochs, lr = settings["epochs"], settings["lr"]
+    base = Trial(
+        dataset=settings["dataset"],
+        widths=settings["widths"],
+        epochs=epochs,
+        lr=lr,
+        checkpoints=log_checkpoints(epochs),
+    )
+    small = min(settings["batch_sizes"])
+    large = max(size for size in settings["batch_sizes"] if size <= 16 * small)
+    pair = ("batch_size", "lr")
+
+    def arm(name: str, points: list[tuple[int, float]], seeds: int) -> Sweep:
+        return Sweep(name, base, {pair: points, SEEDS: paired_seeds(seeds)})
+
+    grid = [(size, round(lr * 2**k, 10)) for size in settings["batch_sizes"] for k in range(settings["lr_steps"])]
+    return [
+        arm(SMALL, [(small, lr)], settings["seeds"]),
+        arm(LARGE, [(large, lr)], settings["seeds"]),
+        arm(RAISED, [(large, round(lr * settings["raise_by"], 10))], settings["seeds"]),
+        arm(GRID, grid, settings["grid_seeds"]),
+    ]
+
+
+COLUMNS = ["batch_size", "lr", "weight_distance", "bias_distance", "test_accuracy", "finished", "trials"]
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The grid, a row a batch size and learning rate: means over the seeds that finished of what the post prints in
+    each cell, and how many trials there are and finished."""
+    ends = select(table, arm=GRID, final=True)
+    rows = []
+    for _, cell in ends.groupby(["batch_size", "lr"]):
+        done = final(cell)
+        rows.append(
+            {
+                **cell[["batch_size", "lr"]].iloc[0].to_dict(),
+                **done[["weight_distance", "bias_distance", "test_accuracy"]].mean().to_dict(),
+                "finished": len(done),
+                "trials": len(cell),
+            }
+        )
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"batch_size": int})
+
+
+def best_cells(table: pd.DataFrame) -> dict[int, tuple[Tuned, Estimate]]:
+    """By batch size that has run at every learning rate of the grid: the one of highest mean test accuracy, and the
+    paired difference from the small batch there (pp). The best of several looks better than it is: a batch size that
+    does not recover by this measure has had every chance."""
+    found = {}
+    ends = select(table, arm=GRID, final=True)
+    for size in sorted(set(ends["batch_size"].tolist())):
+        best = tune(select(ends, batch_size=size), "test_accuracy", largest=True)
+        if best and best.tried == ends["lr"].nunique():
+            cell = {"arm": GRID, "batch_size": size, "lr": best.lr}
+            found[size] = (best, paired(table, {"arm": SMALL}, cell, "test_accuracy", 100))
+    return found
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    if "arm" not in table or table.empty:
+        return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
+    margin = margin_for(table, MARGIN)
+    lost, left = (paired(table, {"arm": SMALL}, {"arm": arm}, "test_accuracy", 100) for arm in (LARGE, RAISED))
+    best = best_cells(table)
+    effects = {
+        f"test accuracy, {SMALL} minus {LARGE} (pp)": lost,
+        f"test accuracy, {SMALL} minus {RAISED} (pp)": left,
+        **{f"test accuracy, {SMALL} minus B={b} at its best, lr {t.lr:g} (pp)": e for b, (t, e) in best.items()},
+    }
+    if min(lost.n, left.n) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
+    if lost.low <= 0:
+        return Verdict(Outcome.INCONCLUSIVE, f"Nothing to recover: {lost.value:+.2f} pp is no clear loss.", effects)
+    told = f"At one learning rate {lost.value:.2f} pp are lost; with the raised one {left.value:+.2f} pp are left"
+    same = equivalence_p(left.values, [0.0] * left.n, margin) < 0.05
+    if not same and left.high >= 0:
+        if left.low > 0 and left.value > margin:
+            return Verdict(Outcome.NOT_REPRODUCED, f"{told}: not all comes back.", effects)
+        return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to call it nothing.", effects)
+    top = max(select(table, arm=GRID)["batch_size"], default=0)
+    if top not in best or best[top][0].tried < 3 or best[top][1].n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, f"{told}. How far up it goes: the grid is not whole yet.", effects)
+    tuned, rest = best[top]
+    at_top = f"At B={top} and its best learning rate, {tuned.lr:g}, {rest.value:+.2f} pp are left"
+    if rest.low > 0 and rest.value > margin:
+        if tuned.edge:
+            at_edge = f"{at_top}, but that is the {tuned.edge} of the grid, so a better one may lie beyond."
+            return Verdict(Outcome.INCONCLUSIVE, f"{told}. {at_edge}", effects)
+        return Verdict(Outcome.CONDITIONAL, f"{told}. {at_top}: there no learning rate brings it all back.", effects)
+    return Verdict(Outcome.REPRODUCED, f"{told}. {at_top}.", effects)
+
+
+def heat(table: pd.DataFrame) -> pd.DataFrame:
+    """The post's heat-map: in each cell weight distance, bias distance and test accuracy."""
+    grid = cells(table)
+    if grid.empty:
+        return grid
+    text = [
+        f"{w:.1f} / {b:.2f}\n{100 * a:.1f} %" if finished else "diverged"
+        for w, b, a, finished in grid[["weight_distance", "bias_distance", "test_accuracy", "finished"]].to_numpy()
+    ]
+    return grid.assign(
+        x=grid["lr"],
+        y=grid["batch_size"],
+        value=100 * grid["test_accuracy"],
+        text=text,
+        n=grid["trials"],
+        series="test accuracy",
+    )
+
+
+def heat_title(table: pd.DataFrame) -> str:
+    best = {size: tuned.lr for size, (tuned, _) in best_cells(table).items()}
+    if not best:
+        return "Test accuracy by batch size and learning rate"
+    rates = list(best.values())
+    rising = "rises with" if rates == sorted(rates) and rates[0] < rates[-1] else "does not simply rise with"
+    return f"The best learning rate {rising} the batch size: {', '.join(f'{lr:g}' for lr in rates)}"
+
+
+def left_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """What is left of the loss by batch size, at the small batch's learning rate and at the best of the grid."""
+    sizes = best_cells(table)
+    lr = final(table, arm=SMALL)["lr"].min()
+    fixed = {b: paired(table, {"arm": SMALL}, {"arm": GRID, "batch_size": b, "lr": lr}, "test_accuracy", 100)
+             for b in sizes}  # fmt: skip
+    series = {f"learning rate {lr:g} for all": fixed, "best learning rate each": {b: e for b, (_, e) in sizes.items()}}
+    rows = [
+        {"x": b, "mean": e.value, "low": e.low if e.n > 1 else np.nan, "high": e.high if e.n > 1 else np.nan,
+         "n": e.n, "series": name}
+        for name, points in series.items()
+        for b, e in points.items()
+        if e.n
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
+
+
+def left_title(table: pd.DataFrame) -> str:
+    points = left_curves(table)
+    if points.empty:
+        return "Accuracy lost, by batch size"
+    top = points[points["x"] == points["x"].max()]["mean"]
+    return (
+        f"At B={points['x'].max():g} {top.iloc[0]:.1f} pp are lost at the small batch's learning rate,\n"
+        f"{top.iloc[-1]:.1f} pp at the best"
+    )
+
+
+def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor: float = 1.0) -> Published:
+    return Published(f"{name}, {arm}", printed, {"arm": arm}, column, unit, factor)
+
+
+CLAIM = Claim(
+    id="learning-rate-recovery",
+    title="Recovered by the learning rate",
+    statement="we recover the lost accuracy by raising the learning rate",
+    source="shen2018",
+    counter_claim="beyond some batch size no learning rate makes up for the missing steps",
+    counter_sources=("shallue2019", "goyal2017"),
+    rule=(
+        "Paired differences in test accuracy over seeds, from the small batch at its learning rate. There must be "
+        "something to recover: the large batch at the same learning rate is lower (95 % t interval), else "
+        f"inconclusive. Reproduced: at the raised learning rate it is the same to within ±{MARGIN} pp (two one-sided "
+        "tests, 5 %) or higher. Not reproduced: it is lower by more than that, the interval above zero. Conditional: "
+        "it comes back, but at the largest batch size of the grid even the best learning rate, which must not lie on "
+        f"the grid's edge, leaves more than {MARGIN} pp, its interval above zero. Inconclusive: anything else. The "
+        "margin is for 10,000 test images and grows as one over the root of their number."
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    published=(
+        _shen("test accuracy", "98", RAISED, "test_accuracy", "%", 100),
+        _shen("weight norm", "44.7", RAISED, "weight_norm"),
+        _shen("bias norm", "0.10", RAISED, "bias_norm"),
+    ),
+    figures=(
+        Figure(
+            "grid",
+            "heat map",
+            heat,
+            heat_title,
+            "learning rate (per step)",
+            "batch size B",
+            "As the post prints it, in each cell: distance of the weights and of the biases from their start, and "
+            "test accuracy; means over seeds that finished. Colour: test accuracy.",
+        ),
+        Figure(
+            "left",
+            "curves",
+            left_curves,
+            left_title,
+            "batch size B",
+            "accuracy below the small batch (pp)",
+            "Paired differences in test accuracy from the small batch at its learning rate, means over seeds and 95 % "
+            "t intervals where there are two seeds or more.",
+        ),
+    ),
+)
