@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from repro import tuning
 from repro.claims import learning_rate_recovery as recovery
-from repro.evidence import tune
+from repro.claims import linear_scaling as scaling
 from repro.spec import Outcome, Scale
+from repro.stats import Estimate, hinge, parabola_vertex
 from repro.trial import Trial
+from repro.tuning import tune
 
 RATES = (0.01, 0.04, 0.16, 0.64)
 
@@ -133,3 +136,160 @@ def test_tune_names_the_edge(rows, lr, edge):
 def test_tune_finds_nothing_where_nothing_is_feasible_or_shared(rows):
     table = pd.DataFrame(rows, columns=["lr", "init_seed", "status", "validation_accuracy"])
     assert tune(table, "validation_accuracy", largest=True) is None
+
+
+SIZES = tuple(2**k for k in range(4, 14))
+GRID = [2 ** (k / 2) for k in range(-16, 5)]
+
+
+def scaling_table(
+    power, knee=None, seeds=5, sd=0.02, sizes=SIZES, adam=0.5, malladi=0.5, warm=0.01, apart=0.0, diverged_above=None
+):
+    """Trials whose best learning rate goes as B to `power` up to the knee and is constant beyond. Test accuracy falls
+    with the distance from the best, in octaves; `warm` is what warm-up gains; curves of scaled runs are `apart`."""
+    rng = np.random.default_rng(3)
+    out = []
+
+    def add(arm, size, best, rates, gain=0.0):
+        trial = Trial(dataset="mnist", epochs=3, batch_size=size, evaluate_on="both", lr=0.1)
+        for lr in rates:
+            for seed in range(seeds):
+                off = (np.log2(lr / best) + rng.normal(0, sd)) ** 2
+                status = "diverged" if diverged_above and lr > diverged_above else "finished"
+                own = dataclasses.replace(trial, lr=lr)
+                for epoch in (1.0, 2.0, 3.0):
+                    train = 1 / epoch * (1 + 0.1 * abs(np.log2(lr / best))) * (size / sizes[0]) ** apart
+                    measures = {
+                        "epoch": epoch,
+                        "train_loss": train,
+                        "validation_loss": 0.1 + 0.01 * off,
+                        "validation_accuracy": 0.98 - 0.002 * off,
+                        "test_accuracy": 0.98 + gain - 0.002 * off + rng.normal(0, 1e-4),
+                    }
+                    out.append({**row(arm, own, seed, status, **measures), "final": epoch == 3.0})
+
+    for size in sizes:
+        add(scaling.SGD, size, 2.0**-6 * (min(size, knee or size) / sizes[0]) ** power, GRID)
+    top = 2.0**-6 * (min(sizes[-1], knee or sizes[-1]) / sizes[0]) ** power
+    add(scaling.WARM, sizes[-1], top, GRID, warm)
+    for arm, exponent in ((scaling.ADAM, adam), (scaling.MALLADI, malladi)):
+        for size in (64, 128, 256, 512):
+            add(arm, size, 2.0**-10 * (size / 64) ** exponent, [2.0**k for k in range(-13, -5)])
+    return pd.DataFrame(out)
+
+
+@pytest.mark.parametrize(
+    ("table", "outcome"),
+    [
+        (scaling_table(1.0, sizes=SIZES[:6]), Outcome.REPRODUCED),  # obeys at all sizes
+        (scaling_table(1.0, knee=256), Outcome.CONDITIONAL),  # obeys up to a knee
+        (scaling_table(0.5), Outcome.NOT_REPRODUCED),  # breaks: the square root
+        (scaling_table(0.25), Outcome.NOT_REPRODUCED),  # breaks: neither
+        (scaling_table(0.0), Outcome.NOT_REPRODUCED),  # breaks: constant
+        (scaling_table(1.0), Outcome.INCONCLUSIVE),  # runs into the grid's edge
+        (scaling_table(1.0, sizes=SIZES[:6], seeds=1), Outcome.INCONCLUSIVE),  # too small
+        (scaling_table(1.0, sizes=SIZES[:2]), Outcome.INCONCLUSIVE),
+        (scaling_table(0.75, sizes=SIZES[:4], sd=1.5, seeds=3), Outcome.INCONCLUSIVE),  # holds both
+        (scaling_table(1.0, sizes=SIZES[:6], diverged_above=0.01), Outcome.NOT_REPRODUCED),  # a cap: nothing can rise
+        (scaling_table(1.0, sizes=SIZES[:6], diverged_above=1e-9), Outcome.INCONCLUSIVE),  # all of it diverged
+        (pd.DataFrame({"key": [], "arm": []}), Outcome.INCONCLUSIVE),
+        (pd.DataFrame({"key": []}), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_scaling_judge(table, outcome):
+    verdict = scaling.judge(table)
+    assert verdict.outcome == outcome, verdict
+
+
+def test_scaling_says_where_the_optimum_meets_the_edge():
+    assert "B=8192 (highest)" in scaling.judge(scaling_table(1.0)).reason
+
+
+def part(table, start):
+    return next(v for name, v in scaling.judge(table).parts.items() if name.startswith(start))
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "outcome"),
+    [
+        ({}, "Scaled linearly", Outcome.REPRODUCED),
+        ({"apart": 0.1}, "Scaled linearly", Outcome.CONDITIONAL),  # 7 % an octave: one octave coincides
+        ({"apart": 0.3}, "Scaled linearly", Outcome.NOT_REPRODUCED),
+        ({}, "Warm-up", Outcome.REPRODUCED),
+        ({"warm": -0.01}, "Warm-up", Outcome.NOT_REPRODUCED),
+        ({"warm": 0.0}, "Warm-up", Outcome.INCONCLUSIVE),
+        ({"adam": 1.0}, "Adam's best", Outcome.NOT_REPRODUCED),
+        ({}, "Adam's best", Outcome.REPRODUCED),
+        ({"malladi": 0.0}, "Adam's goes", Outcome.NOT_REPRODUCED),
+        ({"malladi": 1.5}, "Adam's goes", Outcome.INCONCLUSIVE),  # runs into the edge
+    ],
+)
+def test_scaling_parts(fields, name, outcome):
+    verdict = part(scaling_table(1.0, sizes=SIZES[:6], **fields), name)
+    assert verdict.outcome == outcome, verdict
+
+
+def test_scaling_knee_slopes_and_law_are_found():
+    both = scaling.regimes(scaling_table(1.0, knee=256))
+    assert both.knee in (256, 128, 512)
+    assert both.below.value == pytest.approx(1, abs=0.1)
+    assert both.above.value == pytest.approx(0, abs=0.1)
+
+
+def test_a_rule_that_is_right_costs_nothing_and_a_wrong_one_what_the_distance_says():
+    told = scaling.costs(scaling_table(1.0, sizes=SIZES[:6])).set_index(["series", "x"])
+    assert told.loc[("linear", 512), "mean"] == pytest.approx(0, abs=0.05)
+    assert told.loc[("constant", 512), "mean"] == pytest.approx(0.2 * 5**2, abs=0.1)  # five octaves off
+    assert told.loc[("square root", 512), "mean"] == pytest.approx(0.2 * 2.5**2, abs=0.1)
+
+
+def test_a_rule_that_diverges_or_leaves_the_grid_has_no_cost_in_numbers():
+    told = scaling.costs(scaling_table(0.0, diverged_above=0.1)).set_index(["series", "x"])["mean"]
+    assert told[("linear", 8192)] != told[("linear", 8192)]  # beyond the grid
+    assert told[("linear", 256)] != told[("linear", 256)]  # diverged
+    assert told[("linear", 32)] > 0
+
+
+def test_scaling_design_has_every_rule_of_every_size_on_its_grid():
+    settings = scaling.SETTINGS[Scale.PAPER][0]
+    arms = {s.name: s.trials() for s in scaling.design(settings)}
+    assert {t.batch_size for t in arms[scaling.SGD]} == {2**k for k in range(4, 16)}
+    assert {t.evaluate_on for arm in arms.values() for t in arm} == {"both"}
+    rates = np.log2(sorted({t.lr for t in arms[scaling.SGD]}))
+    assert np.diff(rates) == pytest.approx(0.5)
+    warm = arms[scaling.WARM]
+    assert {(t.batch_size, t.warmup_epochs) for t in warm} == {(2**15, 2.0)}
+    kappa = {
+        t.batch_size: ((1 - t.beta1) / 0.1, (1 - t.beta2) / 0.001, (1e-8 / t.eps) ** 2) for t in arms[scaling.MALLADI]
+    }
+    for size, factors in kappa.items():
+        assert factors == pytest.approx([size / 64] * 3)
+
+
+def test_parabola_vertex():
+    assert parabola_vertex([[1.0], [0.0], [1.0]]).tolist() == [0.0]
+    x = np.array([-1, 0, 1])
+    assert parabola_vertex((x - 0.3) ** 2 * 5 + 2) == pytest.approx(0.3)
+    assert parabola_vertex((x - 4.0) ** 2) == 1.0  # held to the three points
+    assert parabola_vertex([1.0, 2.0, 3.0]) == 0.0
+
+
+@pytest.mark.parametrize("at", [3.0, 5.0, 6.0])
+def test_hinge_finds_the_bend_of_a_bent_line(at):
+    x = np.arange(10.0)
+    assert hinge(x, np.minimum(x, at) * 2 + 1) == at
+
+
+def test_hinge_needs_three_points_on_either_side():
+    assert hinge(np.arange(4.0), np.arange(4.0)) is None
+    assert hinge(np.arange(5.0), np.array([0.0, 1, 2, 2, 2])) == 2.0
+
+
+def test_the_noise_scale_of_a_known_law_is_found():
+    sizes = np.array([16, 64, 256, 1024, 4096])
+    rates = 0.8 / (1 + 300 / sizes)
+    optimum = {
+        int(b): tuning.Optimum(None, Estimate(np.log2(r), 0, 0, 1, ""), None, None)
+        for b, r in zip(sizes, rates, strict=True)
+    }
+    assert tuning.noise_scale(optimum) == pytest.approx((0.8, 300), rel=1e-3)

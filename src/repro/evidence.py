@@ -65,35 +65,6 @@ def unfold(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return known.explode(list(columns), ignore_index=True).astype(dict.fromkeys(columns, float))
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """The best of a grid of learning rates. `edge` names the end of the grid it sits on: "lowest", "highest" or
-    neither, ""; where every higher learning rate was tried and lost a seed to divergence, it is no edge."""
-
-    lr: float
-    edge: str
-    tried: int  # learning rates
-    feasible: int  # learning rates at which every seed finished
-
-
-def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
-    """The learning rate whose mean of `column` over seeds is largest (or smallest), among those at which every seed
-    finished. `rows` are the final rows of one arm, diverged ones too; of an unfinished sweep, the seeds that every
-    learning rate has been run with count. None where there are no such, or no learning rate is feasible."""
-    groups = {float(lr): group for lr, group in rows.groupby("lr")}  # type: ignore[arg-type]
-    shared = set.intersection(*(set(g["init_seed"]) for g in groups.values())) if groups else set()
-    means = {}
-    for lr, group in groups.items():
-        group = group[group["init_seed"].isin(shared)]
-        if shared and (group["status"] == "finished").all():
-            means[lr] = group[column].mean()
-    if not means:
-        return None
-    best = (max if largest else min)(means, key=lambda lr: means[lr])
-    ends = {min(groups): "lowest", max(groups): "highest"}
-    return Tuned(best, ends.get(best, ""), len(groups), len(means))
-
-
 def is_met(number: Published, values: list[float]) -> bool:
     """Whether one more run of ours could have printed this number: it lies in the 95 % prediction interval,
     widened by half a unit of its last printed digit."""

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -111,12 +112,14 @@ def equivalence_p(a: ArrayLike, b: ArrayLike, margin: float) -> float:
 
 def bootstrap_interval(
     values: ArrayLike,
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[..., Any],
     rng: np.random.Generator,
     level: float = 0.95,
     resamples: int = 9999,
+    vectorized: bool = False,
 ) -> Estimate:
-    """Bias-corrected and accelerated bootstrap interval of `statistic` over (n,) values (Efron 1987).
+    """Bias-corrected and accelerated bootstrap interval of `statistic` over (n,) values (Efron 1987). A vectorized
+    statistic takes (..., n) and the keyword `axis`, and is much faster.
 
     Where BCa is undefined (leaving any one value out changes nothing), the percentile interval of the
     same resamples, and `method` says so.
@@ -131,7 +134,13 @@ def bootstrap_interval(
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             warnings.simplefilter("ignore", scipy_stats.DegenerateDataWarning)
             result = scipy_stats.bootstrap(
-                (x,), statistic, confidence_level=level, n_resamples=resamples, method="BCa", rng=rng, vectorized=False
+                (x,),
+                statistic,
+                confidence_level=level,
+                n_resamples=resamples,
+                method="BCa",
+                rng=rng,
+                vectorized=vectorized,
             )
         low, high = map(float, result.confidence_interval)
         if math.isnan(low) or math.isnan(high):
@@ -164,3 +173,30 @@ def paired_values(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[np.nd
     """Values of two arms, each given by seed, over the seeds that both have, in one order."""
     seeds = sorted(set(a) & set(b))
     return np.array([a[s] for s in seeds], dtype=np.float64), np.array([b[s] for s in seeds], dtype=np.float64)
+
+
+def parabola_vertex(y: ArrayLike) -> np.ndarray:
+    """Where the parabola through (-1, y₀), (0, y₁), (1, y₂) has its extremum, for y (3, ...), held to ±1; 0 where the
+    three points lie on a line."""
+    low, middle, high = np.asarray(y, dtype=np.float64)
+    bend = low - 2 * middle + high
+    flat = bend == 0
+    return np.clip(np.where(flat, 0, (low - high) / (2 * np.where(flat, 1, bend))), -1, 1)
+
+
+def hinge(x: ArrayLike, y: ArrayLike, least: int = 3) -> float | None:
+    """Where two straight lines that meet fit y on x, (n,) each and x rising, best by least squares: the one of the
+    x that has `least` points up to it and `least` from it on; None where no x has.
+
+    Source: Muggeo (2003), with the breakpoint taken from the data's own x.
+    """
+    a, b = _finite(x, "x"), _finite(y, "y")
+    _check_pairs(a, b)
+    best, knee = math.inf, None
+    for candidate in a[least - 1 : len(a) - least + 1]:
+        columns = np.column_stack([np.ones_like(a), a, np.maximum(a - candidate, 0)])
+        solution = np.linalg.lstsq(columns, b, rcond=None)[0]
+        residual = float(((b - columns @ solution) ** 2).sum())
+        if residual < best:
+            best, knee = residual, float(candidate)
+    return knee

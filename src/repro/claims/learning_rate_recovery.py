@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from repro.evidence import Tuned, final, margin_for, paired, select, tune
+from repro.evidence import final, margin_for, paired, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import Estimate, equivalence_p
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
+from repro.tuning import Tuned, tune
 
 SMALL, LARGE, RAISED = "small batch", "large batch", "large batch, raised lr"
 GRID = "grid"

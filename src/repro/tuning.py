@@ -1,0 +1,137 @@
+"""The best learning rate of a grid, with an interval, and how it goes with the batch size."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import least_squares
+
+from repro.stats import Estimate, bootstrap_interval, hinge, mean_interval, parabola_vertex, slope_interval
+
+RESAMPLES = 999
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best of a grid of learning rates. `edge` names the end of the grid it sits on: "lowest", "highest" or
+    neither, ""; where every higher learning rate was tried and lost a seed to divergence, it is no edge."""
+
+    lr: float
+    edge: str
+    tried: int  # learning rates
+    feasible: int  # learning rates at which every seed finished
+
+
+def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
+    """The learning rate whose mean of `column` over seeds is largest (or smallest), among those at which every seed
+    finished. `rows` are the final rows of one arm, diverged ones too; of an unfinished sweep, the seeds that every
+    learning rate has been run with count. None where there are no such, or no learning rate is feasible."""
+    groups = {float(lr): group for lr, group in rows.groupby("lr")}  # type: ignore[arg-type]
+    shared = set.intersection(*(set(g["init_seed"]) for g in groups.values())) if groups else set()
+    means = {}
+    for lr, group in groups.items():
+        group = group[group["init_seed"].isin(shared)]
+        if shared and (group["status"] == "finished").all():
+            means[lr] = group[column].mean()
+    if not means:
+        return None
+    best = (max if largest else min)(means, key=lambda lr: means[lr])
+    ends = {min(groups): "lowest", max(groups): "highest"}
+    return Tuned(best, ends.get(best, ""), len(groups), len(means))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best learning rate of one batch size, by validation loss. `log2_lr` is between grid points, with its
+    bootstrap interval over seeds; `losses` (learning rates, seeds) holds NaN where a trial diverged."""
+
+    tuned: Tuned
+    log2_lr: Estimate
+    rates: np.ndarray
+    losses: np.ndarray
+
+
+def _locate(rates: np.ndarray, losses: np.ndarray, seeds: np.ndarray, axis: int = -1) -> np.ndarray:
+    """log2 of the learning rate of the least mean loss over `seeds` (..., n): the vertex of the parabola through the
+    best of the grid and its neighbours, or that best itself where a neighbour diverged or is lacking."""
+    means = losses[:, seeds.astype(int)].mean(axis=axis if axis < 0 else axis + 1)
+    best = np.argmin(np.where(np.isnan(means), np.inf, means), axis=0)[None]
+    padded = np.pad(means, [(1, 1), *([(0, 0)] * (means.ndim - 1))], constant_values=np.nan)
+    near = np.concatenate([np.take_along_axis(padded, best + k, 0) for k in range(3)])
+    offset = np.where(np.isnan(near).any(axis=0), 0.0, parabola_vertex(near))
+    spacing = math.log2(rates[1] / rates[0])
+    return np.log2(rates)[best[0]] + offset * spacing
+
+
+def optima(arm: pd.DataFrame) -> dict[int, Optimum]:
+    """By batch size, for those at which a learning rate is feasible. `arm` holds the final rows of one arm, of trials
+    that diverged too."""
+    found = {}
+    for size, rows in arm.groupby("batch_size"):
+        loss = rows.assign(loss=rows["validation_loss"].where(rows["status"] == "finished", np.inf))
+        losses = loss.pivot(index="lr", columns="init_seed", values="loss").dropna(axis=1)
+        tuned = tune(rows, "validation_loss", largest=False)
+        if tuned is None or tuned.tried < 3 or losses.empty:
+            continue
+        rates, values = losses.index.to_numpy(dtype=float), losses.replace(np.inf, np.nan).to_numpy()
+        estimate = bootstrap_interval(
+            np.arange(values.shape[1]),
+            functools.partial(_locate, rates, values),
+            np.random.default_rng(0),
+            resamples=RESAMPLES,
+            vectorized=True,
+        )
+        found[int(str(size))] = Optimum(tuned, estimate, rates, values)
+    return found
+
+
+def inner(found: Mapping[int, Optimum]) -> dict[int, Optimum]:
+    """Those that do not sit on an edge of the grid."""
+    return {size: o for size, o in found.items() if not o.tuned.edge}
+
+
+def knee(found: Mapping[int, Optimum]) -> float | None:
+    """The batch size at which log lr against log B bends most, of three or more on either side."""
+    at = hinge(np.log2(list(found)), [o.log2_lr.value for o in found.values()]) if found else None
+    return None if at is None else 2**at
+
+
+def slope(found: Mapping[int, Optimum]) -> Estimate:
+    """Slope of log2 lr on log2 B: bootstrapped over the seeds that all batch sizes share, or the least-squares t
+    interval about the line, whichever is wider. Not a number below three batch sizes."""
+    if len(found) < 3:
+        return mean_interval([])
+    x = np.log2(list(found))
+    centred = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    fewest = min(o.losses.shape[1] for o in found.values())
+
+    def statistic(seeds: np.ndarray, axis: int = -1) -> np.ndarray:
+        located = [_locate(o.rates, o.losses, seeds, axis) for o in found.values()]
+        return np.tensordot(centred, np.stack(located), 1)
+
+    over_seeds = bootstrap_interval(
+        np.arange(fewest), statistic, np.random.default_rng(0), resamples=RESAMPLES, vectorized=True
+    )
+    about_line = slope_interval(x, [o.log2_lr.value for o in found.values()])
+    widest = max(over_seeds, about_line, key=lambda e: e.high - e.low)
+    return dataclasses.replace(widest, value=over_seeds.value, n=fewest)
+
+
+def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, float] | None:
+    """(ε_max, B_noise) of ε_opt(B) = ε_max/(1 + B_noise/B), least squares in the logarithm (McCandlish et al. 2018,
+    eq. 2.7); None below four batch sizes."""
+    if len(found) < 4:
+        return None
+    sizes, rates = np.array(list(found), dtype=float), np.array([o.log2_lr.value for o in found.values()])
+
+    def residuals(logs: np.ndarray) -> np.ndarray:
+        return logs[0] - np.log2(1 + 2 ** logs[1] / sizes) - rates
+
+    log2_max, log2_noise = least_squares(residuals, (rates.max(), 8.0), bounds=(-40, 40)).x
+    return float(2**log2_max), float(2**log2_noise)
