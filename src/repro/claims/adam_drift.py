@@ -1,0 +1,462 @@
+"""Shen: Adam "finds solutions with much larger weights and ignores the initialisation"; Adam, or its learning rate?"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from repro.evidence import by_seed, final, margin_for, paired, select
+from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.stats import Estimate, equivalence_p, mean_interval, paired_difference, paired_values
+from repro.trial import DATASETS, SEEDS, Sweep, Trial, choose, paired_seeds
+from repro.tuning import tune
+
+PUBLISHED_SGD, PUBLISHED_ADAM = "SGD, as published", "Adam, as published"
+MUCH = 2.0  # times the weight norm: "much larger"
+MARGIN = 0.3  # percentage points of 10,000 test images
+OPTIMIZERS = {
+    "SGD": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9},
+    "Nesterov": {"optimizer": "nesterov", "momentum": 0.9},
+    "AdaGrad": {"optimizer": "adagrad"},
+    "RMSProp": {"optimizer": "rmsprop"},
+    "Adam": {"optimizer": "adam"},
+    "AdamW": {"optimizer": "adamw", "weight_decay": 0.01},
+    "SGD, L2": {"optimizer": "sgd", "weight_decay": 5e-4},
+    "Adam, L2": {"optimizer": "adam", "weight_decay": 5e-4},
+}
+DEFAULTS = {"AdaGrad": 0.01, "RMSProp": 0.01}  # learning rates of torch.optim, 0.001 for all others
+
+PAPER = {
+    "dataset": "mnist",
+    "optimizers": tuple(OPTIMIZERS),
+    "lr": 0.01,  # as published, of both
+    "batch_size": 64,
+    "epochs": 30,
+    "published_seeds": 5,
+    "lr_lowest": -5,  # exponents of ten, of the grid
+    "lr_highest": 0,
+    "grid_epochs": 10,
+    "seeds": 5,
+    "widths": (1024, 1024),
+}
+MNIST5K = {**PAPER, "dataset": "mnist5k", "batch_size": 32}
+SETTINGS = {
+    Scale.SMOKE: (
+        {
+            **MNIST5K,
+            "optimizers": ("SGD", "momentum", "Adam"),
+            "epochs": 10,
+            "published_seeds": 2,
+            "lr_lowest": -4,
+            "lr_highest": 0,
+            "grid_epochs": 1,
+            "seeds": 2,
+            "widths": (32,),
+        },
+    ),
+    Scale.LAPTOP: (
+        {
+            **MNIST5K,
+            "epochs": 10,
+            "published_seeds": 3,
+            "lr_lowest": -4,
+            "lr_highest": 0,
+            "grid_epochs": 5,
+            "seeds": 3,
+            "widths": (64, 64),
+        },
+    ),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "published_seeds": 3, "seeds": 3}),
+}
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """SGD and Adam as published, at one learning rate, evaluated on the test set. And every optimizer over decades of
+    learning rates, evaluated on a validation split and on the test set."""
+    for name in settings["optimizers"]:
+        choose("optimizer", name, OPTIMIZERS)
+    epochs = settings["epochs"]
+    published = Trial(
+        dataset=settings["dataset"],
+        widths=settings["widths"],
+        batch_size=settings["batch_size"],
+        lr=settings["lr"],
+        epochs=epochs,
+        checkpoints=log_checkpoints(epochs),
+    )
+    tuned = dataclasses.replace(published, evaluate_on="both", epochs=settings["grid_epochs"], checkpoints=())
+    rates = [float(f"1e{k}") for k in range(settings["lr_lowest"], settings["lr_highest"] + 1)]
+    seeds: dict[str | tuple[str, ...], list[tuple[int, int]]] = {SEEDS: paired_seeds(settings["published_seeds"])}
+    return [
+        Sweep(PUBLISHED_SGD, published, seeds),
+        Sweep(PUBLISHED_ADAM, dataclasses.replace(published, optimizer="adam"), seeds),
+        *(
+            Sweep(
+                name,
+                dataclasses.replace(tuned, **OPTIMIZERS[name]),  # type: ignore[arg-type]
+                {"lr": rates, SEEDS: paired_seeds(settings["seeds"])},
+            )
+            for name in settings["optimizers"]
+        ),
+    ]
+
+
+def times(a: dict[str, object], b: dict[str, object], table: pd.DataFrame, column: str) -> Estimate:
+    """How many times as large `column` is in rows `a` as in rows `b`: geometric mean over paired seeds, with the t
+    interval of the logarithms' difference."""
+    x, y = paired_values(*(by_seed(final(table, **where), column) for where in (a, b)))
+    log = paired_difference(np.log(x), np.log(y))
+    low, value, high = (math.exp(min(v, 700)) for v in (log.low, log.value, log.high))
+    return dataclasses.replace(log, value=value, low=low, high=high, method="paired t interval of log ratio")
+
+
+def chosen(table: pd.DataFrame, name: str) -> tuple[dict[str, object], str] | None:
+    """The rows of an optimizer at its learning rate of highest validation accuracy, and the edge of the grid that it
+    sits on, if any; None where it has none."""
+    best = tune(select(table, arm=name, final=True), "validation_accuracy", largest=True)
+    return None if best is None or best.tried < 3 else ({"arm": name, "lr": best.lr}, best.edge)
+
+
+def weights_of(table: pd.DataFrame) -> int:
+    """The number of weights, biases not counted."""
+    trial = json.loads(table["trial"].iloc[0])
+    info = DATASETS[trial["dataset"]]
+    sizes = [math.prod(info.shape), *trial["widths"], info.num_classes]
+    return sum(a * b for a, b in itertools.pairwise(sizes))
+
+
+def judge_drift(table: pd.DataFrame, sgd: dict[str, object], adam: dict[str, object], told: str) -> Verdict:
+    """Much larger weights, and hardly any cosine left with the start, in rows `adam` against rows `sgd`."""
+    larger = times(adam, sgd, table, "weight_norm")
+    farther = times(adam, sgd, table, "weight_distance")
+    cosine = mean_interval(list(by_seed(final(table, **adam), "cosine_1").values()))
+    effects = {
+        f"weight norm, Adam over SGD, {told} (times)": larger,
+        f"weight distance, Adam over SGD, {told} (times)": farther,
+        f"cosine of the first layer with its start, Adam, {told}": cosine,
+    }
+    if larger.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
+    reason = (
+        f"{told.capitalize()}, Adam's weights are {larger.value:.2f} times as large as SGD's, and the cosine of its "
+        f"first layer with the start is {cosine.value:.2f}"
+    )
+    if larger.low > MUCH and cosine.high < 0.5:
+        return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
+    if larger.high < MUCH or cosine.low > 0.5:
+        missed = [f"not {MUCH:g} times"] * (larger.high < MUCH) + ["the start is still seen"] * (cosine.low > 0.5)
+        return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: {', '.join(missed)}.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{reason}, too uncertain to decide.", effects)
+
+
+def judge_tuned(table: pd.DataFrame, judge_pair: Callable[[dict[str, object], dict[str, object]], Verdict]) -> Verdict:
+    """A judgement of SGD and Adam at their best learning rates, where both have one inside the grid."""
+    pair = {name: chosen(table, name) for name in ("SGD", "Adam")}
+    for name, found in pair.items():
+        if found is None:
+            return Verdict(Outcome.INCONCLUSIVE, f"The learning rates of {name} have not been run.")
+        if found[1]:
+            return Verdict(
+                Outcome.INCONCLUSIVE, f"The best learning rate of {name}, {found[0]['lr']:g}, is the grid's {found[1]}."
+            )
+    (sgd, _), (adam, _) = (found for found in pair.values() if found)
+    verdict = judge_pair(sgd, adam)
+    return dataclasses.replace(verdict, reason=f"{verdict.reason} (SGD lr {sgd['lr']:g}, Adam lr {adam['lr']:g}.)")
+
+
+def judge_accuracy(table: pd.DataFrame, sgd: dict[str, object], adam: dict[str, object]) -> Verdict:
+    """Whether Adam generalises worse."""
+    behind = paired(table, sgd, adam, "test_accuracy", 100)
+    effects = {"test accuracy, SGD minus Adam, each tuned (pp)": behind}
+    reason = f"Tuned, Adam ends {behind.value:+.2f} pp below SGD"
+    if behind.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
+    if behind.high < 0 or equivalence_p(behind.values, [0.0] * behind.n, margin_for(table, MARGIN)) < 0.05:
+        return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: no worse.", effects)
+    if behind.low > 0:
+        return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{reason}, too uncertain to decide.", effects)
+
+
+# How distance grows with training
+
+LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"linear": lambda t: t, "√t": np.sqrt, "log t": np.log}
+POWER = "power of t"
+
+
+def _extrapolate(t: np.ndarray, d: np.ndarray, law: str, kept: int) -> np.ndarray:
+    """Distances at all epochs t (n,), by a law of two constants fitted to the first `kept`."""
+    if law == POWER:
+        slope, offset = np.polyfit(np.log(t[:kept]), np.log(d[:kept]), 1)
+        return np.exp(offset + slope * np.log(t))
+    slope, offset = np.polyfit(LAWS[law](t[:kept]), d[:kept], 1)
+    return offset + slope * LAWS[law](t)
+
+
+def _distances(table: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Weight distance by epoch and seed, of trials that finished, past the start."""
+    rows = select(table, arm=arm, status="finished")
+    rows = rows[rows["epoch"] > 0]
+    return rows.pivot(index="epoch", columns="init_seed", values="weight_distance").dropna(axis=1)
+
+
+def exponent(table: pd.DataFrame, arm: str) -> Estimate:
+    """The power of the epoch that distance grows with: least squares in the logarithms, a value a seed."""
+    distances = _distances(table, arm)
+    if len(distances) < 3:
+        return mean_interval([])
+    return mean_interval(np.polyfit(np.log(distances.index), np.log(distances), 1)[0])
+
+
+def growth(table: pd.DataFrame) -> pd.DataFrame:
+    """Error (%) of every law, fitted to all but the last two checkpoints, at those two: root mean square, relative,
+    mean over seeds."""
+    rows = []
+    for arm in (PUBLISHED_SGD, PUBLISHED_ADAM):
+        distances = _distances(table, arm)
+        kept = len(distances) - 2
+        for law in (*LAWS, POWER) if kept >= 2 else ():
+            t, errors = distances.index.to_numpy(dtype=float), []
+            for d in distances.to_numpy().T:
+                off = _extrapolate(t, d, law, kept)[kept:] / d[kept:] - 1
+                errors.append(100 * float(np.sqrt((off**2).mean())))
+            e = mean_interval(errors)
+            low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
+            rows.append({"name": law, "mean": e.value, "low": low, "high": high, "n": e.n, "series": arm})
+    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series"])
+
+
+def judge_growth(table: pd.DataFrame) -> Verdict:
+    powers = {arm: exponent(table, arm) for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)}
+    effects = {f"distance grows as the epoch to this power, {arm}": e for arm, e in powers.items()}
+    sgd, adam = powers.values()
+    if min(sgd.n, adam.n) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few seeds or checkpoints.", effects)
+    reason = f"Distance grows as the epoch to the {sgd.value:.2f} for SGD and to the {adam.value:.2f} for Adam."
+    if sgd.high < 1 and adam.low > 0.8:
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    if sgd.low > 1 or adam.high < 0.8:
+        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
+    return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    if "arm" not in table or table.empty:
+        return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
+    published = judge_drift(table, {"arm": PUBLISHED_SGD}, {"arm": PUBLISHED_ADAM}, "as published")
+    tuned = judge_tuned(table, lambda sgd, adam: judge_drift(table, sgd, adam, "at tuned learning rates"))
+    parts = {
+        "Drift as published": published,
+        "Drift at tuned learning rates": tuned,
+        "Adam generalises worse, at tuned learning rates": judge_tuned(
+            table, lambda sgd, adam: judge_accuracy(table, sgd, adam)
+        ),
+        "Distance grows near-linearly for Adam, sublinearly for SGD": judge_growth(table),
+    }
+    adam = final(table, arm=PUBLISHED_ADAM)
+    effects = {}
+    if len(adam):
+        root = math.sqrt(weights_of(adam))
+        distances = [d / root for d in by_seed(adam, "weight_distance").values()]
+        effects["distance a weight, root mean square, Adam as published"] = mean_interval(distances)
+    if published.outcome != Outcome.REPRODUCED:
+        return Verdict(published.outcome, published.reason, effects, parts)
+    reason = f"{published.reason} {tuned.reason}"
+    if tuned.outcome == Outcome.NOT_REPRODUCED:
+        return Verdict(Outcome.CONDITIONAL, f"{reason} It goes with the learning rate.", effects, parts)
+    return Verdict(tuned.outcome, reason, effects, parts)
+
+
+# Figures
+
+
+def by_rate(table: pd.DataFrame, column: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
+    """`column` of every optimizer by learning rate: means over seeds with t intervals, where no seed diverged."""
+    rows = []
+    for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
+        for lr, cell in select(table, arm=name, final=True).groupby("lr"):
+            if (cell["status"] != "finished").any():
+                continue
+            e = mean_interval(column(cell))
+            low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
+            rows.append({"x": lr, "mean": e.value, "low": low, "high": high, "n": e.n, "series": name})
+    return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
+
+
+def distances_by_rate(table: pd.DataFrame) -> pd.DataFrame:
+    found = by_rate(table, lambda rows: rows["weight_distance"])
+    return found.assign(low=found["low"].clip(lower=found["mean"] / 10))  # an axis of logarithms
+
+
+def errors_by_rate(table: pd.DataFrame) -> pd.DataFrame:
+    found = by_rate(table, lambda rows: 100 * (1 - rows["test_accuracy"]))
+    return found.assign(low=found["low"].clip(lower=found["mean"] / 10))
+
+
+def distances_title(table: pd.DataFrame) -> str:
+    found = distances_by_rate(table)
+    both = found.pivot(index="x", columns="series", values="mean")
+    if not {"SGD", "Adam"} <= set(both.columns) or both[["SGD", "Adam"]].dropna().empty:
+        return "Distance of the weights from their start, by learning rate"
+    ratio = (both["Adam"] / both["SGD"]).dropna()
+    return f"At one learning rate Adam goes {ratio.min():.1f} to {ratio.max():.0f} times as far as SGD"
+
+
+def errors_title(table: pd.DataFrame) -> str:
+    best = {name: chosen(table, name) for name in OPTIMIZERS if name in set(table["arm"])}
+    known = {name: found[0]["lr"] for name, found in best.items() if found}
+    shown = [f"{name} {known[name]:g}" for name in ("SGD", "momentum", "Adam") if name in known]
+    return f"Best learning rates differ by optimizer: {', '.join(shown)}" if shown else "Test error by learning rate"
+
+
+def paths(table: pd.DataFrame) -> pd.DataFrame:
+    """Distance by epoch of the two published arms, and where the post says they end."""
+    parts = []
+    for arm in (PUBLISHED_SGD, PUBLISHED_ADAM):
+        for epoch, values in _distances(table, arm).iterrows():
+            e = mean_interval(values)
+            low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
+            parts.append({"x": epoch, "mean": e.value, "low": low, "high": high, "n": e.n, "series": arm})
+    if "mnist" in set(table["dataset"]):
+        parts += [{"x": 30, "mean": n.value, "series": "published"} for n in PUBLISHED if n.column == "weight_distance"]
+    return pd.DataFrame(parts, columns=["x", "mean", "low", "high", "n", "series"])
+
+
+def paths_title(table: pd.DataFrame) -> str:
+    powers = [exponent(table, arm).value for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)]
+    if not all(map(math.isfinite, powers)):
+        return "Distance from the start, by epoch"
+    return f"Distance grows as the epoch to the {powers[0]:.2f} for SGD, to the {powers[1]:.2f} for Adam"
+
+
+def growth_title(table: pd.DataFrame) -> str:
+    errors = growth(table)
+    if errors.empty:
+        return "How well laws of growth extrapolate"
+    best = errors.loc[errors.groupby("series", sort=False)["mean"].idxmin()]
+    told = [f"{arm.partition(',')[0]}: {law}" for arm, law in zip(best["series"], best["name"], strict=True)]
+    return f"The law that extrapolates best: {'; '.join(told)}"
+
+
+def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
+    """Distance of every optimizer at its best learning rate and at torch's default."""
+    rows = []
+    for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
+        best = chosen(table, name)
+        default = {"arm": name, "lr": DEFAULTS.get(name, 0.001)}
+        for series, where in (("best learning rate", best[0] if best else None), ("default learning rate", default)):
+            values = list(by_seed(final(table, **where), "weight_distance").values()) if where else []
+            if values:
+                e = mean_interval(values)
+                low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
+                rows.append({"name": name, "mean": e.value, "low": low, "high": high, "n": e.n, "series": series})
+    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series"])
+
+
+def tuned_title(table: pd.DataFrame) -> str:
+    found = tuned_distances(table)
+    best = found[found["series"] == "best learning rate"].set_index("name")["mean"]
+    if not {"SGD", "Adam"} <= set(best.index):
+        return "Distance of the weights from their start, tuned"
+    return f"Tuned, Adam ends {best['Adam'] / best['SGD']:.1f} times as far from its start as SGD"
+
+
+def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor: float = 1.0) -> Published:
+    return Published(f"{name}, {arm.partition(',')[0]}", printed, {"arm": arm}, column, unit, factor)
+
+
+PUBLISHED = (
+    _shen("weight distance", "254.3", PUBLISHED_ADAM, "weight_distance"),
+    _shen("bias distance", "18.3", PUBLISHED_ADAM, "bias_distance"),
+    _shen("weight norm", "258", PUBLISHED_ADAM, "weight_norm"),
+    _shen("cosine of layer 1", ".124", PUBLISHED_ADAM, "cosine_1"),
+    _shen("cosine of layer 2", ".359", PUBLISHED_ADAM, "cosine_2"),
+    _shen("cosine of layer 3", ".153", PUBLISHED_ADAM, "cosine_3"),
+    _shen("test accuracy", "95", PUBLISHED_ADAM, "test_accuracy", "%", 100),
+    _shen("weight distance", "6.71", PUBLISHED_SGD, "weight_distance"),
+    _shen("weight norm", "44.9", PUBLISHED_SGD, "weight_norm"),
+)
+INTERVALS = "Means over paired seeds, bars 95 % t intervals."
+CLAIM = Claim(
+    id="adam-drift",
+    title="Adam and the distance travelled",
+    statement="Adam finds solutions with much larger weights and ignores the initialisation",
+    source="shen2018",
+    counter_claim="tuned widely enough, an adaptive method never does worse than what it contains",
+    counter_sources=("choi2019",),
+    rule=(
+        f"Drift: the weight norm of Adam is more than {MUCH:g} times that of SGD (geometric mean over paired "
+        "seeds, 95 % t interval above it), and the cosine of Adam's first layer with its start is below ½ "
+        "(interval below it). Not drift: either interval lies wholly on the other side. Reproduced: drift as "
+        "published and at tuned learning rates; conditional: as published, not tuned; not reproduced: not as "
+        "published; inconclusive: anything else, or a best learning rate on the edge of the grid. Learning rates "
+        "are tuned by validation accuracy. Apart: Adam generalises worse if SGD, both tuned, has the higher test "
+        f"accuracy (interval above zero), and does not if they are the same to within ±{MARGIN} pp (two one-sided "
+        "tests; wider where fewer images are tested) or Adam's is higher. Distance grows near-linearly where its "
+        "power of the epoch is above 0.8, sublinearly where below 1."
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    published=PUBLISHED,
+    figures=(
+        Figure(
+            "rates",
+            "curves",
+            distances_by_rate,
+            distances_title,
+            "learning rate (per step)",
+            "weight distance",
+            f"Distance of all weights from their start. {INTERVALS}",
+            x_scale="log",
+            y_scale="log",
+        ),
+        Figure(
+            "errors",
+            "curves",
+            errors_by_rate,
+            errors_title,
+            "learning rate (per step)",
+            "test error (%)",
+            f"The same runs. {INTERVALS}",
+            x_scale="log",
+            y_scale="log",
+        ),
+        Figure(
+            "tuned",
+            "dots",
+            tuned_distances,
+            tuned_title,
+            "weight distance",
+            "",
+            f"Best by validation accuracy; default as in torch.optim. {INTERVALS}",
+        ),
+        Figure(
+            "paths",
+            "curves",
+            paths,
+            paths_title,
+            "epoch",
+            "weight distance",
+            f"Both at the published learning rate. {INTERVALS}",
+            x_scale="log",
+            y_scale="log",
+        ),
+        Figure(
+            "growth",
+            "dots",
+            growth,
+            growth_title,
+            "error at the last two checkpoints (%)",
+            "",
+            f"Laws of two constants, fitted to the checkpoints before the last two. {INTERVALS}",
+        ),
+    ),
+)
