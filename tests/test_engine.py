@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from repro import data, engine, measure, models
-from repro.trial import Phase, Trial
+from repro.trial import DATASETS, Phase, Trial
 
 PROBES = [measure.fit, measure.travel]
 
@@ -492,3 +492,21 @@ def test_final_probes_measure_once_at_the_end_of_trials_that_finish(few, lr, sta
     assert calls == [given] * measured
     assert ["of_the_end" in c for c in training.checkpoints[:-1]] == [False] * (len(training.checkpoints) - 1)
     assert ("of_the_end" in training.checkpoints[-1]) == bool(measured)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"widths": (9, 5)}, {"model": "f1"}, {"model": "cnn"}, {"model": "cnn", "dataset": "cifar10"}]
+)
+def test_multiply_adds_counts_every_product_of_a_layer(fields):
+    given = Trial(epochs=1, **fields)
+    counted = []
+
+    def count(layer, inputs, output):
+        counted.append(layer.weight.numel() * output[0, 0].numel() if output.ndim == 4 else layer.weight.numel())
+
+    model = models.build(given)
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.register_forward_hook(count)
+    model.eval()(torch.zeros(1, math.prod(DATASETS[given.dataset].shape)))
+    assert engine.multiply_adds(given) == sum(counted)

@@ -109,14 +109,22 @@ def stack_key(trial: Trial) -> Trial:
     )
 
 
+def multiply_adds(trial: Trial) -> int:
+    """Of one example through the trial's network; of an MLP, the number of its weights."""
+    info = DATASETS[trial.dataset]
+    channels, height, width = info.shape
+    if trial.model == "cnn":
+        hidden = 32 * (height // 4) * (width // 4)
+        return height * width * (25 * channels * 16 + 25 * 16 * 32 // 4) + 128 * (hidden + info.num_classes)
+    widths = models.F1_WIDTHS if trial.model == "f1" else trial.widths
+    return sum(a * b for a, b in itertools.pairwise((math.prod(info.shape), *widths, info.num_classes)))
+
+
 def max_stack(trial: Trial) -> int:
     """The number of trials such as this that are best trained as one stack."""
     if choose_path(trial) == "autograd":
         return 1
-    info = DATASETS[trial.dataset]
-    sizes = (math.prod(info.shape), *trial.widths, info.num_classes)
-    weights = sum(4 * a * b for a, b in itertools.pairwise(sizes))
-    return min(MAX_STACK, max(1, STACK_BYTES // weights))
+    return min(MAX_STACK, max(1, STACK_BYTES // (4 * multiply_adds(trial))))
 
 
 def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:

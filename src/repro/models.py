@@ -11,6 +11,8 @@ from torch import nn
 from repro.data import generator
 from repro.trial import DATASETS, Trial
 
+F1_WIDTHS = (512,) * 5  # Keskar et al. (2017), table 1
+
 
 def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -71,7 +73,7 @@ def build(trial: Trial) -> nn.Sequential:
         if trial.model == "cnn":
             model = _cnn(info.shape, info.num_classes, trial.batch_norm)
         elif trial.model == "f1":
-            model = _mlp(inputs, (512,) * 5, info.num_classes, batch_norm=True)
+            model = _mlp(inputs, F1_WIDTHS, info.num_classes, batch_norm=True)
         else:
             model = _mlp(inputs, trial.widths, info.num_classes, trial.batch_norm)
     _initialise(model, trial.init, trial.init_seed)

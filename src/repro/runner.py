@@ -26,8 +26,9 @@ from repro.trial import ENGINE_VERSION, ReproError, Trial
 
 PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
 
-# Fewer examples to train on than this take less time than starting workers.
-IN_PROCESS_SAMPLES = 150_000
+# Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.
+IN_PROCESS_SECONDS = 8.0
+STEP_SECONDS, FLOPS = 4e-4, 5e10
 CONNECT_SECONDS = 10
 
 Progress = Callable[[int, int], None]  # (trials finished, trials in all)
@@ -174,10 +175,10 @@ def run(
 
 def choose_workers(trials: Iterable[Trial], workers: int | None) -> int:
     """`workers`, or by default one a core, or 0, this process, where starting others would take longer."""
-    samples = [t.num_samples for t in trials]
     if workers is not None:
         return workers
-    return 0 if sum(samples) <= IN_PROCESS_SAMPLES else min(num_cores(), len(samples))
+    seconds = [t.num_steps * STEP_SECONDS + 6 * engine.multiply_adds(t) * t.num_samples / FLOPS for t in trials]
+    return 0 if sum(seconds) <= IN_PROCESS_SECONDS else min(num_cores(), len(seconds))
 
 
 def train(
