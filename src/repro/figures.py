@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from repro.spec import Figure
 
@@ -62,12 +64,16 @@ def _series(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict[str, Any]
 
 
 def curves(ax: Axes, table: pd.DataFrame) -> None:
-    """Means joined by lines, intervals as bars, one line a series; published values as hollow diamonds.
+    """Means joined by lines, intervals as bars, one line a series; published values as hollow diamonds. A series
+    without numbers n was computed, not run: a line without markers.
 
-    Columns: x, mean, low, high, series.
+    Columns: x, mean, low, high, series, and n where it matters.
     """
     for name, rows, style in _series(table):
-        ax.errorbar(rows["x"], rows["mean"], _bars(rows), label=name, capsize=3, ms=5, **style)
+        if "n" in rows and rows["n"].isna().all():
+            ax.plot(rows["x"], rows["mean"], label=name, color=style["color"], ls=style["ls"], lw=1.2)
+        else:
+            ax.errorbar(rows["x"], rows["mean"], _bars(rows), label=name, capsize=3, ms=5, **style)
     published = table[table["series"] == PUBLISHED]
     if len(published):
         ax.plot(published["x"], published["mean"], "D", mfc="none", mec="black", ms=9, ls="none", label=PUBLISHED)
@@ -107,6 +113,12 @@ def _scale(ax: Axes, table: pd.DataFrame, x_scale: str, y_scale: str) -> None:
     else:
         ax.set_xscale(x_scale)
     ax.set_yscale(y_scale)
+    for axis, scale in ((ax.xaxis, x_scale), (ax.yaxis, y_scale)):
+        low, high = axis.get_view_interval()
+        if scale == "log" and high < 300 * low:  # few decades: plain numbers, more of them
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
 
 
 def heat_map(ax: Axes, table: pd.DataFrame) -> None:
@@ -121,7 +133,7 @@ def heat_map(ax: Axes, table: pd.DataFrame) -> None:
     ax.invert_yaxis()
     ax.tick_params(length=0)
     ax.set_yticklabels([f"{y:g}" for y in values.index], rotation=0)
-    ax.set_xticklabels([f"{x:g}" for x in values.columns], rotation=0)
+    ax.set_xticklabels([f"{x:.3g}" for x in values.columns], rotation=0 if values.shape[1] < 10 else 60)
 
 
 def dots(ax: Axes, table: pd.DataFrame) -> None:
@@ -170,7 +182,8 @@ def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         if figure.kind not in ROWS:
             _scale(ax, drawn, figure.x_scale, figure.y_scale)
         ax.set(xlabel=figure.x, ylabel=figure.y)
-        fig.suptitle(figure.title(table), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+        title = "\n".join(line for told in figure.title(table).split("\n") for line in textwrap.wrap(told, 68))
+        fig.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
         buffer = io.StringIO()
         fig.savefig(buffer, format="svg", metadata={"Date": None})
         plt.close(fig)

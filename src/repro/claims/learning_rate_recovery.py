@@ -145,7 +145,7 @@ def heat(table: pd.DataFrame) -> pd.DataFrame:
     if grid.empty:
         return grid
     text = [
-        f"{w:.1f} / {b:.2f}\n{100 * a:.1f} %" if finished else "diverged"
+        f"{w:.{1 * (w < 100)}f} / {b:.{2 * (b < 10)}f}\n{100 * a:.1f} %" if finished else "diverged"
         for w, b, a, finished in grid[["weight_distance", "bias_distance", "test_accuracy", "finished"]].to_numpy()
     ]
     return grid.assign(

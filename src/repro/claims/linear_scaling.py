@@ -171,7 +171,8 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
         for size, optimum in found.items():
             wanted = start * (size / base) ** power
             nearest = float(optimum.rates[np.argmin(np.abs(np.log(optimum.rates / wanted)))])
-            inside = abs(math.log2(nearest / wanted)) < 0.3
+            step = optimum.rates[1] / optimum.rates[0]
+            inside = nearest / step < wanted < nearest * step
             a, b = ({"arm": SGD, "batch_size": size, "lr": lr} for lr in (optimum.tuned.lr, nearest))
             lost = paired(table, a, b, "test_accuracy", 100) if inside else mean_interval([])
             whole = lost.n == optimum.losses.shape[1]
@@ -191,8 +192,8 @@ def base_size(table: pd.DataFrame) -> int | None:
 
 
 def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Training loss by epoch of runs whose learning rate is scaled linearly from the best of the base: means over seeds
-    with t intervals, and the mean log of their ratio to the base's."""
+    """Training loss by epoch of runs whose learning rate is scaled linearly from the best of the base: geometric means
+    over seeds with t intervals, and the mean log of their ratio to the base's."""
     base = base_size(table)
     columns = ["x", "mean", "low", "high", "n", "series", "size", "log_ratio"]
     if base is None:
@@ -213,10 +214,12 @@ def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
         shared = losses.columns.intersection(reference.columns)
         for epoch in losses.index.intersection(reference.index) if len(shared) == reference.shape[1] else []:
             values = losses.loc[epoch, shared]
-            estimate = mean_interval(values)
-            low, high = (estimate.low, estimate.high) if estimate.n > 1 else (np.nan, np.nan)
+            estimate = mean_interval(np.log(values))
+            mean, low, high = (math.exp(v) for v in (estimate.value, estimate.low, min(estimate.high, 700)))
+            if estimate.n < 2:
+                low = high = math.nan
             ratio = float(np.log(values / reference.loc[epoch, shared]).mean())
-            out.append([epoch, estimate.value, low, high, estimate.n, f"B={size}", size, ratio])
+            out.append([epoch, mean, low, high, estimate.n, f"B={size}", size, ratio])
     return pd.DataFrame(out, columns=columns)
 
 
@@ -392,7 +395,7 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
     fitted = noise_scale(inner(found))
     if fitted:
         law = [fitted[0] / (1 + fitted[1] / size) for size in sizes]
-        parts.append(pd.DataFrame({"x": sizes, "mean": law, "series": "ε_max/(1 + B_noise/B)"}))
+        parts.append(pd.DataFrame({"x": sizes, "mean": law, "series": "McCandlish's law, fitted"}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -412,9 +415,11 @@ def costs_title(table: pd.DataFrame) -> str:
     told = costs(table).dropna(subset=["mean"]) if len(costs(table)) else costs(table)
     if told.empty:
         return "What each rule leaves on the table"
-    reach = told[told["mean"] < 1].groupby("series")["x"].max()
-    far = ", ".join(f"{rule} to B={reach[rule]:.0f}" for rule in RULES if rule in reach)
-    return f"Less than 1 pp is left on the table by: {far}"
+    far = []
+    for rule, points in told.groupby("series", sort=False):
+        below = points[(points["mean"] < 1).cummin()]["x"]
+        far.append(f"{rule} to B={below.max():.0f}")
+    return f"Less than 1 pp is left on the table by: {', '.join(far)}"
 
 
 def curves_title(table: pd.DataFrame) -> str:
@@ -438,8 +443,8 @@ def adam_rates(table: pd.DataFrame) -> pd.DataFrame:
 
 def adam_title(table: pd.DataFrame) -> str:
     slopes = {arm: slope(inner(optima(ends(table, arm)))).value for arm in (ADAM, MALLADI)}
-    known = [f"{arm}: B to the {value:.2f}" for arm, value in slopes.items() if math.isfinite(value)]
-    return f"Best learning rates of {'; '.join(known)}" if known else "Best learning rates of Adam by batch size"
+    known = [f"{arm}, as B to the {value:.2f}" for arm, value in slopes.items() if math.isfinite(value)]
+    return f"The best learning rate of {'; of '.join(known)}" if known else "Best learning rates of Adam by batch size"
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
@@ -523,7 +528,9 @@ CLAIM = Claim(
             "batch size B",
             "test accuracy left on the table (pp)",
             "Best of the grid minus the rule's learning rate, set at the smallest batch size. A line ends where the "
-            f"rule's runs diverge or its learning rate is beyond the grid. {INTERVALS}",
+            f"rule's runs diverge or its learning rate is beyond the grid. The axis is logarithmic beyond "
+            f"±2. {INTERVALS}",
+            y_scale="symlog",
         ),
         Figure(
             "curves",
