@@ -193,7 +193,7 @@ CLAIM = Claim(
             "",
             "Mean paired difference and its 95 % t interval, in standard deviations of the float32 runs over seeds. "
             "The shaded band is one standard deviation either way. The control compares two learning rates, both in "
-            "float32.",
+            "float32. Where an effect is above 10, the axis is logarithmic beyond ±1.",
         ),
     ),
 )
