@@ -169,6 +169,9 @@ def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         KINDS[figure.kind](ax, drawn)
         if figure.kind not in ROWS:
             _scale(ax, drawn, figure.x_scale, figure.y_scale)
+        elif figure.kind == "dots" and figure.x_scale == "log":
+            ax.set_xscale("log")
+            ax.autoscale(axis="x")
         ax.set(xlabel=figure.x, ylabel=figure.y)
         fig.suptitle(figure.title(table), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
         buffer = io.StringIO()

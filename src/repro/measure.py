@@ -7,10 +7,11 @@ returns named values: numbers, or lists of numbers. "Weights" are the parameters
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,6 +222,14 @@ class _MeanLoss(nn.Module):
         return self.loss(outputs, targets)
 
 
+@contextlib.contextmanager
+def _no_script_warnings() -> Iterator[None]:
+    """Those of torch itself, at the first Hessian-vector product, and of curvlinops' libraries: not ours to mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+        yield
+
+
 def largest_eigenvalue(
     model: nn.Module,
     loss: Loss,
@@ -236,8 +245,8 @@ def largest_eigenvalue(
     mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector products.
     The start vector is drawn from `random`, by default always the same. The model is left as it was.
     """
-    from curvlinops import HessianLinearOperator  # takes its time to load
-
+    with _no_script_warnings():
+        from curvlinops import HessianLinearOperator  # takes its time to load
     f = FullLoss(model, loss, dataset, dtype, chunk)
     pieces = [(f.cast(x), f.cast(y)) for x, y in f.pieces]
     hessian = HessianLinearOperator(f.model, _MeanLoss(loss), f.parameters, pieces, check_deterministic=False)
@@ -246,7 +255,6 @@ def largest_eigenvalue(
     if n <= vectors:  # too small for Lanczos
         return float(np.linalg.eigvalsh(np.asarray(hessian.to_scipy(dtype=start.dtype) @ np.eye(n)))[-1])
     operator = hessian.to_scipy(dtype=start.dtype)
-    with warnings.catch_warnings():  # torch's own, at the first product
-        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+    with _no_script_warnings():
         found = linalg.eigsh(operator, k=1, which="LA", v0=start, ncv=vectors, tol=tolerance, return_eigenvectors=False)
     return float(found[0])
