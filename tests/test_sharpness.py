@@ -121,16 +121,30 @@ def test_where_the_gradient_is_exactly_zero_the_search_ends_and_a_small_one_does
     assert found.value == pytest.approx(100 * 1e-9, rel=1e-6)
 
 
-def test_the_scale_of_the_objective_moves_the_search_and_not_the_maximum():
-    """A convex quadratic whose slopes at the start are far below the box: ten iterations from it do not reach every
-    bound; with the objective scaled up they do."""
+def test_a_scale_free_search_reaches_what_ten_iterations_from_a_small_gradient_do_not():
+    """A convex quadratic whose slopes at the start are far below the box."""
     h = np.geomspace(1e-6, 1, 40)
     loss = quadratic(h.tolist(), [-1e-9 if i % 2 else 1e-9 for i in range(40)])
-    plain, scaled = (measure.sharpness(Point([0.0] * 40), loss, ONE, objective_scale=s) for s in (1.0, 1e12))
+    plain, free = (measure.sharpness(Point([0.0] * 40), loss, ONE, scale_free=s) for s in (False, True))
     true = float((h / 2).sum()) * (1e-3 + 1e-9) ** 2
-    assert scaled.max_loss == pytest.approx(true, rel=1e-9)
-    assert 0 < plain.value < 0.97 * scaled.value and plain.evaluations > 5 * scaled.evaluations
-    assert plain.loss == scaled.loss
+    assert 0 < plain.value < 0.97 * free.value and plain.loss == free.loss
+    assert free.max_loss == pytest.approx(true, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_a_scale_free_search_does_not_depend_on_the_scale_of_the_loss(scale):
+    model, d = build(Trial(widths=(8,), epochs=1)), toy()
+    pair = (d.x_train, d.y_train)
+
+    def rise(by):
+        found = measure.sharpness(model, lambda o, y: by * CROSS_ENTROPY(o, y), pair, scale_free=True)
+        return (found.max_loss - found.loss) / by
+
+    assert rise(scale) == pytest.approx(rise(1.0), rel=1e-4)
+
+
+def test_a_scale_free_search_at_an_exact_minimum_ends_there():
+    assert measure.sharpness(Point(THETA), quadratic([1.0] * 5, THETA), ONE, scale_free=True).value == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 60, 4096])
@@ -193,7 +207,6 @@ def test_float32_agrees_where_phi_is_large_and_loses_it_where_it_is_small():
         ({"dimensions": 2}, "from 1 to 5, the model's parameters, with a generator"),
         ({"dimensions": 6, "random": torch.Generator()}, "dimensions 6"),
         ({"column_norm": 0.0}, "column_norm 0.0"),
-        ({"objective_scale": -1.0}, "objective_scale -1.0"),
         ({"chunk": 0}, "chunk 0"),
         ({"dataset": (torch.zeros(0, 1), torch.zeros(0))}, "as many targets as examples, and at least one"),
         ({"dataset": (torch.zeros(3, 1), torch.zeros(2))}, "got 3 and 2"),
@@ -359,11 +372,14 @@ def measured(**changes):
 
 
 def test_the_probes_measure_what_the_functions_do():
-    row = measured(batch_norm=True, final_probes=("sharpness", "sharpness variants", "curvature", "landscape"))
+    row = measured(
+        batch_norm=True,
+        final_probes=("sharpness", "scale-free sharpness", "sharpness variants", "curvature", "landscape"),
+    )
     assert row["sharpness"] == pytest.approx(phi(row["sharpness_max"], row["sharpness_base"]), rel=1e-9)
     assert row["sharpness"] > row["sharpness_half"] > 0 and row["sharpness_evaluations"] >= 10
     assert row["sharpness_manifold_wide"] > row["sharpness_manifold"] > 0
-    assert row["sharpness_scaled"] > 0 and row["largest_eigenvalue"] > 0
+    assert row["sharpness_scale_free"] > 0 and row["largest_eigenvalue"] > 0
     assert len(row["landscape_position"]) == len(row["landscape_loss"]) == 21
     assert np.argmin(row["landscape_loss"]) in range(5, 16)
 

@@ -17,6 +17,7 @@ TIMING_SECONDS = 0.2
 # at any. A probe that is not named here is timed as it is.
 GROWS_WITH = {
     "sharpness": "train_size",
+    "scale-free sharpness": "train_size",
     "sharpness variants": "train_size",
     "curvature": "train_size",
     "landscape": "train_size",

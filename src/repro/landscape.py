@@ -24,7 +24,6 @@ from repro.trial import Trial
 
 EPSILON = 1e-3  # Keskar et al. print φ for two boxes: this and half of it
 DIMENSIONS = 100  # of their random manifold
-SCALE = 1e3  # of the objective, where the search is asked how much depends on it
 POSITIONS = tuple(np.linspace(-1, 1, 21).tolist())  # along a filter-normalised direction
 MIXES = tuple(np.linspace(-1, 2, 25).tolist())  # α of αx_ℓ + (1 - α)x_s: 0 is the small batch, 1 the large
 CHUNK = 2048  # examples that batch norm takes its statistics over
@@ -115,9 +114,15 @@ def sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial)
     }
 
 
+def scale_free_sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: φ as above, its maximum searched for without regard to the scale of the loss."""
+    found = _phi(model, dataset, scale_free=True)
+    return {"sharpness_scale_free": found.value, "sharpness_scale_free_evaluations": float(found.evaluations)}
+
+
 def sharpness_variants(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
-    """Probe: φ in percent at half the ε, on a random manifold of 100 dimensions with columns of unit norm and of
-    entries of unit variance, and in full space with the objective of the search scaled up."""
+    """Probe: φ in percent at half the ε, and on a random manifold of 100 dimensions with columns of unit norm and with
+    entries of unit variance."""
     n = sum(p.numel() for p in model.parameters())
     p = min(DIMENSIONS, n)
 
@@ -127,7 +132,6 @@ def sharpness_variants(model: nn.Module, initial: Vector, dataset: Dataset, tria
 
     return {
         "sharpness_half": _phi(model, dataset, EPSILON / 2).value,
-        "sharpness_scaled": _phi(model, dataset, objective_scale=SCALE).value,
         "sharpness_manifold": manifold(1.0),
         "sharpness_manifold_wide": manifold(math.sqrt(n)),
     }

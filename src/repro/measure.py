@@ -148,7 +148,7 @@ def sharpness(
     column_norm: float = 1.0,
     random: torch.Generator | None = None,
     iterations: int = 10,
-    objective_scale: float = 1.0,
+    scale_free: bool = False,
     dtype: torch.dtype = torch.float64,
     chunk: int = CHUNK,
 ) -> Sharpness:
@@ -166,8 +166,10 @@ def sharpness(
 
     The maximum is that found by `iterations` of scipy's L-BFGS-B on -f from y = 0, none of which is cut short: at
     a minimiser the gradient is small, and the tolerances scipy stops at by default can end the search at y = 0 with
-    φ = 0. Where the gradient is exactly zero it does end there. So few iterations do not reach the true maximum, and
-    how far they get depends on the scale of f: `objective_scale` multiplies what L-BFGS-B sees, and nothing else.
+    φ = 0. Where the gradient is exactly zero it does end there. The first step of L-BFGS-B is as long as the gradient,
+    so where that is far smaller than the box, ten iterations end far below the maximum. With `scale_free`, what is
+    searched is f divided by a tenth of its mean |gradient| in half-widths of the box: the first step then fills most
+    of the box, whatever the scale of f. φ is still that of f.
 
     Memory: about 40 vectors of n float64, and 2np float64 with `dimensions`. Raises ValueError, in one line.
     """
@@ -175,8 +177,8 @@ def sharpness(
         raise ValueError(f"epsilon {epsilon}: must be a number above 0, such as 1e-3")
     if iterations < 1:
         raise ValueError(f"iterations {iterations}: must be a whole number ≥ 1, such as 10")
-    if not (0 < column_norm < math.inf and 0 < objective_scale < math.inf):
-        raise ValueError(f"column_norm {column_norm}, objective_scale {objective_scale}: must be numbers above 0")
+    if not 0 < column_norm < math.inf:
+        raise ValueError(f"column_norm {column_norm}: must be a number above 0")
     f = FullLoss(model, loss, dataset, dtype, chunk)
     x = f.position
     columns: np.ndarray | None = None
@@ -192,11 +194,18 @@ def sharpness(
         center = np.linalg.lstsq(columns, x)[0]  # A⁺x
     half = epsilon * (np.abs(center) + 1)
 
-    def descend(y: np.ndarray) -> tuple[float, np.ndarray]:
+    def climb(y: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = f(x + (y if columns is None else columns @ y))
-        return -objective_scale * value, -objective_scale * (gradient if columns is None else columns.T @ gradient)
+        return value, gradient if columns is None else columns.T @ gradient
 
-    start = f(x)[0]
+    start, slope = climb(np.zeros(len(half)))
+    steepness = float(np.mean(np.abs(slope) / half))
+    scale = 10 / steepness if scale_free and steepness else 1.0
+
+    def descend(y: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = climb(y)
+        return -scale * value, -scale * gradient
+
     found = optimize.minimize(
         descend,
         np.zeros(len(half)),
@@ -205,7 +214,7 @@ def sharpness(
         bounds=optimize.Bounds(-half, half),
         options={"maxiter": iterations, "ftol": 0.0, "gtol": 0.0},
     )
-    largest = max(-float(found.fun) / objective_scale, start)
+    largest = max(-float(found.fun) / scale, start)
     return Sharpness(100 * (largest - start) / (1 + start), start, largest, found.nfev + 1)
 
 

@@ -28,6 +28,7 @@ PROBES: dict[str, engine.Probe] = {
     "fit": measure.fit,
     "travel": measure.travel,
     "sharpness": landscape.sharpness,
+    "scale-free sharpness": landscape.scale_free_sharpness,
     "sharpness variants": landscape.sharpness_variants,
     "curvature": landscape.curvature,
     "landscape": landscape.landscape,

@@ -72,6 +72,7 @@ PROBES = (
     "fit",
     "travel",
     "sharpness",
+    "scale-free sharpness",
     "sharpness variants",
     "curvature",
     "landscape",
