@@ -169,11 +169,15 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, resam
     a, b = _finite(x, "x"), _finite(y, "y")
     _check_pairs(a, b)
 
-    def spearman(kept: np.ndarray) -> float:
-        p, q = (scipy_stats.rankdata(values[kept.astype(int)]) for values in (a, b))
-        return float(np.corrcoef(p, q)[0, 1]) if np.ptp(p) and np.ptp(q) else 0.0
+    def spearman(kept: np.ndarray, axis: int = -1) -> np.ndarray:
+        p, q = (scipy_stats.rankdata(values[kept.astype(int)], axis=axis) for values in (a, b))
+        p, q = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (p, q))
+        spread = np.sqrt((p * p).sum(axis=axis) * (q * q).sum(axis=axis))
+        return np.where(spread > 0, (p * q).sum(axis=axis) / np.where(spread > 0, spread, 1), 0.0)
 
-    return bootstrap_interval(np.arange(len(a)), spearman, rng, resamples=resamples) if len(a) else mean_interval([])
+    if not len(a):
+        return mean_interval([])
+    return bootstrap_interval(np.arange(len(a)), spearman, rng, resamples=resamples, vectorized=True)
 
 
 def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) -> int:

@@ -44,9 +44,9 @@ PAPER = {
 MNIST5K = {
     **PAPER,
     "dataset": "mnist5k",
-    "train_size": 2000,
+    "train_size": 1000,
     "widths": (64, 64, 64),
-    "batch_sizes": (20, 200),
+    "batch_sizes": (10, 100),
     "epochs": 20,
     "other_epochs": (150, 200, 300),
 }
@@ -54,8 +54,8 @@ SETTINGS = {
     Scale.SMOKE: (
         {
             **MNIST5K,
-            "train_size": 1000,
-            "batch_sizes": (25, 100),
+            "train_size": 400,
+            "batch_sizes": (10, 40),
             "widths": (16, 16),
             "lr_steps": 2,
             "epochs": 2,
@@ -64,7 +64,7 @@ SETTINGS = {
             "few_seeds": 2,
         },
     ),
-    Scale.LAPTOP: ({**MNIST5K, "lr_steps": 7, "seeds": 3},),
+    Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 3, "all_measures": 0}),
 }
 
@@ -422,8 +422,9 @@ def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
 def sharpness_title(table: pd.DataFrame) -> str:
     rows = prepared(table, PUBLISHED_SEARCH)
     sharper = difference(select(rows, arm=LARGE), select(rows, arm=SMALL))
-    fair = ", ".join(f"{factor(b.sharper).split()[0]} at {b.name}" for b in budgets(table) if b.sharper.n)
-    return f"The large batch ends {factor(sharper)} as sharp as the small one; by a\nscale-free search {fair}"
+    short = {SEARCHED: "scale-free", TUNED: "tuned", MATCHED: "matched loss", EQUAL_STEPS: "equal steps"}
+    told = "; ".join(f"{short[b.name]} {factor(b.sharper)}" for b in budgets(table) if b.sharper.n)
+    return f"The large batch ends {factor(sharper)} as sharp as the small one;\n{told.replace(' times', '')} times"
 
 
 def _lines(table: pd.DataFrame, arm: str, x: str, column: str, series: str, log: bool = False) -> pd.DataFrame:
@@ -454,7 +455,7 @@ def interpolation_accuracies(table: pd.DataFrame) -> pd.DataFrame:
         for split in ("train", "test")
     ]
     joined = pd.concat(parts, ignore_index=True)
-    return joined.assign(**{c: 100 * joined[c] for c in ("mean", "low", "high")})
+    return joined.assign(**{c: (100 * joined[c].astype(float)).clip(0, 100) for c in ("mean", "low", "high")})
 
 
 def _at(points: pd.DataFrame, x: float, series: str) -> float:
