@@ -48,7 +48,7 @@ MNIST5K = {
     "widths": (64, 64, 64),
     "batch_sizes": (10, 100),
     "epochs": 20,
-    "other_epochs": (150, 200, 300),
+    "other_epochs": (150, 200),
 }
 SETTINGS = {
     Scale.SMOKE: (
