@@ -29,7 +29,7 @@ def known(monkeypatch):
 def quick(monkeypatch):
     """True timings, but short ones, and none of another test's."""
     monkeypatch.setattr(costs, "TIMING_SECONDS", 0.005)
-    measured = costs._step_seconds, costs._probe_seconds
+    measured = costs._step_seconds, costs._probe_seconds, costs._final_probe_seconds
     for function in measured:
         function.cache_clear()
     yield
@@ -94,6 +94,44 @@ def test_whoever_is_free_first_takes_the_next(known, workers, makespan):
     assert costs.estimate(trials[::-1], workers) == makespan
 
 
+@pytest.mark.parametrize(("size", "seconds"), [(100, 4.0), (500, 8.0), (600, 9.0), (4000, 43.0)])
+def test_a_final_probe_is_timed_on_few_examples_and_drawn_out(known, monkeypatch, size, seconds):
+    """3 s and 0.01 s an example, timed on no more than 500 of them; once for every trial of a stack."""
+    known(0.25)
+    timed = []
+
+    def pretend(stack):
+        timed.append(stack)
+        return 7.0 + sum(3 + 0.01 * t.num_train for t in stack if t.final_probes)
+
+    monkeypatch.setattr(costs, "_seconds", pretend)
+    costs._final_probe_seconds.cache_clear()
+    trial = Trial(**{**SMALL, "train_size": size}, batch_size=16, steps=8, final_probes=("sharpness",))
+    assert costs.estimate([trial], 0) == pytest.approx(8 + 2 * 0.25 + seconds)
+    assert max(t.num_train for stack in timed for t in stack) <= 500
+    both = [trial, dataclasses.replace(trial, init_seed=1)]
+    asked = len(timed)
+    assert costs.estimate(both, 1) == pytest.approx(8 * 1.1 + 2 * (2 * 0.25 + seconds))
+    assert len(timed) == asked  # what was timed once is not timed again
+
+
+def test_a_partner_is_trained_too(known, monkeypatch):
+    known(0.0)
+    monkeypatch.setattr(costs, "_seconds", lambda stack: 0.0)
+    costs._final_probe_seconds.cache_clear()
+    trial = Trial(**SMALL, batch_size=16, epochs=2, partner_batch_size=64, final_probes=("interpolation",))
+    assert costs.estimate([trial], 0) == pytest.approx(2 * 38 + 2 * 10 * 100)
+
+
+def test_a_probe_that_grows_with_draws_is_timed_on_few_draws(known, monkeypatch):
+    known(0.0)
+    monkeypatch.setitem(costs.GROWS_WITH, "curvature", "draws")
+    monkeypatch.setattr(costs, "_seconds", lambda stack: sum(0.5 * t.draws for t in stack if t.final_probes))
+    costs._final_probe_seconds.cache_clear()
+    trial = Trial(**SMALL, batch_size=16, steps=1, draws=1000, final_probes=("curvature",))
+    assert costs.estimate([trial], 0) == pytest.approx(1 + 500)
+
+
 def test_nothing_takes_no_time():
     assert costs.estimate([]) == costs.estimate([], 0) == costs.estimate(iter(()), 4) == 0.0
 
@@ -152,6 +190,9 @@ def test_an_estimate_is_positive_and_grows_with_the_steps(quick, fields):
         pytest.param(
             {"batch_norm": True, "batch_size": 3, "train_size": 101},
         ),
+        {"final_probes": ("sharpness",)},
+        {"final_probes": ("interpolation", "landscape"), "batch_norm": True, "partner_batch_size": 50},
+        {"final_probes": ("curvature",), "batch_norm": True, "batch_size": 3, "train_size": 602},
     ],
     ids=str,
 )

@@ -259,3 +259,17 @@ def test_estimate_answers(low, high, excludes_zero, within_one):
 def test_bad_input_is_a_value_error(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_rank_correlation_is_spearmans_and_its_interval_covers_it():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal(40)
+    y = x + rng.standard_normal(40)
+    found = stats.rank_correlation(x, np.exp(y), rng)
+    assert found.value == pytest.approx(float(reference.spearmanr(x, y).statistic), abs=1e-12)
+    assert 0 < found.low < found.value < found.high < 1 and found.n == 40
+    assert stats.rank_correlation(x, x**3, rng).value == pytest.approx(1)
+    assert stats.rank_correlation(x, np.ones(40), rng).value == 0
+    assert stats.rank_correlation([], [], rng).n == 0
+    none = stats.rank_correlation(x, rng.standard_normal(40), rng)
+    assert not none.excludes(0)

@@ -13,6 +13,19 @@ from repro import data, engine, runner
 from repro.trial import Phase, Trial
 
 TIMING_SECONDS = 0.2
+# The field of a trial that a final probe's time grows with, along a line: timed at two small values of it, it is known
+# at any. A probe that is not named here is timed as it is.
+GROWS_WITH = {
+    "sharpness": "train_size",
+    "scale-free sharpness": "train_size",
+    "sharpness variants": "train_size",
+    "curvature": "train_size",
+    "landscape": "train_size",
+    "interpolation": "train_size",
+    "rescaled": "train_size",
+}
+TIMED_AT = {"train_size": (100, 500), "draws": (2, 10)}
+TRAINS_A_PARTNER = ("interpolation",)
 
 
 def _seconds(stack: Sequence[Trial]) -> float:
@@ -39,6 +52,27 @@ def _probe_seconds(shape: Trial) -> float:
     return _seconds([shape]) / 2  # at the start and at the end
 
 
+@functools.cache
+def _final_probe_seconds(shape: Trial, name: str) -> float:
+    """Seconds that one final probe takes at the end of such a trial, but for the training of a partner."""
+    field = GROWS_WITH.get(name)
+    size = {"train_size": shape.num_train, "draws": shape.draws}.get(field or "", 0)
+    low, high = TIMED_AT.get(field or "", (0, 0))
+
+    def seconds(**changes: int) -> float:
+        without = dataclasses.replace(shape, probes=(), **changes)  # type: ignore[arg-type]
+        if name in TRAINS_A_PARTNER:
+            without = dataclasses.replace(without, partner_batch_size=without.batch_size)
+        began = _seconds([without])  # reads the data, too
+        return max(_seconds([dataclasses.replace(without, final_probes=(name,))]) - began, 0.0)
+
+    if size <= high:
+        return seconds()
+    few = {"batch_size": 2} if field == "train_size" else {}
+    at_low, at_high = (seconds(**few, **{str(field): value}) for value in (low, high))
+    return at_high + max(at_high - at_low, 0.0) * (size - high) / (high - low)
+
+
 def estimate_stack(stack: Sequence[Trial]) -> float:
     """Seconds that one worker needs for the stack, if no trial of it diverges."""
     trial = stack[0]
@@ -46,7 +80,8 @@ def estimate_stack(stack: Sequence[Trial]) -> float:
     shape = dataclasses.replace(
         trial, epochs=None, steps=1, checkpoints=(), schedule=(), lr=1e-6, precision=engine.choose_precision(trial)
     )
-    shape = dataclasses.replace(shape, init_seed=0, data_seed=0, momentum=0.9 if trial.momentum else 0.0)
+    alike = {"init_seed": 0, "data_seed": 0, "momentum": 0.9 if trial.momentum else 0.0}
+    shape = dataclasses.replace(shape, **alike, final_probes=(), partner_batch_size=None)  # type: ignore[arg-type]
     phases = [Phase(0, trial.lr, trial.batch_size), *trial.schedule]
     ends = [*(trial.step_at(p.epoch) for p in trial.schedule), trial.num_steps]
     total, done = 0.0, 0
@@ -57,7 +92,15 @@ def estimate_stack(stack: Sequence[Trial]) -> float:
         done += steps
     few = next(b for b in itertools.count(2) if trial.num_train % b != 1)  # batch norm needs two in every batch
     small = dataclasses.replace(shape, batch_size=min(few, trial.num_train), precision="float32")
-    return total + len(stack) * len(trial.checkpoint_steps) * _probe_seconds(small)
+    total += len(stack) * len(trial.checkpoint_steps) * _probe_seconds(small)
+    for name in trial.final_probes:
+        each = _final_probe_seconds(small, name)
+        if name in TRAINS_A_PARTNER and trial.partner_batch_size is not None:
+            partner = dataclasses.replace(trial, batch_size=trial.partner_batch_size, checkpoints=())
+            bare = dataclasses.replace(shape, batch_size=partner.batch_size, probes=())
+            each += partner.num_steps * _step_seconds(bare, 1)
+        total += len(stack) * each
+    return total
 
 
 def estimate(trials: Iterable[Trial], workers: int | None = None) -> float:

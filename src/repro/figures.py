@@ -181,6 +181,9 @@ def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
         KINDS[figure.kind](ax, drawn)
         if figure.kind not in ROWS:
             _scale(ax, drawn, figure.x_scale, figure.y_scale)
+        elif figure.kind == "dots" and figure.x_scale == "log":
+            ax.set_xscale("log")
+            ax.autoscale(axis="x")
         ax.set(xlabel=figure.x, ylabel=figure.y)
         title = "\n".join(line for told in figure.title(table).split("\n") for line in textwrap.wrap(told, 68))
         fig.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")

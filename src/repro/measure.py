@@ -7,14 +7,25 @@ returns named values: numbers, or lists of numbers. "Weights" are the parameters
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy import optimize
+from scipy.sparse import linalg
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.data import Dataset
+from repro.data import Dataset, generator
 from repro.trial import Trial
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> their mean loss
+CHUNK = 1024  # examples at once, where a whole dataset is gone through
 
 
 @torch.no_grad()
@@ -70,3 +81,190 @@ def travel(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, tr
         values[f"weight_norm_{layer}"] = norm([now[name]])
         values[f"cosine_{layer}"] = cosine(now[name], initial[name])
     return values
+
+
+class FullLoss:
+    """f and its gradient as functions of one vector, the n trainable parameters of `model`: `loss`, mean-reduced,
+    over all of `dataset` = (x, y), in eval mode and in `dtype`. It works on a copy: `model` is never touched."""
+
+    def __init__(self, model: nn.Module, loss: Loss, dataset: tuple[Tensor, Tensor], dtype: torch.dtype, chunk: int):
+        x, y = dataset
+        if not len(x) or len(x) != len(y):
+            raise ValueError(f"dataset: needs as many targets as examples, and at least one; got {len(x)} and {len(y)}")
+        if chunk < 1:
+            raise ValueError(f"chunk {chunk}: must be a whole number ≥ 1, the examples that are held at once")
+        self.model = copy.deepcopy(model).to(dtype).eval()
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ValueError("model: has no parameter that can be trained")
+        self.loss, self.dtype, self.num_examples = loss, dtype, len(x)
+        self.pieces = list(zip(x.split(chunk), y.split(chunk), strict=True))
+
+    @property
+    def position(self) -> np.ndarray:
+        """(n,) float64: where the copy is now."""
+        return torch.cat([p.detach().flatten() for p in self.parameters]).cpu().double().numpy()
+
+    @torch.no_grad()
+    def _move(self, position: np.ndarray) -> None:
+        rows = torch.from_numpy(position).split([p.numel() for p in self.parameters])
+        for parameter, row in zip(self.parameters, rows, strict=True):
+            parameter.copy_(row.view_as(parameter))
+
+    def cast(self, t: Tensor) -> Tensor:
+        return t.to(self.dtype) if t.is_floating_point() else t
+
+    def __call__(self, position: np.ndarray) -> tuple[float, np.ndarray]:
+        """f and its gradient (n,) at `position` (n,)."""
+        self._move(position)
+        self.model.zero_grad()
+        total = 0.0
+        for x, y in self.pieces:
+            share = self.loss(self.model(self.cast(x)), self.cast(y)) * (len(x) / self.num_examples)
+            share.backward()
+            total += share.item()
+        gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        return total, torch.cat([g.flatten() for g in gradient]).cpu().double().numpy()
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """φ (`value`), the loss f(x) and the largest loss met in the box, which φ is made of, and the number of
+    evaluations of f and its gradient that finding it took."""
+
+    value: float
+    loss: float
+    max_loss: float
+    evaluations: int
+
+
+def sharpness(
+    model: nn.Module,
+    loss: Loss,
+    dataset: tuple[Tensor, Tensor],
+    epsilon: float = 1e-3,
+    *,
+    dimensions: int | None = None,
+    column_norm: float = 1.0,
+    random: torch.Generator | None = None,
+    iterations: int = 10,
+    scale_free: bool = False,
+    dtype: torch.dtype = torch.float64,
+    chunk: int = CHUNK,
+) -> Sharpness:
+    """φ(x; ε, A) = 100 · (max over y in C of f(x + Ay) - f(x)) / (1 + f(x)), C: |y_i| ≤ ε (|(A⁺x)_i| + 1)
+    (Keskar et al. 2017, metric 2.1, equations 3 and 4; φ in percent).
+
+    x are the n trainable parameters of `model`, f the mean `loss` over `dataset` = (x, y), two tensors in memory, in
+    eval mode and `dtype`; float32 may lose a small φ in rounding. `loss` takes (outputs, targets) and gives their
+    mean. The model is left as it was.
+
+    A is the identity, or, with `dimensions` = p, a matrix (n, p) of standard normal entries drawn from `random`, its
+    columns scaled to the Euclidean norm `column_norm`. The paper does not say how its columns are scaled, and φ
+    depends on it: unit columns keep Ay within ε√p of x or so, columns of norm √n (entries of variance 1) move
+    every parameter by that much.
+
+    The maximum is that found by `iterations` of scipy's L-BFGS-B on -f from y = 0, none of which is cut short: at
+    a minimiser the gradient is small, and the tolerances scipy stops at by default can end the search at y = 0 with
+    φ = 0. Where the gradient is exactly zero it does end there. The first step of L-BFGS-B is as long as the gradient,
+    so where that is far smaller than the box, ten iterations end far below the maximum. With `scale_free`, what is
+    searched is f divided by a tenth of its mean |gradient| in half-widths of the box: the first step then fills most
+    of the box, whatever the scale of f. φ is still that of f.
+
+    Memory: about 40 vectors of n float64, and 2np float64 with `dimensions`. Raises ValueError, in one line.
+    """
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon {epsilon}: must be a number above 0, such as 1e-3")
+    if iterations < 1:
+        raise ValueError(f"iterations {iterations}: must be a whole number ≥ 1, such as 10")
+    if not 0 < column_norm < math.inf:
+        raise ValueError(f"column_norm {column_norm}: must be a number above 0")
+    f = FullLoss(model, loss, dataset, dtype, chunk)
+    x = f.position
+    columns: np.ndarray | None = None
+    center = x
+    if dimensions is not None:
+        if random is None or not 1 <= dimensions <= len(x):
+            raise ValueError(
+                f"dimensions {dimensions}: must be a whole number from 1 to {len(x)}, the model's parameters, with "
+                "a generator as random to draw them from"
+            )
+        columns = torch.randn(len(x), dimensions, generator=random, dtype=torch.float64).numpy()
+        columns *= column_norm / np.linalg.norm(columns, axis=0)
+        center = np.linalg.lstsq(columns, x)[0]  # A⁺x
+    half = epsilon * (np.abs(center) + 1)
+
+    def climb(y: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = f(x + (y if columns is None else columns @ y))
+        return value, gradient if columns is None else columns.T @ gradient
+
+    start, slope = climb(np.zeros(len(half)))
+    steepness = float(np.mean(np.abs(slope) / half))
+    scale = 10 / steepness if scale_free and steepness else 1.0
+
+    def descend(y: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = climb(y)
+        return -scale * value, -scale * gradient
+
+    found = optimize.minimize(
+        descend,
+        np.zeros(len(half)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=optimize.Bounds(-half, half),
+        options={"maxiter": iterations, "ftol": 0.0, "gtol": 0.0},
+    )
+    largest = max(-float(found.fun) / scale, start)
+    return Sharpness(100 * (largest - start) / (1 + start), start, largest, found.nfev + 1)
+
+
+class _MeanLoss(nn.Module):
+    """A loss as curvlinops takes it."""
+
+    reduction = "mean"
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(outputs, targets)
+
+
+@contextlib.contextmanager
+def _no_script_warnings() -> Iterator[None]:
+    """Those of torch itself, at the first Hessian-vector product, and of curvlinops' libraries: not ours to mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+        yield
+
+
+def largest_eigenvalue(
+    model: nn.Module,
+    loss: Loss,
+    dataset: tuple[Tensor, Tensor],
+    *,
+    random: torch.Generator | None = None,
+    tolerance: float = 5e-2,
+    vectors: int = 5,
+    dtype: torch.dtype = torch.float32,
+    chunk: int = CHUNK,
+) -> float:
+    """λ_max of the Hessian of the mean `loss` over `dataset` = (x, y) in the trainable parameters of `model`, in eval
+    mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector products.
+    The tolerance is of the residual; the error of the eigenvalue goes as its square, and is far smaller.
+    The start vector is drawn from `random`, by default always the same. The model is left as it was.
+    """
+    with _no_script_warnings():
+        from curvlinops import HessianLinearOperator  # takes its time to load
+    f = FullLoss(model, loss, dataset, dtype, chunk)
+    pieces = [(f.cast(x), f.cast(y)) for x, y in f.pieces]
+    hessian = HessianLinearOperator(f.model, _MeanLoss(loss), f.parameters, pieces, check_deterministic=False)
+    n = hessian.shape[0]
+    start = torch.randn(n, generator=random or generator("eigenvalue", 0), dtype=dtype).numpy()
+    if n <= vectors:  # too small for Lanczos
+        return float(np.linalg.eigvalsh(np.asarray(hessian.to_scipy(dtype=start.dtype) @ np.eye(n)))[-1])
+    operator = hessian.to_scipy(dtype=start.dtype)
+    with _no_script_warnings():
+        found = linalg.eigsh(operator, k=1, which="LA", v0=start, ncv=vectors, tol=tolerance, return_eigenvectors=False)
+    return float(found[0])

@@ -20,11 +20,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Client
 
-from repro import data, engine, measure
+from repro import data, engine, landscape, measure
 from repro.ledger import Ledger, Rows, failed_rows, machine, make_rows
 from repro.trial import ENGINE_VERSION, ReproError, Trial
 
-PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
+PROBES: dict[str, engine.Probe] = {
+    "fit": measure.fit,
+    "travel": measure.travel,
+    "sharpness": landscape.sharpness,
+    "scale-free sharpness": landscape.scale_free_sharpness,
+    "sharpness variants": landscape.sharpness_variants,
+    "curvature": landscape.curvature,
+    "landscape": landscape.landscape,
+    "interpolation": landscape.interpolation,
+    "rescaled": landscape.rescaled,
+}
 
 # Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.
 IN_PROCESS_SECONDS = 8.0

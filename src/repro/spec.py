@@ -80,7 +80,8 @@ class Published:
 class Figure:
     """One picture of a claim's table: `data` prepares the tidy table that is drawn (and offered as CSV) by
     `kind`, a function of the room figures; `title` states the finding, computed from the claim's table. The scales
-    are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run."""
+    are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run. Dots know "log"
+    alone."""
 
     id: str
     kind: str

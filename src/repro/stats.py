@@ -164,6 +164,22 @@ def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     return Estimate(slope, slope - half, slope + half, len(a), "least-squares slope, t interval")
 
 
+def rank_correlation(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, resamples: int = 999) -> Estimate:
+    """Spearman's ρ of (n,) pairs, with its BCa bootstrap interval over pairs; 0 where either has no spread."""
+    a, b = _finite(x, "x"), _finite(y, "y")
+    _check_pairs(a, b)
+
+    def spearman(kept: np.ndarray, axis: int = -1) -> np.ndarray:
+        p, q = (scipy_stats.rankdata(values[kept.astype(int)], axis=axis) for values in (a, b))
+        p, q = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (p, q))
+        spread = np.sqrt((p * p).sum(axis=axis) * (q * q).sum(axis=axis))
+        return np.where(spread > 0, (p * q).sum(axis=axis) / np.where(spread > 0, spread, 1), 0.0)
+
+    if not len(a):
+        return mean_interval([])
+    return bootstrap_interval(np.arange(len(a)), spearman, rng, resamples=resamples, vectorized=True)
+
+
 def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) -> int:
     """The most misses among n intervals that chance alone explains: the binomial quantile at `level`."""
     return int(scipy_stats.binom.ppf(level, n, miss_rate)) if n else 0

@@ -1,0 +1,611 @@
+"""Keskar et al.: "large-batch methods tend to converge to sharp minimizers"; and once the budget is fair?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from repro.evidence import by_seed, final, select, unfold
+from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
+from repro.stats import Estimate, mean_interval, paired_difference, paired_values, rank_correlation
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds
+from repro.tuning import tune
+
+SMALL, LARGE = "small batch", "large batch"
+SMALL_SPLIT, LEARNING_RATES = "small batch, validation held out", "large batch, learning rates"
+OTHER_EPOCHS, STEPS = "large batch, other epochs", "large batch, equal steps"
+RESCALED = "no batch norm, rescaled"
+SEARCHED, TUNED, MATCHED, EQUAL_STEPS = "equal epochs", "tuned learning rate", "matched training loss", "equal steps"
+SAME_FACTOR = 2.0  # sharpnesses within this factor count as the same, training losses as matched
+WEAK = 0.3  # a rank correlation below this predicts too little to be of use
+MIN_PAIRS = 3
+FREE_PROBE = "scale-free sharpness"
+PUBLISHED_SEARCH, SCALE_FREE = "sharpness", "sharpness_scale_free"  # columns: φ by either search
+FLOOR = 1e-6  # per cent: a smaller sharpness is rounding
+
+PAPER = {
+    "dataset": "mnist",
+    "train_size": 0,  # all of it
+    "widths": (512,) * 5,  # F1
+    "batch_sizes": (256, 6000),
+    "lr": 0.001,  # Adam's default
+    "lr_steps": 6,  # of the grid: half of lr, lr, and so on, each twice the last
+    "epochs": 10,
+    "other_epochs": (60, 80, 120, 150),  # of the large batch, per cent of the epochs
+    "seeds": 5,
+    "few_seeds": 3,  # for the fair budgets and the control
+    "all_measures": 1,  # 0: sharpness and λ_max alone
+}
+MNIST5K = {
+    **PAPER,
+    "dataset": "mnist5k",
+    "train_size": 1000,
+    "widths": (64, 64, 64),
+    "batch_sizes": (10, 100),
+    "epochs": 20,
+    "other_epochs": (150, 200),
+}
+SETTINGS = {
+    Scale.SMOKE: (
+        {
+            **MNIST5K,
+            "train_size": 400,
+            "batch_sizes": (10, 40),
+            "widths": (16, 16),
+            "lr_steps": 2,
+            "epochs": 2,
+            "other_epochs": (200,),
+            "seeds": 2,
+            "few_seeds": 2,
+        },
+    ),
+    Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 3, "all_measures": 0}),
+}
+
+
+Axes = dict[str | tuple[str, ...], Any]
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """The two batch sizes as published; then the large one at every learning rate of a grid, chosen among on a
+    validation split, beside the small one on the same split; for fewer and for more epochs, of which one number comes
+    nearest to the small one's training loss; and for the small one's steps. Last, the small one without batch norm."""
+    small, large = min(settings["batch_sizes"]), max(settings["batch_sizes"])
+    epochs, widths = settings["epochs"], settings["widths"]
+    model: dict[str, Any] = {"model": "mlp", "widths": widths, "batch_norm": True}
+    if widths == (512,) * 5:
+        model = {"model": "f1"}
+    base = Trial(
+        dataset=settings["dataset"],
+        train_size=settings["train_size"] or None,
+        **model,
+        optimizer="adam",
+        lr=settings["lr"],
+        batch_size=small,
+        epochs=epochs,
+        final_probes=(FREE_PROBE,),
+    )
+    many, few = (Axes({SEEDS: paired_seeds(settings[name])}) for name in ("seeds", "few_seeds"))
+    both: tuple[str, ...] = ("sharpness", FREE_PROBE)
+    measures = (*both, "curvature", *(("sharpness variants", "landscape") if settings["all_measures"] else ()))
+    between = ("interpolation",) if settings["all_measures"] else ()
+    held_out = dataclasses.replace(base, evaluate_on="both")
+    big = dataclasses.replace(base, batch_size=large)
+    grid = [round(settings["lr"] * 2 ** (k - 1), 10) for k in range(settings["lr_steps"])]
+    plain = dataclasses.replace(
+        base, model="mlp", widths=widths, batch_norm=False, precision="float32", final_probes=("rescaled",)
+    )
+    measured = dataclasses.replace(
+        base, final_probes=(*measures, *between), partner_batch_size=large if between else None
+    )
+    return [
+        Sweep(SMALL, measured, many),
+        Sweep(LARGE, dataclasses.replace(big, final_probes=measures), many),
+        Sweep(SMALL_SPLIT, held_out, few),
+        Sweep(LEARNING_RATES, dataclasses.replace(held_out, batch_size=large), {"lr": grid, **few}),
+        Sweep(OTHER_EPOCHS, big, {"epochs": [epochs * share / 100 for share in settings["other_epochs"]], **few}),
+        Sweep(STEPS, dataclasses.replace(big, epochs=None, steps=base.num_steps, final_probes=both), few),
+        Sweep(RESCALED, plain, few),
+    ]
+
+
+def prepared(table: pd.DataFrame, column: str = SCALE_FREE) -> pd.DataFrame:
+    """The last rows of finished trials that φ is known of, with its decimal logarithm and the test error in per cent.
+    `column`: by which search."""
+    if not {"arm", column, "test_accuracy", "train_loss"} <= set(table.columns):
+        known = ("arm", "key", "init_seed", "epochs", "lr", "batch_size", "train_loss", column)
+        return pd.DataFrame(columns=[*known, "decades", "test_error"])
+    rows = final(table).dropna(subset=[column])
+    return rows.assign(decades=decades(rows[column]), test_error=100 * (1 - rows["test_accuracy"]))
+
+
+def decades(values: pd.Series) -> pd.Series:
+    return np.log10(values.clip(lower=FLOOR))
+
+
+def difference(large: pd.DataFrame, small: pd.DataFrame, column: str = "decades") -> Estimate:
+    """Paired difference over seeds, large minus small."""
+    return paired_difference(*paired_values(by_seed(large, column), by_seed(small, column)))
+
+
+def factor(estimate: Estimate) -> str:
+    return f"{float(f'{10**estimate.value:.2g}'):g} times"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A budget at which the two batch sizes are compared: the runs, what was chosen, and why it may not count."""
+
+    name: str
+    large: pd.DataFrame
+    small: pd.DataFrame
+    chosen: str = ""
+    flaw: str = ""
+
+    @property
+    def sharper(self) -> Estimate:
+        return difference(self.large, self.small)
+
+    @property
+    def state(self) -> str:
+        """Whether the large batch is sharper here: "stays", "goes", or "open"."""
+        e = self.sharper
+        if self.flaw or e.n < MIN_PAIRS:
+            return "open"
+        if e.low > 0:
+            return "stays"
+        return "goes" if e.high < 0 or e.within(math.log10(SAME_FACTOR)) else "open"
+
+    @property
+    def told(self) -> str:
+        e = self.sharper
+        if not e.n:
+            return f"{self.name}: {self.flaw or 'not run'}"
+        flaw = f", but {self.flaw}" if self.flaw else ""
+        return f"{self.name}{self.chosen}: {factor(e)} as sharp{flaw}"
+
+
+def tuned_budget(table: pd.DataFrame, rows: pd.DataFrame) -> Budget:
+    """The large batch at the learning rate of highest validation accuracy, beside the small one on the same split."""
+    small, large = (select(rows, arm=arm) for arm in (SMALL_SPLIT, LEARNING_RATES))
+    best = None
+    if {"final", "validation_accuracy"} <= set(table.columns):
+        best = tune(select(table, arm=LEARNING_RATES, final=True), "validation_accuracy", largest=True)
+    if best is None:
+        return Budget(TUNED, large.iloc[:0], small, flaw="no learning rate has been run with every seed")
+    edge = f"that is the {best.edge} of the grid" if best.edge else ""
+    return Budget(TUNED, select(large, lr=best.lr), small, f" (lr {best.lr:g})", edge)
+
+
+def matched_budget(rows: pd.DataFrame) -> Budget:
+    """The large batch for the number of epochs at which its training loss is nearest to the small batch's."""
+    small = select(rows, arm=SMALL)
+    candidates = rows[rows["arm"].isin([OTHER_EPOCHS, LARGE])].drop_duplicates(["epochs", "init_seed"])
+    if small.empty or candidates.empty:
+        return Budget(MATCHED, candidates.iloc[:0], small, flaw="not run")
+    target = np.log(small["train_loss"]).mean()
+    groups = {float(e): group for e, group in candidates.groupby("epochs")}  # type: ignore[arg-type]
+    off = {e: float(np.log(group["train_loss"]).mean() - target) for e, group in groups.items()}
+    nearest = min(off, key=lambda e: abs(off[e]))
+    ratio = math.exp(off[nearest])
+    flaw = "" if abs(off[nearest]) < math.log(SAME_FACTOR) else f"its training loss is still {ratio:.2g} times as large"
+    return Budget(MATCHED, groups[nearest], small, f" (after {nearest:g} epochs)", flaw)
+
+
+def budgets(table: pd.DataFrame) -> list[Budget]:
+    """The fair comparisons: the published budget with the scale-free search, and three fair budgets with it."""
+    rows = prepared(table)
+    searched = Budget(SEARCHED, select(rows, arm=LARGE), select(rows, arm=SMALL))
+    steps = Budget(EQUAL_STEPS, select(rows, arm=STEPS), select(rows, arm=SMALL))
+    return [searched, tuned_budget(table, rows), matched_budget(rows), steps]
+
+
+def prediction(rows: pd.DataFrame, within: bool = False) -> Estimate:
+    """Spearman's ρ between φ and test error over runs; `within`: after the mean of its own arm has been taken off
+    every run."""
+    columns = rows[["decades", "test_error"]].astype(float)
+    if within:
+        columns = columns - columns.groupby(rows["group"]).transform("mean")
+    return rank_correlation(columns["decades"], columns["test_error"], np.random.default_rng(0))
+
+
+def fair_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """Every run at a fair budget, and the small-batch runs that it is held against; `group` names its arm."""
+    parts = []
+    for budget in budgets(table):
+        if budget.name != SEARCHED and not budget.flaw:
+            parts.append(budget.large.assign(group=f"large batch, {budget.name}"))
+            parts.append(budget.small.assign(group=budget.small["arm"]))
+    if not parts:
+        return prepared(table).iloc[:0].assign(group="")
+    return pd.concat(parts, ignore_index=True).drop_duplicates(["group", "key"])
+
+
+def judge_prediction(table: pd.DataFrame) -> Verdict:
+    rows = fair_runs(table)
+    across, within = prediction(rows), prediction(rows, within=True)
+    effects = {
+        "rank correlation of φ and test error, runs at fair budgets": across,
+        "the same within arms": within,
+        "the same over every run at any budget": prediction(prepared(table)),
+    }
+    told = f"Spearman's ρ over {len(rows)} runs at fair budgets is {across.value:+.2f}, within arms {within.value:+.2f}"
+    if len(rows) < 3 * MIN_PAIRS or rows["group"].nunique() < 3:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few runs at fair budgets.", effects)
+    if across.low > 0 and within.low > 0:
+        return Verdict(Outcome.REPRODUCED, f"{told}: sharper runs err more.", effects)
+    if across.low > 0:
+        reason = f"{told}: φ tells arms apart, and among runs of one arm says nothing that can be seen."
+        return Verdict(Outcome.CONDITIONAL, reason, effects)
+    if across.high < WEAK:
+        return Verdict(Outcome.NOT_REPRODUCED, f"{told}: sharper runs do not err more.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to say.", effects)
+
+
+def judge_rescaling(table: pd.DataFrame) -> Verdict:
+    needed = {"sharpness_rescaled", "rescaling_difference"}
+    rows = select(prepared(table, PUBLISHED_SEARCH), arm=RESCALED)
+    if rows.empty or not needed <= set(rows.columns):
+        return Verdict(Outcome.INCONCLUSIVE, "The rescaled networks have not been run.")
+    change = mean_interval((decades(rows["sharpness_rescaled"]) - rows["decades"]).tolist())
+    outputs = rows["rescaling_difference"].max()
+    effects = {"φ after rescaling, against before (decades)": change}
+    if change.n < MIN_PAIRS:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few rescaled networks.", effects)
+    told = f"With outputs that differ by {outputs:.0e} at most, φ becomes {factor(change)} what it was"
+    if not outputs < 1e-10:
+        return Verdict(Outcome.INCONCLUSIVE, f"{told}: the functions are not the same.", effects)
+    if change.within(math.log10(SAME_FACTOR)):
+        return Verdict(Outcome.REPRODUCED, f"{told}.", effects)
+    if change.excludes(0):
+        return Verdict(Outcome.NOT_REPRODUCED, f"{told}: φ is a property of the parameters.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to say.", effects)
+
+
+OTHER_MEASURES = {
+    "φ at half the ε": "sharpness_half",
+    "φ on 100 random dimensions, unit columns": "sharpness_manifold",
+    "φ on 100 random dimensions, entries of unit variance": "sharpness_manifold_wide",
+    "φ, scale-free search": SCALE_FREE,
+    "λ_max": "largest_eigenvalue",
+}
+
+
+def judge_published(table: pd.DataFrame) -> Verdict:
+    """The comparison as published: equal epochs, one learning rate, ten iterations from y = 0."""
+    rows = prepared(table, PUBLISHED_SEARCH)
+    small, large = (select(rows, arm=arm) for arm in (SMALL, LARGE))
+    sharper = difference(large, small)
+    effects = {"φ, large against small batch (decades)": sharper}
+    for name, column in OTHER_MEASURES.items():
+        if column in rows:
+            known = rows.dropna(subset=[column])
+            known = known.assign(decades=decades(known[column]))
+            effects[f"{name} (decades)"] = difference(select(known, arm=LARGE), select(known, arm=SMALL))
+    effects["test error, large minus small batch (pp)"] = difference(large, small, "test_error")
+    if sharper.n < MIN_PAIRS:
+        return Verdict(Outcome.INCONCLUSIVE, f"Too few pairs of seeds that finished: {sharper.n}.", effects)
+    told = f"At equal epochs and one learning rate the large batch ends {factor(sharper)} as sharp as the small one"
+    if sharper.low > 0:
+        return Verdict(Outcome.REPRODUCED, f"{told}.", effects)
+    if sharper.high < 0 or sharper.within(math.log10(SAME_FACTOR)):
+        return Verdict(Outcome.NOT_REPRODUCED, f"{told}.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{told}, with an interval that holds no difference.", effects)
+
+
+def judge_fair(table: pd.DataFrame) -> Verdict:
+    """Whether the large batch is sharper with the scale-free search, and with it at every fair budget."""
+    found = budgets(table)
+    effects = {}
+    for budget in found:
+        effects[f"φ, {budget.name} (decades)"] = budget.sharper
+        effects[f"test error, {budget.name} (pp)"] = difference(budget.large, budget.small, "test_error")
+    told = "; ".join(b.told for b in found)
+    states = {b.state for b in found}
+    if states == {"stays"}:
+        return Verdict(Outcome.REPRODUCED, f"By a scale-free search the large batch stays sharper: {told}.", effects)
+    if "goes" in states:
+        gone = ", ".join(b.name for b in found if b.state == "goes")
+        reason = f"By a scale-free search the large batch is not sharper at {gone}. {told[0].upper()}{told[1:]}."
+        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"By a scale-free search it is not settled: {told}.", effects)
+
+
+def judge_search(table: pd.DataFrame) -> Verdict:
+    """Whether the published search finds the maximum that φ is defined by, or at least that of the scale-free one."""
+    rows = prepared(table, PUBLISHED_SEARCH)
+    shortfalls = {}
+    if SCALE_FREE in rows:
+        rows = rows.dropna(subset=[SCALE_FREE])
+        rows = rows.assign(shortfall=decades(rows[SCALE_FREE]) - rows["decades"])
+        shortfalls = {str(arm): mean_interval(group["shortfall"].tolist()) for arm, group in rows.groupby("arm")}
+    effects = {f"φ, scale-free search against published, {arm} (decades)": e for arm, e in shortfalls.items()}
+    if not shortfalls or min(e.n for e in shortfalls.values()) < MIN_PAIRS:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few networks searched both ways.", effects)
+    worst = max(shortfalls, key=lambda arm: shortfalls[arm].value)
+    told = f"A search that fills the box finds {factor(shortfalls[worst])} the φ of the published one in {worst}"
+    margin = math.log10(SAME_FACTOR)
+    if shortfalls[worst].value > margin and shortfalls[worst].low > 0:
+        return Verdict(Outcome.NOT_REPRODUCED, f"{told}, where it differs most.", effects)
+    if all(e.high < margin for e in shortfalls.values()):
+        return Verdict(Outcome.REPRODUCED, f"{told}, where it differs most.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to say.", effects)
+
+
+AS_PUBLISHED = "“large-batch methods converge to sharp minimizers”, as published"
+AT_FAIR_BUDGETS = "the same by a scale-free search, and at fair budgets"
+PREDICTS = "sharp minimizers generalise worse, at fair budgets"
+SEARCH = "ten iterations of L-BFGS-B find the maximum"
+FUNCTION = "φ is a property of the function that was learnt"
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    if "arm" not in table or table.empty:
+        return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
+    published, fair = judge_published(table), judge_fair(table)
+    parts = {
+        AS_PUBLISHED: published,
+        AT_FAIR_BUDGETS: fair,
+        PREDICTS: judge_prediction(table),
+        SEARCH: judge_search(table),
+        FUNCTION: judge_rescaling(table),
+    }
+    if published.outcome != Outcome.REPRODUCED:
+        return Verdict(published.outcome, published.reason, parts=parts)
+    outcome = Outcome.CONDITIONAL if fair.outcome == Outcome.NOT_REPRODUCED else fair.outcome
+    return Verdict(outcome, f"{published.reason} {fair.reason}", parts=parts)
+
+
+def _keskar(name: str, small: str, large: str, column: str, note: str = "") -> list[Published]:
+    unit, scale = ("%", 100.0) if "accuracy" in column else ("", 1.0)
+    return [
+        Published(f"{name}, {arm}", printed, {"arm": arm}, column, unit, scale, note)
+        for arm, printed in ((SMALL, small), (LARGE, large))
+    ]
+
+
+PUBLISHED = (
+    *_keskar("test accuracy", "98.03", "97.81", "test_accuracy", "printed ± 0.07"),
+    *_keskar("φ, full space, ε = 1e-3", "1.23", "205", "sharpness", "printed ± 0.83 (small) and ± 70 (large)"),
+    *_keskar("φ, full space, ε = 5e-4", "0.61", "42.9", "sharpness_half"),
+    *_keskar(
+        "φ, 100 random dimensions, ε = 1e-3",
+        "0.11",
+        "9.22",
+        "sharpness_manifold",
+        note="the paper does not give the scale of the columns; here they have unit norm",
+    ),
+)
+
+
+def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
+    """φ by arm and search: geometric means with t intervals over seeds, and the published values on MNIST."""
+    found = {"published search": prepared(table, PUBLISHED_SEARCH), "scale-free search": prepared(table)}
+    ends = final(table) if "arm" in table else table.iloc[:0]
+    if not {SMALL, LARGE} <= set(ends.get("arm", [])) or any(rows.empty for rows in found.values()):
+        return pd.DataFrame()
+    names = {arm: f"B={select(ends, arm=arm)['batch_size'].iloc[0]}" for arm in (SMALL, LARGE)}
+    dots = []
+
+    def dot(name: str, values: pd.Series, series: str) -> None:
+        e = mean_interval(values.to_numpy(float))
+        low, high = (10**x if math.isfinite(x) else math.nan for x in (e.low, e.high))
+        if e.n:
+            dots.append({"name": name, "mean": 10**e.value, "low": low, "high": high, "n": e.n, "series": series})
+
+    for series, rows in found.items():
+        for arm, name in names.items():
+            dot(name, select(rows, arm=arm)["decades"], series)
+        for budget in (b for b in budgets(table) if b.name != SEARCHED):
+            chosen = rows[rows["key"].isin(budget.large["key"])]
+            dot(f"{names[LARGE]}, {budget.name}", chosen["decades"], series)
+        plain = select(rows, arm=RESCALED)
+        if len(plain):
+            dot(f"{names[SMALL]}, no batch norm", plain["decades"], series)
+            dot("the same function, rescaled", decades(plain["sharpness_rescaled"]), series)
+    if set(table["dataset"]) == {"mnist"}:
+        for number in (n for n in PUBLISHED if n.column == PUBLISHED_SEARCH):
+            at = dict.fromkeys(("mean", "low", "high"), number.value)
+            dots.append({"name": names[number.where["arm"]], **at, "n": None, "series": "published"})
+    order = [*names.values(), *(f"{names[LARGE]}, {b}" for b in (TUNED, MATCHED, EQUAL_STEPS))]
+    drawn = pd.DataFrame(dots)
+    place = drawn["name"].map(lambda name: order.index(name) if name in order else len(order))
+    return drawn.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
+
+
+def sharpness_title(table: pd.DataFrame) -> str:
+    rows = prepared(table, PUBLISHED_SEARCH)
+    sharper = difference(select(rows, arm=LARGE), select(rows, arm=SMALL))
+    short = {SEARCHED: "scale-free", TUNED: "tuned", MATCHED: "matched loss", EQUAL_STEPS: "equal steps"}
+    told = "; ".join(f"{short[b.name]} {factor(b.sharper)}" for b in budgets(table) if b.sharper.n)
+    return f"The large batch ends {factor(sharper)} as sharp as the small one;\n{told.replace(' times', '')} times"
+
+
+def _lines(table: pd.DataFrame, arm: str, x: str, column: str, series: str, log: bool = False) -> pd.DataFrame:
+    """Mean over seeds of a list-valued measure with its t interval, in the logarithm if `log`, as a figure's series."""
+    columns = ["x", "mean", "low", "high", "n", "series"]
+    rows = unfold(final(table, arm=arm), [x, column])
+    points = []
+    for position, group in rows.groupby(x):
+        values = group[column].to_numpy(float)
+        e = mean_interval(np.log(values) if log else values)
+        if math.isfinite(e.value):
+            ends = [v if math.isfinite(v) else e.value for v in (e.value, e.low, e.high)]
+            points.append([position, *(np.exp(ends) if log else ends), e.n, series])
+    return pd.DataFrame(points, columns=columns)
+
+
+def interpolation_losses(table: pd.DataFrame) -> pd.DataFrame:
+    parts = [
+        _lines(table, SMALL, "interpolation_alpha", f"interpolation_{split}_loss", f"{split} loss", log=True)
+        for split in ("train", "test")
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def interpolation_accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    parts = [
+        _lines(table, SMALL, "interpolation_alpha", f"interpolation_{split}_accuracy", f"{split} accuracy")
+        for split in ("train", "test")
+    ]
+    joined = pd.concat(parts, ignore_index=True)
+    return joined.assign(**{c: (100 * joined[c].astype(float)).clip(0, 100) for c in ("mean", "low", "high")})
+
+
+def _at(points: pd.DataFrame, x: float, series: str) -> float:
+    rows = select(points, series=series)
+    return float(rows["mean"].iloc[(rows["x"] - x).abs().argmin()])
+
+
+def interpolation_title(table: pd.DataFrame) -> str:
+    points = interpolation_losses(table)
+    beyond = [_at(points, x, "train loss") for x in (1.25, -0.25)]
+    return (
+        f"A quarter beyond the large batch (α = 1.25) training loss is {beyond[0]:.2g},\n"
+        f"a quarter beyond the small one (α = −0.25) {beyond[1]:.2g}"
+    )
+
+
+def accuracy_title(table: pd.DataFrame) -> str:
+    points = interpolation_accuracies(table)
+    best = select(points, series="test accuracy").sort_values("mean").iloc[-1]
+    ends = [_at(points, x, "test accuracy") for x in (0, 1)]
+    return (
+        f"Test accuracy is {ends[0]:.1f} % at the small batch, {ends[1]:.1f} % at the large,\n"
+        f"and highest, {best['mean']:.1f} %, at α = {best['x']:.2f}"
+    )
+
+
+def landscape_lines(table: pd.DataFrame) -> pd.DataFrame:
+    ends = final(table)
+    parts = []
+    for arm in (SMALL, LARGE):
+        rows = select(ends, arm=arm)
+        if len(rows):
+            name = f"B={rows['batch_size'].iloc[0]}"
+            parts.append(_lines(table, arm, "landscape_position", "landscape_loss", name, log=True))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["x", "mean", "series"])
+
+
+def landscape_title(table: pd.DataFrame) -> str:
+    points = landscape_lines(table)
+    names = list(dict.fromkeys(points["series"]))
+    told = " and ".join(f"{_at(points, 0.5, name):.2g} at {name}" for name in names)
+    return f"Half a filter's norm away along a random direction,\ntraining loss is {told}"
+
+
+def prediction_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Every run at a fair budget: its φ and its test error."""
+    rows = fair_runs(table)
+    return pd.DataFrame(
+        {"x": 10 ** rows["decades"].astype(float), "mean": rows["test_error"].astype(float), "series": rows["group"]}
+    )
+
+
+def prediction_title(table: pd.DataFrame) -> str:
+    e = prediction(fair_runs(table))
+    return (
+        f"Over {e.n} runs at fair budgets, φ and test error rank alike\n"
+        f"with ρ = {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+    )
+
+
+CLAIM = Claim(
+    id="sharp-minima",
+    title="Sharp minima",
+    statement=(
+        "large-batch methods tend to converge to sharp minimizers of the training and testing functions—and as is well "
+        "known, sharp minima lead to poorer generalization"
+    ),
+    source="keskar2017",
+    counter_claim=(
+        "most notions of flatness are problematic for deep models and can not be directly applied to explain "
+        "generalization"
+    ),
+    counter_sources=("dinh2017", "shallue2019"),
+    rule=(
+        "Paired differences over seeds of log φ (full space, ε = 1e-3), large batch minus small, 95 % t intervals. "
+        "The large batch is sharper if the interval lies above zero, and not if it lies below or inside a factor of "
+        f"{SAME_FACTOR:g} either way. As published: φ by ten iterations from y = 0, equal epochs, one learning rate. "
+        "Then by a search that does not depend on the scale of the loss, at the same budget and at three fair ones: "
+        "the large batch at the learning rate of best validation accuracy, against the small one trained on the "
+        "same split; for the epochs that bring its training loss nearest to the small one's; for the small one's "
+        "steps. A fair budget is open where the best learning rate is an end of the grid, or the training losses "
+        f"still differ by a factor of {SAME_FACTOR:g}. Reproduced: sharper as published and in all four comparisons. "
+        "Conditional: sharper as published, and not in one of the four. Not reproduced: not sharper as published. "
+        f"Inconclusive: anything else, or fewer than {MIN_PAIRS} pairs. Apart: φ predicts test error if Spearman's ρ "
+        "over all runs at fair budgets and ρ within their arms are both above zero (BCa bootstrap over runs); "
+        f"conditional, if only the first is; not, if the first is below {WEAK:g}. Ten iterations find the maximum if "
+        f"the scale-free search finds no more than {SAME_FACTOR:g} times as much in any arm. φ is a property of the "
+        "function if rescaling, which changes no output by 1e-10, changes φ by less than a factor of "
+        f"{SAME_FACTOR:g}."
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    published=PUBLISHED,
+    figures=(
+        Figure(
+            "sharpness",
+            "dots",
+            sharpness_dots,
+            sharpness_title,
+            "sharpness φ (full space, ε = 1e-3)",
+            "",
+            "Geometric means over seeds with 95 % t intervals of the logarithm. Filled: ten iterations from y = 0; "
+            "hollow: a search that does not depend on the scale of the loss.",
+            x_scale="log",
+        ),
+        Figure(
+            "prediction",
+            "points",
+            prediction_points,
+            prediction_title,
+            "sharpness φ (full space, ε = 1e-3)",
+            "test error (%)",
+            "Every run at a fair budget, and the small-batch runs that it is held against. ρ is Spearman's, with its "
+            "95 % bootstrap interval over runs.",
+            x_scale="log",
+        ),
+        Figure(
+            "interpolation",
+            "lines",
+            interpolation_losses,
+            interpolation_title,
+            "α: 0 is the small batch, 1 the large",
+            "loss (nats)",
+            "Loss at αx_ℓ + (1 − α)x_s in eval mode, with batch-norm statistics taken anew at every α. Geometric means "
+            "over seeds, bands 95 % t intervals.",
+            x_scale="linear",
+            y_scale="log",
+        ),
+        Figure(
+            "interpolation-accuracy",
+            "lines",
+            interpolation_accuracies,
+            accuracy_title,
+            "α: 0 is the small batch, 1 the large",
+            "accuracy (%)",
+            "Accuracy along the same line. Means over seeds, bands 95 % t intervals.",
+            x_scale="linear",
+        ),
+        Figure(
+            "landscape",
+            "lines",
+            landscape_lines,
+            landscape_title,
+            "distance along the direction (filters' norms)",
+            "training loss (nats)",
+            "Training loss along one random filter-normalised direction a seed, in eval mode, with batch-norm "
+            "statistics taken anew at every point. Geometric means over seeds, bands 95 % t intervals.",
+            x_scale="linear",
+            y_scale="log",
+        ),
+    ),
+)

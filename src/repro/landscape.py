@@ -1,0 +1,194 @@
+"""The loss around a network that has been trained: along lines, in boxes, and under changes of its parameters that
+leave its function alone. The probes of the claim on sharp minima.
+
+Two rooms meet here: the measures, which know nothing of trials, and the trial's dataset, seeds and settings.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import update_bn
+
+from repro import engine, measure
+from repro.data import Dataset, generator
+from repro.trial import Trial
+
+EPSILON = 1e-3  # Keskar et al. print φ for two boxes: this and half of it
+DIMENSIONS = 100  # of their random manifold
+POSITIONS = tuple(np.linspace(-1, 1, 21).tolist())  # along a filter-normalised direction
+MIXES = tuple(np.linspace(-1, 2, 25).tolist())  # α of αx_ℓ + (1 - α)x_s: 0 is the small batch, 1 the large
+CHUNK = 2048  # examples that batch norm takes its statistics over
+
+Vector = Mapping[str, Tensor]  # parameters by name
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def filter_normalised(at: Vector, random: torch.Generator) -> dict[str, Tensor]:
+    """A random direction whose filters are as long as those of `at` (Li et al. 2018, §4).
+
+    A filter is a row of a weight: what makes one unit or one channel. Biases and the parameters of batch norm, of one
+    dimension, do not move, as in the paper's figures.
+    """
+    direction = {}
+    for name, p in at.items():
+        if p.ndim < 2:
+            direction[name] = torch.zeros_like(p)
+            continue
+        drawn = torch.randn(p.shape, generator=random, dtype=p.dtype)
+        flat, filters = drawn.flatten(1), p.flatten(1)
+        scaled = flat * (filters.norm(dim=1) / flat.norm(dim=1))[:, None]
+        direction[name] = scaled.view_as(p)
+    return direction
+
+
+def along(
+    model: nn.Module, start: Vector, direction: Vector, positions: Sequence[float], dataset: Dataset, trial: Trial
+) -> dict[str, list[float]]:
+    """Loss and accuracy of `model` at the parameters start + t · direction, for every t of `positions`, on every split,
+    in eval mode: lists by the names of the probe fit.
+
+    At each t the statistics of batch norm are taken anew over the training set, as the mean over chunks of 2,048:
+    those of the endpoints mean nothing between them. The model itself is left as it was.
+    """
+    moved = copy.deepcopy(model).eval()
+    pieces = dataset.x_train.tensor_split(math.ceil(len(dataset.x_train) / CHUNK))
+    values: dict[str, list[float]] = {}
+    for t in positions:
+        with torch.no_grad():
+            for name, p in moved.named_parameters():
+                p.copy_(start[name] + float(t) * direction[name])
+            update_bn(pieces, moved)
+        for name, value in measure.fit(moved, {}, dataset, trial).items():
+            values.setdefault(name, []).append(value)
+    return values
+
+
+def rescale(model: nn.Sequential, factor: float, layer: int = 1) -> nn.Sequential:
+    """A copy of a plain ReLU network with hidden `layer` (from 1 at the input) multiplied by `factor`, and the next
+    divided by it: the same function, for relu(cz) = c · relu(z) (Dinh et al. 2017, §3, α-scale transformation).
+
+    A power of two makes it exact. Raises ValueError for a network with anything but Linear and ReLU layers, such as
+    batch norm, which would undo the factor itself.
+    """
+    if not all(isinstance(m, nn.Linear | nn.ReLU) for m in model):
+        raise ValueError("rescale: needs a network of Linear and ReLU layers alone, without batch norm")
+    linears = sum(isinstance(m, nn.Linear) for m in model)
+    if not (0 < factor < math.inf and 1 <= layer < linears):
+        raise ValueError(f"rescale: factor {factor} must be above 0, layer {layer} from 1 to {linears - 1}")
+    scaled = copy.deepcopy(model)
+    first, second = [m for m in scaled if isinstance(m, nn.Linear)][layer - 1 : layer + 1]
+    with torch.no_grad():
+        for p in first.parameters():
+            p.mul_(factor)
+        second.weight.div_(factor)
+    return scaled
+
+
+# Probes
+
+
+def _phi(model: nn.Module, dataset: Dataset, epsilon: float = EPSILON, **options: Any) -> measure.Sharpness:
+    return measure.sharpness(model, functional.cross_entropy, (dataset.x_train, dataset.y_train), epsilon, **options)
+
+
+def sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: φ in full space at ε = 1e-3, in percent, with the losses it is made of and the evaluations it took."""
+    found = _phi(model, dataset)
+    return {
+        "sharpness": found.value,
+        "sharpness_base": found.loss,
+        "sharpness_max": found.max_loss,
+        "sharpness_evaluations": float(found.evaluations),
+    }
+
+
+def scale_free_sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: φ as above, its maximum searched for without regard to the scale of the loss."""
+    found = _phi(model, dataset, scale_free=True)
+    return {"sharpness_scale_free": found.value, "sharpness_scale_free_evaluations": float(found.evaluations)}
+
+
+def sharpness_variants(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: φ in percent at half the ε, and on a random manifold of 100 dimensions with columns of unit norm and with
+    entries of unit variance."""
+    n = sum(p.numel() for p in model.parameters())
+    p = min(DIMENSIONS, n)
+
+    def manifold(column_norm: float) -> float:
+        random = generator("manifold", trial.init_seed)
+        return _phi(model, dataset, dimensions=p, column_norm=column_norm, random=random).value
+
+    return {
+        "sharpness_half": _phi(model, dataset, EPSILON / 2).value,
+        "sharpness_manifold": manifold(1.0),
+        "sharpness_manifold_wide": manifold(math.sqrt(n)),
+    }
+
+
+def curvature(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: the largest eigenvalue of the Hessian of the training loss."""
+    found = measure.largest_eigenvalue(model, functional.cross_entropy, (dataset.x_train, dataset.y_train))
+    return {"largest_eigenvalue": found}
+
+
+def landscape(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, list[float]]:
+    """Probe: training loss along one filter-normalised direction, the same draws for every batch size of a seed."""
+    at = parameters(model)
+    values = along(model, at, filter_normalised(at, generator("direction", trial.init_seed)), POSITIONS, dataset, trial)
+    return {"landscape_position": list(POSITIONS), "landscape_loss": values["train_loss"]}
+
+
+def interpolation(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, list[float]]:
+    """Probe: trains the trial's partner, alike but for its batch size, and measures loss and accuracy on the line
+    (1 - α) · trial + α · partner (Goodfellow et al. 2015; Keskar et al. 2017, figure 3)."""
+    if trial.partner_batch_size is None:
+        raise ValueError("interpolation: the trial needs a partner_batch_size, that of the network at α = 1")
+    partner = dataclasses.replace(
+        trial, batch_size=trial.partner_batch_size, partner_batch_size=None, probes=(), final_probes=(), checkpoints=()
+    )
+    ends: list[dict[str, Tensor]] = []
+
+    def capture(network: nn.Module, *rest: Any) -> dict[str, float]:
+        ends.append({name: p.clone() for name, p in parameters(network).items()})
+        return {}
+
+    engine.train([partner], dataset, [], [capture])
+    start = parameters(model)
+    if not ends:  # the partner diverged: there is no line
+        return {}
+    direction = {name: p - start[name] for name, p in ends[0].items()}
+    values = along(model, start, direction, MIXES, dataset, trial)
+    return {"interpolation_alpha": list(MIXES)} | {f"interpolation_{k}": v for k, v in values.items()}
+
+
+def rescaled(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe, of a ReLU network without batch norm: φ before and after its first layer is scaled into the box by a
+    power of two, and the largest difference of the two networks' outputs on the training set, in float64."""
+    if not isinstance(model, nn.Sequential):
+        raise ValueError("rescaled: needs a plain sequence of layers")
+    largest = max(float(p.detach().abs().max()) for p in model[0].parameters())
+    factor = 2.0 ** math.floor(math.log2(EPSILON / largest))
+    scaled = rescale(model, factor)
+    before, after = (copy.deepcopy(m).double().eval() for m in (model, scaled))
+    difference = 0.0
+    with torch.no_grad():
+        for x in dataset.x_train.double().split(CHUNK):
+            difference = max(difference, float((before(x) - after(x)).abs().max()))
+    return {
+        "sharpness": _phi(model, dataset).value,
+        "sharpness_rescaled": _phi(scaled, dataset).value,
+        "rescaling": factor,
+        "rescaling_difference": difference,
+    }

@@ -1,0 +1,293 @@
+"""The claim on sharp minima: tables that obey, break and under-decide it, and each control deciding once."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from repro import claims
+from repro.claims import sharp_minima as sharp
+from repro.evidence import MET, MISSED, compare
+from repro.spec import Outcome, Scale
+from repro.trial import Trial
+
+CLAIM = claims.get("sharp-minima")
+BASE = Trial(dataset="mnist", model="f1", optimizer="adam", lr=1e-3, batch_size=256, epochs=10)
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+SHARP = 2.0  # decades: the published distance, or so
+RATIO = {sharp.TUNED: SHARP, sharp.MATCHED: SHARP, sharp.EQUAL_STEPS: SHARP}
+
+
+def rows(arm, seeds, decades, error=2.0, loss=1e-3, noise=0.04, status="finished", **fields):
+    """A final row a seed. φ and the test error share their luck within an arm only as far as both say."""
+    out = []
+    for seed in range(seeds):
+        trial = dataclasses.replace(BASE, init_seed=seed, data_seed=seed, **fields)
+        luck = (0, 1, -1, 0.5, -0.5)[seed] * (1 + sum(map(ord, arm)) % 3) / 2  # none on average
+        out.append(
+            {
+                **dataclasses.asdict(trial),
+                "arm": arm,
+                "key": trial.key,
+                "status": status,
+                "final": True,
+                "step": trial.num_steps,
+                "sharpness": 10 ** (decades + noise * luck),
+                "sharpness_scale_free": 10 ** (decades + noise * luck + 0.1),
+                "test_accuracy": 1 - error / 100 - 1e-4 * math.cos(3 * seed),
+                "validation_accuracy": 0.97,
+                "train_loss": loss,
+            }
+        )
+    return pd.DataFrame(out)
+
+
+def table(
+    published=SHARP,
+    searched=None,
+    ratios=RATIO,
+    seeds=5,
+    few=3,
+    noise=0.04,
+    best=2e-3,
+    losses=(3e-3, 1e-3),
+    rescaled=3.0,
+    outputs=0.0,
+):
+    """Small-batch φ of 1. `published` and `ratios`: decades of the large batch above it; `best`: the learning rate of
+    best validation accuracy; `losses`: training loss at 5 and 10 epochs, the small batch having 0.003."""
+    split = {"batch_size": 6000, "evaluate_on": "both"}
+    grid = []
+    for lr in RATES:
+        cell = rows(sharp.LEARNING_RATES, few, ratios[sharp.TUNED], 2.1, noise=noise, lr=lr, **split)
+        grid.append(cell.assign(validation_accuracy=0.98 - 0.001 * abs(math.log2(lr / best))))
+    plain = rows(sharp.RESCALED, few, 0.5, noise=noise, model="mlp", widths=(512,) * 5)
+    steps = {"batch_size": 6000, "epochs": None, "steps": BASE.num_steps}
+    large = rows(sharp.LARGE, seeds, published, 2.2, loss=losses[1], noise=noise, batch_size=6000)
+    if searched is not None:
+        large["sharpness_scale_free"] = large["sharpness"] * 10 ** (searched - published + 0.1)
+    parts = [
+        rows(sharp.SMALL, seeds, 0.0, loss=3e-3, noise=noise),
+        large,
+        rows(sharp.SMALL_SPLIT, few, 0.0, noise=noise, evaluate_on="both"),
+        *grid,
+        rows(sharp.OTHER_EPOCHS, few, ratios[sharp.MATCHED], 2.3, losses[0], noise, batch_size=6000, epochs=5),
+        rows(sharp.STEPS, few, ratios[sharp.EQUAL_STEPS], 2.4, noise=noise, **steps),
+        plain.assign(sharpness_rescaled=plain["sharpness"] * 10**rescaled, rescaling_difference=outputs),
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def without(*arms):
+    return table()[lambda t: ~t["arm"].isin(arms)]
+
+
+def diverged(arm):
+    whole = table()
+    return whole.assign(status=np.where(whole["arm"] == arm, "diverged", "finished"))
+
+
+@pytest.mark.parametrize(
+    ("made", "outcome"),
+    [
+        (table(), Outcome.REPRODUCED),  # obeys
+        (table(published=0.0), Outcome.NOT_REPRODUCED),  # breaks: the same, inside a factor of 2
+        (table(published=-1.0), Outcome.NOT_REPRODUCED),  # breaks: flatter
+        (table(searched=0.0), Outcome.CONDITIONAL),  # each control decides once
+        (table(ratios={**RATIO, sharp.TUNED: 0.0}), Outcome.CONDITIONAL),
+        (table(ratios={**RATIO, sharp.MATCHED: 0.0}), Outcome.CONDITIONAL),
+        (table(ratios={**RATIO, sharp.EQUAL_STEPS: 0.0}), Outcome.CONDITIONAL),
+        (table(ratios={**RATIO, sharp.EQUAL_STEPS: -1.0}), Outcome.CONDITIONAL),
+        (table(seeds=2, few=2), Outcome.INCONCLUSIVE),  # too small
+        (table(few=2), Outcome.INCONCLUSIVE),
+        (table(published=0.4, noise=2.0), Outcome.INCONCLUSIVE),  # too noisy
+        (table(best=RATES[-1]), Outcome.INCONCLUSIVE),  # the tuned rate on an edge
+        (table(best=RATES[0]), Outcome.INCONCLUSIVE),
+        (table(losses=(3e-2, 3e-4)), Outcome.INCONCLUSIVE),  # no budget matches the loss
+        (table(best=RATES[-1], ratios={**RATIO, sharp.EQUAL_STEPS: 0.0}), Outcome.CONDITIONAL),  # another decides
+        (without(sharp.SMALL), Outcome.INCONCLUSIVE),
+        (without(sharp.LARGE), Outcome.INCONCLUSIVE),
+        (without(sharp.STEPS), Outcome.INCONCLUSIVE),
+        (without(sharp.LEARNING_RATES, sharp.SMALL_SPLIT), Outcome.INCONCLUSIVE),
+        (without(sharp.SMALL_SPLIT), Outcome.INCONCLUSIVE),
+        (without(sharp.RESCALED), Outcome.REPRODUCED),
+        (diverged(sharp.LARGE), Outcome.INCONCLUSIVE),
+        (diverged(sharp.STEPS), Outcome.INCONCLUSIVE),
+        (table().drop(columns="sharpness"), Outcome.INCONCLUSIVE),
+        (table().drop(columns="sharpness_scale_free"), Outcome.INCONCLUSIVE),
+        (table().iloc[:1], Outcome.INCONCLUSIVE),
+        (pd.DataFrame({"key": [], "arm": []}), Outcome.INCONCLUSIVE),
+        (pd.DataFrame({"key": []}), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_judge(made, outcome):
+    verdict = sharp.judge(made)
+    assert verdict.outcome == outcome, verdict.reason
+    assert verdict.reason.endswith(".")
+
+
+def test_the_verdict_carries_its_evidence():
+    verdict = sharp.judge(table())
+    effect = verdict.parts[sharp.AS_PUBLISHED].effects["φ, large against small batch (decades)"]
+    assert effect.n == 5 and effect.low < SHARP < effect.high
+    fair = verdict.parts[sharp.AT_FAIR_BUDGETS]
+    assert [e.n for name, e in fair.effects.items() if name.startswith("φ")] == [5, 3, 3, 3]
+    assert "lr 0.002" in fair.reason and "after 5 epochs" in fair.reason
+
+
+def test_the_matched_budget_is_the_nearest_training_loss_shorter_or_not():
+    for losses, epochs in (((3.1e-3, 1e-3), 5), ((9e-3, 2.5e-3), 10)):
+        made = table(losses=losses)
+        assert f"after {epochs} epochs" in sharp.matched_budget(sharp.prepared(made)).told
+
+
+def test_a_learning_rate_that_loses_a_seed_is_not_chosen():
+    made = table()
+    lost = (made["arm"] == sharp.LEARNING_RATES) & (made["lr"] == 2e-3) & (made["init_seed"] == 1)
+    made.loc[lost, "status"] = "diverged"
+    assert "lr 0.001" in sharp.tuned_budget(made, sharp.prepared(made)).told or "lr 0.004" in (
+        sharp.tuned_budget(made, sharp.prepared(made)).told
+    )
+
+
+# Does φ predict test error?
+
+
+def predicting(slope, within):
+    """Test error (%) that rises by `slope` a decade between arms, and by `within` a decade inside them."""
+    made = table(noise=0.1, ratios={sharp.TUNED: 0.5, sharp.MATCHED: 1.0, sharp.EQUAL_STEPS: 1.5})
+    phi = np.log10(made["sharpness_scale_free"])
+    centre = phi.groupby([made["arm"], made["lr"]]).transform("mean")
+    errors = 2 + slope * centre + within * (phi - centre) + 1e-3 * np.sin(9 * np.arange(len(made)))
+    return made.assign(test_accuracy=1 - errors / 100)
+
+
+@pytest.mark.parametrize(
+    ("made", "outcome"),
+    [
+        (predicting(1.0, 1.0), Outcome.REPRODUCED),
+        (predicting(1.0, 0.0), Outcome.CONDITIONAL),
+        (predicting(1.0, -0.5), Outcome.CONDITIONAL),
+        (predicting(-1.0, -1.0), Outcome.NOT_REPRODUCED),
+        (without(sharp.STEPS, sharp.OTHER_EPOCHS, sharp.LEARNING_RATES), Outcome.INCONCLUSIVE),
+        (table(few=1, seeds=1), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_prediction(made, outcome):
+    verdict = sharp.judge_prediction(made)
+    assert verdict.outcome == outcome, verdict
+
+
+# The search
+
+
+@pytest.mark.parametrize(
+    ("made", "outcome"),
+    [
+        (table(), Outcome.REPRODUCED),
+        (table(searched=3.0), Outcome.NOT_REPRODUCED),
+        (table(few=2), Outcome.INCONCLUSIVE),
+        (table().drop(columns="sharpness_scale_free"), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_search(made, outcome):
+    verdict = sharp.judge_search(made)
+    assert verdict.outcome == outcome, verdict
+
+
+# Rescaling
+
+
+@pytest.mark.parametrize(
+    ("made", "outcome"),
+    [
+        (table(rescaled=3.0), Outcome.NOT_REPRODUCED),
+        (table(rescaled=0.01), Outcome.REPRODUCED),
+        (table(rescaled=3.0, outputs=1e-3), Outcome.INCONCLUSIVE),  # not the same function
+        (table(few=2), Outcome.INCONCLUSIVE),
+        (without(sharp.RESCALED), Outcome.INCONCLUSIVE),
+    ],
+)
+def test_rescaling(made, outcome):
+    verdict = sharp.judge_rescaling(made)
+    assert verdict.outcome == outcome, verdict
+
+
+# Published numbers, design, figures
+
+
+def test_the_published_numbers_are_met_by_a_table_that_has_them():
+    made = table()
+    for number in CLAIM.published:
+        if number.column not in made:
+            made[number.column] = np.nan
+        here = made["arm"] == number.where["arm"]
+        luck = 1 + 0.01 * np.sin(made["init_seed"])
+        made.loc[here, number.column] = number.value * luck[here] / number.factor
+    assert {c.outcome for c in compare(CLAIM, made)} == {MET}
+    assert MISSED in {c.outcome for c in compare(CLAIM, made.assign(sharpness=7.0))}
+    assert len(CLAIM.published) == 8
+
+
+def test_fair_budgets_are_what_they_are_called():
+    for settings in (s for scale in Scale for s in CLAIM.settings[scale]):
+        arms = {sweep.name: sweep.trials() for sweep in sharp.design(settings)}
+        assert {t.num_steps for t in arms[sharp.STEPS]} == {t.num_steps for t in arms[sharp.SMALL]}
+        assert {t.epochs for t in arms[sharp.LARGE]} == {t.epochs for t in arms[sharp.SMALL]}
+        assert arms[sharp.LARGE][0].epochs not in {t.epochs for t in arms[sharp.OTHER_EPOCHS]}
+        assert {t.num_train for t in arms[sharp.SMALL_SPLIT]} == {t.num_train for t in arms[sharp.LEARNING_RATES]}
+        assert all(t.evaluate_on == "both" for t in arms[sharp.LEARNING_RATES])
+        searched = {t.final_probes for arm, ts in arms.items() for t in ts if arm != sharp.RESCALED}
+        assert all(sharp.FREE_PROBE in probes for probes in searched)
+        both = (sharp.SMALL, sharp.LARGE, sharp.STEPS)
+        assert all("sharpness" in t.final_probes for arm in both for t in arms[arm])
+        assert BASE.lr in {t.lr for t in arms[sharp.LEARNING_RATES]}
+        keys = [t.key for ts in arms.values() for t in ts]
+        assert len(keys) == len(set(keys))
+
+
+def test_the_paper_trains_f1_on_a_tenth_of_the_data():
+    main, second = CLAIM.settings[Scale.PAPER]
+    assert main["dataset"] == "mnist" and second["dataset"] == "fashion-mnist"
+    arms = {sweep.name: sweep.trials() for sweep in sharp.design(main)}
+    assert {(t.model, t.optimizer, t.batch_size, t.num_train) for t in arms[sharp.LARGE]} == {
+        ("f1", "adam", 6000, 60000)
+    }
+    assert len(arms[sharp.SMALL]) == len(arms[sharp.LARGE]) == 5
+    assert arms[sharp.SMALL][0].partner_batch_size == 6000
+
+
+def listed(made):
+    """With the lists of the lines."""
+    alpha, position = np.linspace(-1, 2, 25).tolist(), np.linspace(-1, 1, 21).tolist()
+    lists = {
+        "interpolation_alpha": alpha,
+        "landscape_position": position,
+        "landscape_loss": [1 + p**2 for p in position],
+    }
+    for split in ("train", "test"):
+        lists[f"interpolation_{split}_loss"] = [0.1 + a**2 for a in alpha]
+        lists[f"interpolation_{split}_accuracy"] = [0.9 - a**2 / 10 for a in alpha]
+    for name, values in lists.items():
+        made[name] = pd.Series([values if arm in (sharp.SMALL, sharp.LARGE) else None for arm in made["arm"]])
+    return made
+
+
+@pytest.mark.parametrize("figure", CLAIM.figures, ids=lambda f: f.id)
+def test_figures_draw_what_there_is_and_nothing_where_there_is_nothing(figure):
+    from repro.figures import draw
+
+    svg, drawn = draw(figure, listed(table()))
+    assert "<svg" in svg and len(drawn) >= 8 and {"mean", "series"} <= set(drawn)
+    assert figure.data(pd.DataFrame({"key": [], "arm": []})).empty
+    assert figure.data(table().drop(columns=["sharpness", "sharpness_scale_free"])).empty
+
+
+def test_titles_state_what_is_drawn():
+    titles = {figure.id: figure.title(listed(table())) for figure in CLAIM.figures}
+    assert "ends 100 times as sharp" in titles["sharpness"]
+    assert "+" in titles["prediction"] and "α = 1.25" in titles["interpolation"]
+    assert "90.0 % at the small batch, 80.0 % at the large" in titles["interpolation-accuracy"]
+    assert "1.2 at B=256 and 1.2 at B=6000" in titles["landscape"]
