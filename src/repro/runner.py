@@ -20,11 +20,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Client
 
-from repro import data, engine, measure
+from repro import data, engine, gradients, measure
 from repro.ledger import Ledger, Rows, failed_rows, machine, make_rows
 from repro.trial import ENGINE_VERSION, ReproError, Trial
 
-PROBES: dict[str, engine.Probe] = {"fit": measure.fit, "travel": measure.travel}
+PROBES: dict[str, engine.Probe] = {
+    "fit": measure.fit,
+    "travel": measure.travel,
+    "gradient_norms": gradients.gradient_norms,
+    "gradient_tails": gradients.gradient_tails,
+}
 
 # Fewer examples to train on than this take less time than starting workers.
 IN_PROCESS_SAMPLES = 150_000

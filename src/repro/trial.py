@@ -68,7 +68,7 @@ OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 PREPROCESSINGS = ("standardize", "unit")
 SPLITS = ("test", "validation", "both")
 PRECISIONS = ("auto", "float32", "bfloat16")
-PROBES = ("fit", "travel")
+PROBES = ("fit", "travel", "gradient_norms", "gradient_tails")
 NUMBERS = ("lr", "momentum", "weight_decay", "beta1", "beta2", "eps", "warmup_epochs")  # fields that are floats
 
 
