@@ -320,7 +320,7 @@ def test_unknown_parameters_and_layers_are_named():
         noise.batch_gradients(model, LOSS, x, y, ["fc.weight"])
     with pytest.raises(ValueError, match="no linear layer"):
         noise.last_linear(nn.ReLU())
-    with pytest.raises(ValueError, match="acts .* on a batch, not once an example"):
+    with pytest.raises(ValueError, match=r"acts .* on a batch, not once an example"):
         noise.factors(nn.Sequential(nn.Linear(6, 3), nn.Flatten(), nn.Linear(12, 3)), LOSS,
                       torch.randn(5, 4, 6), torch.arange(5) % 3, layer="0")  # fmt: skip
 
