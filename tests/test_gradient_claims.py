@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import gradients
+from repro import claims, figures, gradients
 from repro.claims import gradient_competition as competition
+from repro.claims import heavy_tails as tails_claim
 from repro.spec import Outcome, Scale
 from repro.trial import Trial
 
@@ -168,3 +169,108 @@ def test_competition_design(settings):
         assert dataclasses.replace(early, epochs=late.epochs) == late
         assert early.epochs < late.epochs and early.final_probes == ("gradient_norms", "gradient_tails")
     assert len(sweeps[EARLY]) == settings["seeds"]
+
+
+def tail_table(
+    draws=-3.0, coordinates=-3.0, sums=5.0, means=-1.0, alpha=0.0, seeds=5, sd=0.05, arms=(EARLY, LATE), late=None
+):
+    """How much each measure beyond its surrogate changes from B=2 to 1024, across draws and across coordinates; log₁₀
+    of large values; and α̂ minus that of the surrogate at large B. `late` changes all this for late in training."""
+    rows = []
+    for arm in arms:
+        given = {"draws": draws, "coordinates": coordinates, "sums": sums, "means": means, "alpha": alpha}
+        given |= (late or {}) if arm == LATE else {}
+        for seed in range(seeds):
+            luck = sd * (seed - (seeds - 1) / 2)
+            row = {**seeded(arm, seed), "tail_batch_size": SIZES.tolist()}
+            row |= {"large_values_sum": given["sums"] + luck, "large_values_mean": given["means"] + luck}
+            along = np.log(SIZES / 2) / np.log(512)  # 0 at B=2, 1 at 1024
+            for axis in tails_claim.DRAWS, tails_claim.COORDINATES:
+                for measure in tails_claim.MEASURES.values():
+                    surrogate = np.full(len(SIZES), 0.65)
+                    row[f"{measure}_{axis}_surrogate"] = surrogate.tolist()
+                    row[f"{measure}_{axis}"] = (surrogate + 5 + (given[axis] + luck) * along).tolist()
+            # the index has a table of its own: 1/α̂ across coordinates at B ≥ 256
+            inverse = 1 / (1 / 0.65 + given["alpha"] + luck)
+            change = 1.0 if given["coordinates"] > 0 else -1.0
+            beyond = [inverse if b >= 256 else inverse - change for b in SIZES]
+            row["inverse_alpha_coordinates"] = beyond
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("table", "outcome", "says"),
+    [
+        (tail_table(draws=3, coordinates=3), Outcome.REPRODUCED, "heavier tails, across draws and across coordinates"),
+        (tail_table(), Outcome.NOT_REPRODUCED, "scale, not shape"),
+        (tail_table(sums=1.0), Outcome.NOT_REPRODUCED, "do not grow with B either"),
+        (tail_table(sums=5.0, means=5.0), Outcome.NOT_REPRODUCED, "The raw counts grow with B."),
+        (tail_table(draws=3), Outcome.CONDITIONAL, "different things"),
+        (tail_table(coordinates=3), Outcome.CONDITIONAL, "different things"),
+        (tail_table(late={"draws": 3.0}), Outcome.CONDITIONAL, "different things"),
+        (tail_table(draws=0.0, sd=0.5), Outcome.INCONCLUSIVE, "not settled"),
+        (tail_table(seeds=2), Outcome.INCONCLUSIVE, "Too few seeds: 2 early, 2 late"),
+        (tail_table(arms=(LATE,)), Outcome.INCONCLUSIVE, "0 early"),
+        (tail_table().assign(status="diverged"), Outcome.INCONCLUSIVE, "Too few"),
+        (tail_table().drop(columns="tail_batch_size"), Outcome.INCONCLUSIVE, "Too few"),
+        (tail_table().iloc[:0], Outcome.INCONCLUSIVE, "Too few"),
+        (pd.DataFrame({"key": []}), Outcome.INCONCLUSIVE, "Too few"),
+    ],
+)
+def test_tails_judge(table, outcome, says):
+    verdict = tails_claim.judge(table)
+    assert verdict.outcome == outcome, verdict
+    assert says in verdict.reason and verdict.reason.endswith(".")
+    assert tails_claim.judge(table.sample(frac=1, random_state=1)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("table", "part", "outcome"),
+    [
+        (tail_table(sums=5, means=5), tails_claim.COUNTS, Outcome.REPRODUCED),
+        (tail_table(sums=5, means=-1), tails_claim.COUNTS, Outcome.CONDITIONAL),  # the reduction decides
+        (tail_table(sums=2, means=-1), tails_claim.COUNTS, Outcome.NOT_REPRODUCED),
+        (tail_table(sums=5, means=-1, late={"sums": 2}), tails_claim.COUNTS, Outcome.INCONCLUSIVE),
+        (tail_table(sums=3, sd=1), tails_claim.COUNTS, Outcome.INCONCLUSIVE),
+        (tail_table(draws=3), tails_claim.ACROSS_DRAWS, Outcome.REPRODUCED),
+        (tail_table(draws=-3), tails_claim.ACROSS_DRAWS, Outcome.NOT_REPRODUCED),
+        (tail_table(draws=3, late={"draws": -3}), tails_claim.ACROSS_DRAWS, Outcome.CONDITIONAL),
+        (tail_table(draws=3, late={"draws": 0}), tails_claim.ACROSS_DRAWS, Outcome.INCONCLUSIVE),
+        (tail_table(alpha=0.0), tails_claim.STABLE, Outcome.NOT_REPRODUCED),  # below 2, as its surrogate is
+        (tail_table(alpha=0.5), tails_claim.STABLE, Outcome.NOT_REPRODUCED),
+        (tail_table(alpha=-0.5), tails_claim.STABLE, Outcome.REPRODUCED),
+        (tail_table(alpha=-0.5, late={"alpha": 0.0}), tails_claim.STABLE, Outcome.CONDITIONAL),
+        (tail_table(alpha=-0.2), tails_claim.STABLE, Outcome.INCONCLUSIVE),
+    ],
+)
+def test_tails_judges_each_part_apart(table, part, outcome):
+    assert tails_claim.judge(table).parts[part].outcome == outcome
+
+
+def test_tails_are_judged_beyond_their_surrogate():
+    """A surrogate that grows as much leaves nothing that is not scale."""
+    table = tail_table(draws=3, coordinates=3)
+    for measure, axis in [(m, a) for m in tails_claim.MEASURES.values() for a in ("draws", "coordinates")]:
+        table[f"{measure}_{axis}_surrogate"] = table[f"{measure}_{axis}"]
+    parts = tails_claim.judge(table).parts
+    assert parts[tails_claim.ACROSS_DRAWS].outcome == Outcome.INCONCLUSIVE  # no difference at all
+    assert parts[tails_claim.STABLE].outcome == Outcome.NOT_REPRODUCED
+
+
+def test_both_claims_read_the_same_trials():
+    for scale in Scale:
+        keys = [{t.key for s in c.CLAIM.sweeps(scale) for t in s.trials()} for c in (competition, tails_claim)]
+        assert keys[0] == keys[1]
+
+
+def test_figures_of_both_claims_are_drawn_from_what_smoke_scale_trains(smoke_ledger):
+    """Every title is one or two lines that hold no NaN; nothing is drawn of nothing."""
+    for claim in (competition.CLAIM, tails_claim.CLAIM):
+        table = claims.find(claim, "smoke", smoke_ledger).table
+        for figure in claim.figures:
+            svg, drawn = figures.draw(figure, table)
+            assert len(drawn) and "<svg" in svg
+            title = figure.title(table)
+            assert title.count("\n") <= 1 and "nan" not in title
+            assert figure.data(pd.DataFrame({"key": []})).empty

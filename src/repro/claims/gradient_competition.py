@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.evidence import final, unfold
+from repro.evidence import final, point, records, unfold
 from repro.gradients import (
     READINGS,
     Reading,
@@ -71,12 +71,8 @@ POINTS = (EARLY, LATE)
 HISTOGRAM_SIZES = (1, 4, 16, 64, 256, 1024)
 
 
-def measured(table: pd.DataFrame, arm: str) -> list[Row]:
-    """The final rows of an arm that carry the probe's lists, one a seed."""
-    rows = final(table, arm=arm)
-    if "drawn_batch_size" not in rows:
-        return []
-    return rows.dropna(subset=["drawn_batch_size"]).sort_values("init_seed").to_dict("records")  # type: ignore[return-value]
+def measured(table: pd.DataFrame, arm: str) -> list[dict[str, Any]]:
+    return records(table, "drawn_batch_size", arm=arm)
 
 
 def over_seeds(table: pd.DataFrame, arm: str, value: Callable[[Row], float]) -> Estimate:
@@ -207,18 +203,13 @@ PUBLISHED = tuple(
 )
 
 
-def _along(estimate: Estimate, **columns: object) -> dict[str, object]:
-    low, high = (v if np.isfinite(v) else np.nan for v in (estimate.low, estimate.high))
-    return {**columns, "mean": estimate.value, "low": low, "high": high, "n": estimate.n}
-
-
 def _by_size(table: pd.DataFrame, arm: str, value: Callable[[Row], Any], series: str) -> list[dict[str, object]]:
     """Mean over seeds of a list by batch size; of the sizes at which all are finite."""
     rows = measured(table, arm)
     columns = zip(*(value(row) for row in rows), strict=True)
     sizes = rows[0]["drawn_batch_size"] if rows else ()
     return [
-        _along(mean_interval(column), x=size, series=series)
+        point(mean_interval(column), x=size, series=series)
         for size, column in zip(sizes, columns, strict=True)
         if np.isfinite(column).all()
     ]
@@ -226,7 +217,7 @@ def _by_size(table: pd.DataFrame, arm: str, value: Callable[[Row], Any], series:
 
 def _dots(table: pd.DataFrame, sentence: Sentence, what: str, low: float, high: float) -> pd.DataFrame:
     rows = [
-        _along(slopes[what], name=name, series=f"{arm} in training", band_low=low, band_high=high)
+        point(slopes[what], name=name, series=f"{arm} in training", band_low=low, band_high=high)
         for (name, arm), slopes in sentence.effects(table).items()
         if slopes[what].n
     ]
@@ -299,13 +290,13 @@ def histogram_lines(table: pd.DataFrame) -> pd.DataFrame:
     """Share of draws by norm over its mean: one batch, frozen weights, early in training."""
     rows = unfold(final(table, arm=EARLY), ["norm_batch_size", "norm_x", "norm_y"])
     out: list[dict[str, object]] = []
-    for size in HISTOGRAM_SIZES:
+    for size in HISTOGRAM_SIZES if len(rows) else ():
         of_size = rows[rows["norm_batch_size"] == size]
         shares = of_size.pivot_table(index="init_seed", columns="norm_x", values="norm_y", fill_value=0.0)
         if shares.empty:
             continue
         shares = shares.div(shares.sum(axis=1), axis=0)
-        out += [_along(mean_interval(shares[x].tolist()), x=x, series=f"B={size}") for x in shares]
+        out += [point(mean_interval(shares[x].tolist()), x=x, series=f"B={size}") for x in shares]
     return pd.DataFrame(out)
 
 

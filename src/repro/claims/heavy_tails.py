@@ -12,7 +12,7 @@ import pandas as pd
 
 from repro import tails
 from repro.claims.gradient_competition import EARLY, MIN_SEEDS, POINTS, SETTINGS, design
-from repro.evidence import final, unfold
+from repro.evidence import final, point, records, unfold
 from repro.spec import Claim, Figure, Outcome, Published, Verdict
 from repro.stats import Estimate, mean_interval
 
@@ -25,10 +25,8 @@ DRAWS, COORDINATES = "draws", "coordinates"
 HISTOGRAM_SIZES = (1, 2, 16, 128, 1024)
 
 
-def measured(table: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """The final rows of an arm that carry the probe's lists, one a seed."""
-    rows = final(table, arm=arm)
-    return rows.dropna(subset=["tail_batch_size"]) if "tail_batch_size" in rows else rows.iloc[:0]
+def measured(table: pd.DataFrame, arm: str) -> list[dict[str, Any]]:
+    return records(table, "tail_batch_size", arm=arm)
 
 
 def by_size(row: Any, column: str) -> dict[float, float]:
@@ -43,7 +41,7 @@ def excess(row: Any, measure: str, axis: str) -> dict[float, float]:
 
 def over_seeds(table: pd.DataFrame, arm: str, value: Callable[[Any], float]) -> Estimate:
     """Mean over seeds of a value of the final row; what is not finite is left out."""
-    values = [value(row) for row in measured(table, arm).sort_values("init_seed").to_dict("records")]
+    values = [value(row) for row in measured(table, arm)]
     return mean_interval([v for v in values if np.isfinite(v)])
 
 
@@ -131,7 +129,7 @@ def judge_alpha(table: pd.DataFrame) -> Verdict:
 
 def _sizes(table: pd.DataFrame) -> list[float]:
     rows = measured(table, EARLY)
-    return list(rows["tail_batch_size"].iloc[0]) if len(rows) else []
+    return list(rows[0]["tail_batch_size"]) if rows else []
 
 
 COUNTS = "raw counts: far more large values in larger batches"
@@ -192,21 +190,16 @@ PUBLISHED = (
 )
 
 
-def _along(estimate: Estimate, **columns: object) -> dict[str, object]:
-    low, high = (v if np.isfinite(v) else np.nan for v in (estimate.low, estimate.high))
-    return {**columns, "mean": estimate.value, "low": low, "high": high, "n": estimate.n}
-
-
 def _lines(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     """Mean over seeds of a flattened table of the probe, early in training: a series a batch size."""
     columns = {f"{prefix}_batch_size": "drawn", f"{prefix}_x": "x", f"{prefix}_y": "y"}
     rows = unfold(final(table, arm=EARLY), list(columns)).rename(columns=columns)
     out = []
-    for size in HISTOGRAM_SIZES:
+    for size in HISTOGRAM_SIZES if len(rows) else ():
         found = rows[rows["drawn"] == size]
         for x, values in found.groupby("x")["y"]:
             if len(values) == found["init_seed"].nunique():  # every seed has one
-                out.append(_along(mean_interval(values.tolist()), x=x, series=f"B={size}"))
+                out.append(point(mean_interval(values.tolist()), x=x, series=f"B={size}"))
     return pd.DataFrame(out)
 
 
@@ -249,15 +242,15 @@ def _comparative(table: pd.DataFrame, axis: str) -> str:
 
 def _by_size(table: pd.DataFrame, arm: str, column: str, series: str) -> list[dict[str, object]]:
     """Mean over seeds of a list by batch size."""
-    columns = zip(*measured(table, arm)[column], strict=True)
+    columns = zip(*(row[column] for row in measured(table, arm)), strict=True)
     estimates = (mean_interval(list(values)) for values in columns)
-    return [_along(e, x=size, series=series) for size, e in zip(_sizes(table), estimates, strict=True)]
+    return [point(e, x=size, series=series) for size, e in zip(_sizes(table), estimates, strict=True)]
 
 
 def kurtosis_curves(table: pd.DataFrame) -> pd.DataFrame:
     """Kurtosis by batch size: 3 more than the excess, so that it is positive."""
     out = []
-    for arm in POINTS if len(measured(table, EARLY)) else ():
+    for arm in POINTS if measured(table, EARLY) else ():
         out += _by_size(table, arm, f"kurtosis_{DRAWS}", f"across draws, {arm}")
         out += _by_size(table, arm, f"kurtosis_{COORDINATES}", f"across coordinates, {arm}")
         out += _by_size(table, arm, f"kurtosis_{COORDINATES}_surrogate", f"Gaussian of the same scales, {arm}")
@@ -290,7 +283,7 @@ def alpha_dots(table: pd.DataFrame) -> pd.DataFrame:
         for series, kind in (("measured", ""), ("Gaussian values", "_surrogate")):
             estimate = over_seeds(table, arm, functools.partial(alpha, size, kind))
             if estimate.n:
-                rows.append(_along(estimate, name=f"gradient noise, B={size:g}, {arm}", series=series))
+                rows.append(point(estimate, name=f"gradient noise, B={size:g}, {arm}", series=series))
     nulls = null_alphas() if rows else {}
     for name, value in nulls.items():
         series = "Gaussian values" if "Gaussian" in name else "measured"
