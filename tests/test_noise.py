@@ -123,6 +123,12 @@ def test_moving_norms_are_those_of_sgd(size):
         assert last[i] == pytest.approx(float(gradient.norm()))
 
 
+def test_a_moving_batch_must_fit_in_its_draw():
+    model, x, y = toy()
+    with pytest.raises(ValueError, match="batch_size 21: must be a number from 1 to the 20"):
+        noise.moving_gradient_norms(model, LOSS, x, y, "2.weight", noise.random_orders(40, 20, 1, random()), 21, 0.1)
+
+
 def test_without_a_learning_rate_moving_is_frozen():
     model, x, y = toy()
     orders = noise.random_orders(40, 20, 5, random())

@@ -63,7 +63,7 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     Frozen readings take `trial.draws` draws, moving ones a fiftieth of them.
     """
     sizes, orders = _draw(dataset, trial)
-    moving = orders[: max(2, trial.draws // MOVING_SHARE)]
+    few = orders[: max(2, trial.draws // MOVING_SHARE)]
     found = _factors(model, dataset)
     used = [orders.shape[1] // size * size for size in sizes]
     totals = sorted(set(used))
@@ -73,10 +73,10 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
         "frozen_accumulated": summed[:, [totals.index(n) for n in used]],
     }
     with noise.evaluating(model):
-        name = f"{noise.last_linear(model)}.weight"
+        layer = f"{noise.last_linear(model)}.weight"
         x, y = dataset.x_train, dataset.y_train
         pairs = [
-            noise.moving_gradient_norms(model, functional.cross_entropy, x, y, name, moving, size, trial.lr)
+            noise.moving_gradient_norms(model, functional.cross_entropy, x, y, layer, few, size, trial.lr)
             for size in sizes
         ]
     for i, reading in enumerate(("moving_accumulated", "moving_single")):
@@ -97,10 +97,12 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
 
 
 def _flat(prefix: str, sizes: list[int], x: Tensor, rows: list[Tensor]) -> dict[str, list[float]]:
-    """A table (sizes, len(x)) as three lists: what is not zero, its batch size and its x."""
-    table = torch.stack(rows).double()
-    i, j = torch.nonzero(table, as_tuple=True)
-    columns = {"batch_size": torch.tensor(sizes, dtype=torch.float64)[i], "x": x[j], "y": table[i, j]}
+    """A table (sizes, len(x)) as three lists of one length: every entry, its batch size and its x."""
+    columns = {
+        "batch_size": torch.tensor(sizes, dtype=torch.float64).repeat_interleave(len(x)),
+        "x": x.repeat(len(sizes)),
+        "y": torch.cat(rows).double(),
+    }
     return {f"{prefix}_{name}": column.tolist() for name, column in columns.items()}
 
 
@@ -125,8 +127,9 @@ def gradient_tails(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     columns: dict[str, list[float]] = {}
     quantiles = []
     for size, (moments, _) in zip(sizes, streamed, strict=True):
-        kept = torch.cat([found(rows[:, :size])[:, coordinates[:COORDINATES]] for rows in orders.split(noise.CHUNK)])
-        standardised = ((kept - kept.mean(0)) / kept.std(0)).double().numpy()
+        some = coordinates[:COORDINATES]
+        kept = torch.cat([found(rows[:, :size])[:, some].double() for rows in orders.split(noise.CHUNK)])
+        standardised = ((kept - kept.mean(0)) / kept.std(0)).numpy()
         pooled = found(orders[:POOLED_DRAWS, :size]) - size * found.mean()
         sd = moments.variance.sqrt()[coordinates].numpy()
         samples = {

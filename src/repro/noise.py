@@ -169,6 +169,10 @@ def moving_gradient_norms(
     Each row starts from the model as it is and takes plain SGD steps of `lr` on the mean-reduced loss, a batch each;
     examples that fill no batch are left out.
     """
+    if not 0 < batch_size <= orders.shape[1]:
+        raise ValueError(
+            f"batch_size {batch_size}: must be a number from 1 to the {orders.shape[1]} examples of a draw"
+        )
     accumulated, last = [], []
     for order in orders:
         network = copy.deepcopy(model)

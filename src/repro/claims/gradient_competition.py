@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping
@@ -186,13 +187,17 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 
 def bends(table: pd.DataFrame) -> dict[str, Estimate]:
-    """B_simple = S²/‖G‖², where the root-mean-square norm bends from √B to B: fitted, and from the examples."""
+    """B_simple = S²/‖G‖², where the root-mean-square norm bends from √B to B: fitted, and from the examples. Geometric
+    means over seeds: it is a ratio, and late in training differs by factors."""
+    ways: dict[str, Callable[[Row], float]] = {
+        "fitted to the norms": lambda row: fit(row).scale,
+        "of the examples' gradients": lambda row: row["noise_trace"] / row["noise_squared_norm"],
+    }
     found = {}
-    for arm in POINTS:
-        found[f"B_simple, fitted to the norms, {arm}"] = over_seeds(table, arm, lambda row: fit(row).scale)
-        found[f"B_simple, of the examples' gradients, {arm}"] = over_seeds(
-            table, arm, lambda row: row["noise_trace"] / row["noise_squared_norm"]
-        )
+    for arm, (way, scale) in itertools.product(POINTS, ways.items()):
+        logs = over_seeds(table, arm, lambda row, f=scale: np.log(f(row)))  # type: ignore[misc]
+        ends = {name: float(np.exp(getattr(logs, name))) for name in ("value", "low", "high")}
+        found[f"B_simple, {way}, {arm}"] = dataclasses.replace(logs, **ends) if logs.n else logs
     return found
 
 
@@ -261,9 +266,8 @@ def norm_curves(table: pd.DataFrame) -> pd.DataFrame:
 def curves_title(table: pd.DataFrame) -> str:
     points = norm_dots(table)
     early = points[points["series"].str.startswith(EARLY)]["mean"]
-    return (
-        f"The same gradients, read eight ways, have norms\nthat go as B to the {early.min():+.2f} to {early.max():+.2f}"
-    )
+    powers = f"{early.min():.2f} to {early.max():.2f}"
+    return f"Read eight ways, the same gradients have norms\nthat go as B to powers from {powers}"
 
 
 def theory_curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -281,8 +285,8 @@ def theory_title(table: pd.DataFrame) -> str:
         found[f"B_simple, {how}, {EARLY}"] for how in ("fitted to the norms", "of the examples' gradients")
     )
     return (
-        f"Noise and signal explain the norms: fitted, they bend at B = {fitted.value:,.0f};\n"
-        f"the examples' own gradients say {direct.value:,.0f} (early in training)"
+        f"Early in training, the norms bend at B = {fitted.value:,.0f}, fitted;\n"
+        f"by noise and mean of the examples' gradients they should at {direct.value:,.0f}"
     )
 
 

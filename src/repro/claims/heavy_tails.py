@@ -194,18 +194,17 @@ def _lines(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     """Mean over seeds of a flattened table of the probe, early in training: a series a batch size."""
     columns = {f"{prefix}_batch_size": "drawn", f"{prefix}_x": "x", f"{prefix}_y": "y"}
     rows = unfold(final(table, arm=EARLY), list(columns)).rename(columns=columns)
-    out = []
+    out: list[dict[str, object]] = []
     for size in HISTOGRAM_SIZES if len(rows) else ():
-        found = rows[rows["drawn"] == size]
-        for x, values in found.groupby("x")["y"]:
-            if len(values) == found["init_seed"].nunique():  # every seed has one
-                out.append(point(mean_interval(values.tolist()), x=x, series=f"B={size}"))
+        groups = rows[rows["drawn"] == size].groupby("x")["y"]
+        out += [point(mean_interval(values.tolist()), x=x, series=f"B={size}") for x, values in groups]
     return pd.DataFrame(out)
 
 
 def count_lines(table: pd.DataFrame) -> pd.DataFrame:
-    """How many values lie in a bin of magnitudes."""
-    return _lines(table, "magnitude")
+    """How many values lie in a bin of magnitudes; of the bins that hold one in the mean over networks."""
+    points = _lines(table, "magnitude")
+    return points[points["mean"] >= 1] if len(points) else points
 
 
 def count_title(table: pd.DataFrame) -> str:
