@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping
@@ -186,6 +185,12 @@ def judge(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.CONDITIONAL, reason, effects, parts)
 
 
+def geometric(logs: Estimate) -> Estimate:
+    value, low, high = (float(np.exp(end)) for end in (logs.value, logs.low, logs.high))
+    values = tuple(np.exp(logs.values).tolist())
+    return Estimate(value, low, high, logs.n, "geometric mean, t interval of the logarithms", values)
+
+
 def bends(table: pd.DataFrame) -> dict[str, Estimate]:
     """B_simple = S²/‖G‖², where the root-mean-square norm bends from √B to B: fitted, and from the examples. Geometric
     means over seeds: it is a ratio, and late in training differs by factors."""
@@ -196,8 +201,7 @@ def bends(table: pd.DataFrame) -> dict[str, Estimate]:
     found = {}
     for arm, (way, scale) in itertools.product(POINTS, ways.items()):
         logs = over_seeds(table, arm, lambda row, f=scale: np.log(f(row)))  # type: ignore[misc]
-        ends = {name: float(np.exp(getattr(logs, name))) for name in ("value", "low", "high")}
-        found[f"B_simple, {way}, {arm}"] = dataclasses.replace(logs, **ends) if logs.n else logs
+        found[f"B_simple, {way}, {arm}"] = geometric(logs) if logs.n else logs
     return found
 
 
