@@ -65,6 +65,15 @@ def unfold(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return known.explode(list(columns), ignore_index=True).astype(dict.fromkeys(columns, float))
 
 
+def records(table: pd.DataFrame, column: str, **where: Any) -> list[dict[str, Any]]:
+    """The last row of every trial that finished and has `column`, by seed, as a dict: for columns of lists."""
+    rows = final(table, **where)
+    if rows.empty or column not in rows:
+        return []
+    known = rows.dropna(subset=[column]).sort_values("init_seed")
+    return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
+
+
 def is_met(number: Published, values: list[float]) -> bool:
     """Whether one more run of ours could have printed this number: it lies in the 95 % prediction interval,
     widened by half a unit of its last printed digit."""
@@ -103,11 +112,16 @@ def count(compared: list[Comparison], *outcomes: str) -> int:
     return sum(c.outcome in outcomes for c in compared)
 
 
+def point(estimate: Estimate, **columns: object) -> dict[str, object]:
+    """A row of a figure's table: the estimate's mean, interval (NaN where unbounded) and n, with other columns."""
+    low, high = (x if np.isfinite(x) else np.nan for x in (estimate.low, estimate.high))
+    return {**columns, "mean": estimate.value, "low": low, "high": high, "n": estimate.n}
+
+
 def curve(table: pd.DataFrame, column: str, series: str, factor: float = 1.0, **where: Any) -> pd.DataFrame:
     """Mean over seeds of `column` by batch size with its 95 % t interval, as a figure's series."""
     rows = []
     for size, group in final(table, **where).groupby("batch_size"):
         estimate = mean_interval(list(by_seed(group, column, factor).values()))
-        low, high = (x if np.isfinite(x) else np.nan for x in (estimate.low, estimate.high))
-        rows.append({"x": size, "mean": estimate.value, "low": low, "high": high, "n": estimate.n, "series": series})
+        rows.append(point(estimate, x=size, series=series))
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])

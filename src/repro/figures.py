@@ -17,6 +17,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
+from matplotlib.transforms import ScaledTranslation
 
 from repro.spec import Figure
 
@@ -159,7 +160,9 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     if len(groups) > 1:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -1.4 / len(names)), ncols=2, fontsize=9)
+        # half an inch below, however tall the axes: a part of its height would end outside of a short figure
+        below = ax.transAxes + ScaledTranslation(0, -0.5, ax.figure.dpi_scale_trans)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.4, 0), bbox_transform=below, ncols=2, fontsize=9)
 
 
 KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {

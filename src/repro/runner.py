@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Client
 
-from repro import data, engine, landscape, measure
+from repro import data, engine, gradients, landscape, measure
 from repro.ledger import Ledger, Rows, failed_rows, machine, make_rows
 from repro.trial import ENGINE_VERSION, ReproError, Trial
 
@@ -34,6 +34,8 @@ PROBES: dict[str, engine.Probe] = {
     "landscape": landscape.landscape,
     "interpolation": landscape.interpolation,
     "rescaled": landscape.rescaled,
+    "gradient norms": gradients.gradient_norms,
+    "gradient tails": gradients.gradient_tails,
 }
 
 # Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.

@@ -78,6 +78,8 @@ PROBES = (
     "landscape",
     "interpolation",
     "rescaled",
+    "gradient norms",
+    "gradient tails",
 )
 NUMBERS = ("lr", "momentum", "weight_decay", "beta1", "beta2", "eps", "warmup_epochs")  # fields that are floats
 

@@ -1,0 +1,259 @@
+"""Probes of random gradients: what a trained network's last layer is told by batches of every size.
+
+A draw is 1,024 training examples in random order, without replacement; batches of B are cut from it. All
+gradients are of the last linear layer's weight and sum-reduced; the mean-reduced ones are the same divided by B.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from repro import noise, tails
+from repro.data import Dataset, generator
+from repro.trial import DATASETS, Trial
+
+BATCH_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024)
+# A moving draw costs a training step for every batch: so many times fewer of them.
+MOVING_SHARE = 50
+NORM_EDGES = torch.linspace(0.0, 4.0, 81, dtype=torch.float64)  # of norms over their mean
+MAGNITUDE_EDGES = torch.logspace(-9, 5, 141, dtype=torch.float64)  # of single gradient values
+SMALL, LARGE = 2, 1024  # the batch sizes whose large values the post counts
+# 100 of its values at B=2 are large: 1,000 draws of 10,240 weights
+LARGE_COUNT, PUBLISHED_VALUES = 100, 1000 * 10_240
+COORDINATES = 256  # whose values are kept over all draws
+POOLED_DRAWS = 20  # whose coordinates are pooled, each alone
+NORMAL_QUANTILES = torch.linspace(-3.5, 3.5, 15, dtype=torch.float64)
+
+
+def _draw(dataset: Dataset, trial: Trial) -> tuple[list[int], Tensor]:
+    """Batch sizes, and the orders that batches are cut from: of at most half of the training set, for all of it could
+    be drawn in one way only."""
+    n = len(dataset.x_train)
+    sizes = [size for size in BATCH_SIZES if size <= max(n // 2, 1)]
+    return sizes, noise.random_orders(n, sizes[-1], trial.draws, generator("gradient draws", trial.data_seed))
+
+
+def _factors(model: nn.Module, dataset: Dataset) -> noise.Factors:
+    with noise.evaluating(model):
+        return noise.factors(model, functional.cross_entropy, dataset.x_train, dataset.y_train)
+
+
+def log_log_slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Least-squares slope of log y on log x, NaN where a value is not positive."""
+    if len(x) < 2 or not (np.isfinite(y) & (np.asarray(y) > 0)).all():
+        return float("nan")
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, Any]:
+    """Probe: norms of random batches' gradients, by batch size (lists) and by reading.
+
+    "frozen": at the network as it is; "moving": after and along SGD steps of the trial's lr through the draw, with
+    batches of B. "single": of one batch, the draw's first (frozen) or last (moving); "accumulated": summed over the
+    draw's ⌊1024/B⌋ batches. Of each the mean over draws, the coefficient of variation, and the 5 % and 95 % quantiles;
+    a histogram of the norms of single frozen batches over their mean; S² and ‖G‖² of the training set.
+    Frozen readings take `trial.draws` draws, moving ones a fiftieth of them.
+    """
+    sizes, orders = _draw(dataset, trial)
+    few = orders[: max(2, trial.draws // MOVING_SHARE)]
+    found = _factors(model, dataset)
+    used = [orders.shape[1] // size * size for size in sizes]
+    totals = sorted(set(used))
+    summed = noise.batch_gradient_norms(found, orders, totals)
+    norms = {
+        "frozen_single": noise.batch_gradient_norms(found, orders, sizes),
+        "frozen_accumulated": summed[:, [totals.index(n) for n in used]],
+    }
+    with noise.evaluating(model):
+        layer = f"{noise.last_linear(model)}.weight"
+        x, y = dataset.x_train, dataset.y_train
+        pairs = [
+            noise.moving_gradient_norms(model, functional.cross_entropy, x, y, layer, few, size, trial.lr)
+            for size in sizes
+        ]
+    for i, reading in enumerate(("moving_accumulated", "moving_single")):
+        norms[reading] = torch.stack([pair[i] for pair in pairs], 1)
+    values: dict[str, Any] = {"drawn_batch_size": [float(size) for size in sizes]}
+    for reading, table in norms.items():
+        mean = table.mean(0)
+        low, high = torch.quantile(table, torch.tensor([0.05, 0.95], dtype=table.dtype), dim=0)
+        columns = {"mean": mean, "cv": table.std(0) / mean, "low": low, "high": high}
+        values.update({f"{name}_{reading}": column.tolist() for name, column in columns.items()})
+    single = norms["frozen_single"]
+    values["single_slope"] = log_log_slope(np.array(sizes), single.mean(0).numpy())
+    values["mean_square_frozen_single"] = single.square().mean(0).tolist()
+    counts = [noise.Histogram.of(column, NORM_EDGES).counts[1:-1] for column in (single / single.mean(0)).T]
+    values.update(_flat("norm", sizes, (NORM_EDGES[:-1] + NORM_EDGES[1:]) / 2, counts))
+    scale = noise.noise_scale(float(found.squared_norms().mean()), found.mean(), len(x), population=True)
+    return values | {"noise_trace": scale.trace, "noise_squared_norm": scale.squared_norm}
+
+
+def _flat(prefix: str, sizes: list[int], x: Tensor, rows: list[Tensor]) -> dict[str, list[float]]:
+    """A table (sizes, len(x)) as three lists of one length: every entry, its batch size and its x."""
+    columns = {
+        "batch_size": torch.tensor(sizes, dtype=torch.float64).repeat_interleave(len(x)),
+        "x": x.repeat(len(sizes)),
+        "y": torch.cat(rows).double(),
+    }
+    return {f"{prefix}_{name}": column.tolist() for name, column in columns.items()}
+
+
+def gradient_tails(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, Any]:
+    """Probe: how the values of single random batches' gradients are distributed, by batch size (lists).
+
+    Counts of raw magnitudes over all draws and coordinates. Excess kurtosis, Hill's ξ and the α-stable index, each
+    beside that of Gaussian values: across draws (of one coordinate, and then the mean over coordinates) and across the
+    coordinates of one draw's noise Σ(g_i - G), in random order, beside Gaussian values of the same standard
+    deviations (and then the mean over draws). Quantiles of single coordinates, standardised, at those of a Gaussian.
+    Coordinates that never change, such as those of a dead unit, are left out.
+    """
+    sizes, orders = _draw(dataset, trial)
+    found = _factors(model, dataset)
+    streamed = [noise.stream(found, orders, size, MAGNITUDE_EDGES) for size in sizes]
+    live = torch.stack([moments.variance > 0 for moments, _ in streamed]).all(0)
+    seed = int(torch.randint(2**62, (1,), generator=generator("tails", trial.data_seed)))
+    rng = np.random.default_rng(seed)
+    coordinates = torch.from_numpy(rng.permutation(np.flatnonzero(live.numpy())))
+    if len(coordinates) < 4:
+        raise ValueError("fewer than four coordinates of the last layer's gradient change at all")
+    columns: dict[str, list[float]] = {}
+    quantiles = []
+    for size, (moments, _) in zip(sizes, streamed, strict=True):
+        some = coordinates[:COORDINATES]
+        kept = torch.cat([found(rows[:, :size])[:, some].double() for rows in orders.split(noise.CHUNK)])
+        standardised = ((kept - kept.mean(0)) / kept.std(0)).numpy()
+        pooled = found(orders[:POOLED_DRAWS, :size]) - size * found.mean()
+        sd = moments.variance.sqrt()[coordinates].numpy()
+        samples = {
+            "draws": standardised,
+            "draws_surrogate": rng.standard_normal(standardised.shape),
+            "coordinates": pooled[:, coordinates].double().numpy().T,
+            "coordinates_surrogate": tails.gaussian_surrogate(sd, len(pooled), rng).T,
+        }
+        for axis, sample in samples.items():
+            for name, estimate in tails.ESTIMATORS.items():
+                columns.setdefault(f"{name}_{axis}", []).append(float(np.nanmean(estimate(sample))))
+        quantiles.append(torch.from_numpy(np.quantile(standardised, normal_cdf(NORMAL_QUANTILES))))
+    # of all coordinates that change, not of those kept alone
+    columns["kurtosis_draws"] = [float(moments.excess_kurtosis[coordinates].mean()) for moments, _ in streamed]
+    counts = [histogram.counts[1:-1] for _, histogram in streamed]
+    ends = {sizes[i]: streamed[i][1] for i in (0, min(SMALL, len(sizes)) - 1, len(sizes) - 1)}
+    return {
+        "tail_batch_size": [float(size) for size in sizes],
+        **columns,
+        **_flat("magnitude", sizes, (MAGNITUDE_EDGES[:-1] * MAGNITUDE_EDGES[1:]).sqrt(), counts),
+        **_flat("quantile", sizes, NORMAL_QUANTILES, quantiles),
+        **large_values(ends),
+    }
+
+
+def normal_cdf(x: Tensor) -> np.ndarray:
+    return torch.special.ndtr(x).numpy()
+
+
+def large_values(histograms: Mapping[int, noise.Histogram]) -> dict[str, float]:
+    """Log₁₀ of how many values of the largest batch's gradient are large, of as many values as the post has drawn.
+
+    The post does not say what is large. It counts about 100 such values at B=2; what 100 exceed there is taken for the
+    threshold. For the sum-reduced gradient, and for the mean-reduced one with a threshold of its own.
+    """
+    small = SMALL if SMALL in histograms else min(histograms)
+    large = max(histograms)
+    total = int(histograms[small].counts.sum())
+    threshold = histograms[small].value_exceeded_by(LARGE_COUNT / PUBLISHED_VALUES * total)
+    found = {}
+    for reduction, factor in (("sum", 1.0), ("mean", large / small)):  # a mean at B exceeds t where the sum exceeds B t
+        share = histograms[large].count_above(threshold * factor) / total
+        found[f"large_values_{reduction}"] = float(np.log10(share * PUBLISHED_VALUES))
+    return found
+
+
+Row = Mapping[str, Any]  # a trial's final row
+
+
+def batch_sizes(row: Row) -> np.ndarray:
+    return np.asarray(row["drawn_batch_size"], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the post: how a batch's gradients are reduced, whether the weights move, and what is summed."""
+
+    reduction: str  # "sum" or "mean"
+    weights: str  # "frozen" or "moving"
+    extent: str  # "single" or "accumulated"
+
+    @property
+    def name(self) -> str:
+        return f"{self.reduction}, {self.spread_name}"
+
+    @property
+    def spread_name(self) -> str:
+        """Without the reduction, which scales all norms at one B alike and so leaves their spread as it is."""
+        return f"{self.weights}, {'one batch' if self.extent == 'single' else 'accumulated'}"
+
+    def column(self, statistic: str) -> str:
+        return f"{statistic}_{self.weights}_{self.extent}"
+
+    def norms(self, row: Row, statistic: str = "mean") -> np.ndarray:
+        """A statistic of the norms by batch size, of one trial's final row."""
+        sizes, values = (np.asarray(row[name], dtype=float) for name in ("drawn_batch_size", self.column(statistic)))
+        return values / sizes if self.reduction == "mean" else values
+
+
+READINGS = tuple(
+    Reading(*parts) for parts in itertools.product(("sum", "mean"), ("frozen", "moving"), ("single", "accumulated"))
+)
+
+
+def norm_slope(reading: Reading, row: Row) -> float:
+    """Log-log slope of the mean norm in B."""
+    return log_log_slope(batch_sizes(row), reading.norms(row))
+
+
+def cv_slope(reading: Reading, row: Row) -> float:
+    """Log-log slope in B of the coefficient of variation over draws: the spread once means are equal."""
+    return log_log_slope(batch_sizes(row), np.asarray(row[reading.column("cv")], dtype=float))
+
+
+def above_slope(reading: Reading, row: Row) -> float:
+    """Log-log slope in B of how far, in means, the 95 % quantile lies above the mean."""
+    return log_log_slope(batch_sizes(row), reading.norms(row, "high") / reading.norms(row) - 1)
+
+
+def below_slope(reading: Reading, row: Row) -> float:
+    """Log-log slope in B of how far, in means, the 5 % quantile lies below the mean."""
+    return log_log_slope(batch_sizes(row), 1 - reading.norms(row, "low") / reading.norms(row))
+
+
+def mean_squares(row: Row) -> np.ndarray:
+    """Mean ‖Σ g_i‖² of single batches at frozen weights, by batch size."""
+    return np.asarray(row["mean_square_frozen_single"], dtype=np.float64)
+
+
+def _num_train(row: Row) -> int:
+    size = row.get("train_size")
+    return DATASETS[row["dataset"]].num_train if size is None or np.isnan(size) else int(size)
+
+
+def fit(row: Row) -> noise.NoiseScale:
+    """S² and ‖G‖² from the norms of single batches at frozen weights."""
+    return noise.fit_noise_scale(batch_sizes(row), mean_squares(row), _num_train(row))
+
+
+def fitted_mean_squares(row: Row) -> np.ndarray:
+    """E‖Σ g_i‖² by batch size, as `fit` has it."""
+    return fit(row).mean_square(batch_sizes(row), _num_train(row))
+
+
+def per_example(squares: Callable[[Row], np.ndarray], row: Row) -> np.ndarray:
+    """Values by batch size, divided by it."""
+    return squares(row) / batch_sizes(row)
