@@ -32,6 +32,7 @@ def norm_table(slopes, spreads, seeds=5, sd=0.01, arms=(EARLY, LATE)):
                 **seeded(arm, seed),
                 "drawn_batch_size": SIZES.tolist(),
                 "mean_square_frozen_single": (SIZES + SIZES**2 / 500).tolist(),
+                "square_cv_frozen_single": (1 / SIZES**0.5).tolist(),
                 "noise_trace": 1.0,
                 "noise_squared_norm": 1 / 500,
             }

@@ -242,6 +242,14 @@ def test_fit_recovers_the_noise_scale(num_examples):
     assert fitted.scale == pytest.approx(50 / 0.7)
 
 
+def test_fit_trusts_what_is_sure():
+    sizes, truth = np.array([1, 4, 16, 64]), noise.NoiseScale(50.0, 0.7)
+    squares = truth.mean_square(sizes) * [3.0, 1, 1, 1]
+    assert abs(noise.fit_noise_scale(sizes, squares, math.inf).trace - 50) > 5
+    fitted = noise.fit_noise_scale(sizes, squares, math.inf, np.array([1e3, 1, 1, 1]))
+    assert (fitted.trace, fitted.squared_norm) == pytest.approx((50, 0.7), rel=1e-3)
+
+
 def test_the_mean_square_norm_of_drawn_batches_is_the_theorys():
     """Without replacement, from a small population, where the correction is large."""
     each = torch.randn(30, 4, generator=random()).double() + 0.5

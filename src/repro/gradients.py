@@ -89,7 +89,9 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
         values.update({f"{name}_{reading}": column.tolist() for name, column in columns.items()})
     single = norms["frozen_single"]
     values["single_slope"] = log_log_slope(np.array(sizes), single.mean(0).numpy())
-    values["mean_square_frozen_single"] = single.square().mean(0).tolist()
+    squares = single.square()
+    values["mean_square_frozen_single"] = squares.mean(0).tolist()
+    values["square_cv_frozen_single"] = (squares.std(0) / squares.mean(0)).tolist()
     counts = [noise.Histogram.of(column, NORM_EDGES).counts[1:-1] for column in (single / single.mean(0)).T]
     values.update(_flat("norm", sizes, (NORM_EDGES[:-1] + NORM_EDGES[1:]) / 2, counts))
     scale = noise.noise_scale(float(found.squared_norms().mean()), found.mean(), len(x), population=True)
@@ -245,8 +247,9 @@ def _num_train(row: Row) -> int:
 
 
 def fit(row: Row) -> noise.NoiseScale:
-    """S² and ‖G‖² from the norms of single batches at frozen weights."""
-    return noise.fit_noise_scale(batch_sizes(row), mean_squares(row), _num_train(row))
+    """S² and ‖G‖² from the norms of single batches at frozen weights, each mean weighted by how sure it is."""
+    errors = np.asarray(row["square_cv_frozen_single"], dtype=np.float64)
+    return noise.fit_noise_scale(batch_sizes(row), mean_squares(row), _num_train(row), errors)
 
 
 def fitted_mean_squares(row: Row) -> np.ndarray:

@@ -311,11 +311,15 @@ def noise_scale(mean_squared_norm: float, mean: Tensor, num_examples: int, popul
     return NoiseScale(trace, squared if population else squared - trace / n)
 
 
-def fit_noise_scale(batch_sizes: np.ndarray, mean_squares: np.ndarray, num_examples: float) -> NoiseScale:
-    """S² and ‖G‖² from mean ‖Σ g_i‖² by batch size, by `mean_square`; least squares of relative errors."""
+def fit_noise_scale(
+    batch_sizes: np.ndarray, mean_squares: np.ndarray, num_examples: float, errors: np.ndarray | None = None
+) -> NoiseScale:
+    """S² and ‖G‖² from mean ‖Σ g_i‖² by batch size, by `mean_square`; least squares of relative errors, weighted by
+    the inverse squares of the means' relative standard `errors`, where they are given."""
     b, y = (np.asarray(v, dtype=np.float64) for v in (batch_sizes, mean_squares))
-    terms = np.stack([NoiseScale(1, 0).mean_square(b, num_examples), NoiseScale(0, 1).mean_square(b)], 1) / y[:, None]
-    (trace, squared_norm), *_ = np.linalg.lstsq(terms, np.ones(len(b)), rcond=None)
+    weights = np.ones(len(b)) if errors is None else 1 / np.asarray(errors, dtype=np.float64)
+    terms = np.stack([NoiseScale(1, 0).mean_square(b, num_examples), NoiseScale(0, 1).mean_square(b)], 1)
+    (trace, squared_norm), *_ = np.linalg.lstsq(terms * (weights / y)[:, None], weights, rcond=None)
     return NoiseScale(float(trace), float(squared_norm))
 
 
