@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 
-from repro import data, engine, runner
+from repro import data, engine, gradients, runner
 from repro.trial import Phase, Trial
 
 TIMING_SECONDS = 0.2
@@ -23,6 +23,7 @@ GROWS_WITH = {
     "landscape": "train_size",
     "interpolation": "train_size",
     "rescaled": "train_size",
+    "gradient tails": "draws",
 }
 TIMED_AT = {"train_size": (100, 500), "draws": (2, 10)}
 TRAINS_A_PARTNER = ("interpolation",)
@@ -94,7 +95,12 @@ def estimate_stack(stack: Sequence[Trial]) -> float:
     small = dataclasses.replace(shape, batch_size=min(few, trial.num_train), precision="float32")
     total += len(stack) * len(trial.checkpoint_steps) * _probe_seconds(small)
     for name in trial.final_probes:
-        each = _final_probe_seconds(small, name)
+        if name == "gradient norms":  # all but steps of batches of other sizes is little
+            bare = dataclasses.replace(shape, probes=())
+            passes = gradients.moving_steps(trial).items()
+            each = sum(steps * _step_seconds(dataclasses.replace(bare, batch_size=b), 1) for b, steps in passes)
+        else:
+            each = _final_probe_seconds(small, name)
         if name in TRAINS_A_PARTNER and trial.partner_batch_size is not None:
             partner = dataclasses.replace(trial, batch_size=trial.partner_batch_size, checkpoints=())
             bare = dataclasses.replace(shape, batch_size=partner.batch_size, probes=())

@@ -33,12 +33,25 @@ POOLED_DRAWS = 20  # whose coordinates are pooled, each alone
 NORMAL_QUANTILES = torch.linspace(-3.5, 3.5, 15, dtype=torch.float64)
 
 
+def _sizes(trial: Trial) -> list[int]:
+    """Batch sizes of at most half of the training set, for all of it could be drawn in one way only."""
+    return [size for size in BATCH_SIZES if size <= max(trial.num_train // 2, 1)]
+
+
+def _num_moving(trial: Trial) -> int:
+    return max(2, trial.draws // MOVING_SHARE)
+
+
+def moving_steps(trial: Trial) -> dict[int, int]:
+    """By batch size, the steps that the moving readings take."""
+    sizes = _sizes(trial)
+    return {size: sizes[-1] // size * _num_moving(trial) for size in sizes}
+
+
 def _draw(dataset: Dataset, trial: Trial) -> tuple[list[int], Tensor]:
-    """Batch sizes, and the orders that batches are cut from: of at most half of the training set, for all of it could
-    be drawn in one way only."""
-    n = len(dataset.x_train)
-    sizes = [size for size in BATCH_SIZES if size <= max(n // 2, 1)]
-    return sizes, noise.random_orders(n, sizes[-1], trial.draws, generator("gradient draws", trial.data_seed))
+    """Batch sizes, and the orders that batches are cut from."""
+    sizes, random = _sizes(trial), generator("gradient draws", trial.data_seed)
+    return sizes, noise.random_orders(len(dataset.x_train), sizes[-1], trial.draws, random)
 
 
 def _factors(model: nn.Module, dataset: Dataset) -> noise.Factors:
@@ -63,7 +76,7 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     Frozen readings take `trial.draws` draws, moving ones a fiftieth of them.
     """
     sizes, orders = _draw(dataset, trial)
-    few = orders[: max(2, trial.draws // MOVING_SHARE)]
+    few = orders[: _num_moving(trial)]
     found = _factors(model, dataset)
     used = [orders.shape[1] // size * size for size in sizes]
     totals = sorted(set(used))

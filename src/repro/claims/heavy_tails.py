@@ -18,7 +18,7 @@ from repro.stats import Estimate, mean_interval
 
 SMALL, LARGE = 2, 1024  # the batch sizes that the post compares; the largest that was drawn where 1024 was not
 GAUSSIAN_FROM = 256  # Panigrahi et al.: Gaussian from this batch size on
-MARGIN = 0.2  # of α̂: what it must lie below that of Gaussian values of the same scales to tell of more than scales
+MARGIN = 0.1  # of α̂: what it must lie below that of Gaussian values of the same scales to tell of more than scales
 MANY = 1.0  # decades more large values that count as more
 MEASURES = {"excess kurtosis": "kurtosis", "Hill's ξ": "hill", "1/α̂": "inverse_alpha"}  # each grows with the tail
 DRAWS, COORDINATES = "draws", "coordinates"
