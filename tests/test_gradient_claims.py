@@ -242,7 +242,7 @@ def test_tails_judge(table, outcome, says):
         (tail_table(alpha=0.5), tails_claim.STABLE, Outcome.NOT_REPRODUCED),
         (tail_table(alpha=-0.5), tails_claim.STABLE, Outcome.REPRODUCED),
         (tail_table(alpha=-0.5, late={"alpha": 0.0}), tails_claim.STABLE, Outcome.CONDITIONAL),
-        (tail_table(alpha=-0.2), tails_claim.STABLE, Outcome.INCONCLUSIVE),
+        (tail_table(alpha=-0.1), tails_claim.STABLE, Outcome.INCONCLUSIVE),
     ],
 )
 def test_tails_judges_each_part_apart(table, part, outcome):
