@@ -66,7 +66,7 @@ def design(settings: Settings) -> list[Sweep]:
         arm(SMALL, [(small, lr)], settings["seeds"]),
         arm(LARGE, [(large, lr)], settings["seeds"]),
         arm(RAISED, [(large, round(lr * settings["raise_by"], 10))], settings["seeds"]),
-        arm(GRID, grid, settings["grid_seeds"]),
+        arm(GRID, grid, min(settings["seeds"], settings["grid_seeds"])),
     ]
 
 

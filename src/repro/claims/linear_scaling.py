@@ -95,7 +95,7 @@ def design(settings: Settings) -> list[Sweep]:
     sizes, adam_sizes = settings["batch_sizes"], settings["adam_batch_sizes"]
     adam = Trial(**{**vars(base), "optimizer": "adam", "checkpoints": ()})
     adam_grid = rates(settings["adam_lr"], 2, settings["adam_lr_steps"])
-    adam_seeds = paired_seeds(settings["adam_seeds"])
+    adam_seeds = paired_seeds(min(settings["seeds"], settings["adam_seeds"]))
     kappas = [size / min(adam_sizes) for size in adam_sizes]
     rescaled = [
         (size, 1 - k * (1 - adam.beta1), 1 - k * (1 - adam.beta2), adam.eps / math.sqrt(k))

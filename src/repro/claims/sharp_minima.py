@@ -91,7 +91,7 @@ def design(settings: Settings) -> list[Sweep]:
         epochs=epochs,
         final_probes=(FREE_PROBE,),
     )
-    many, few = (Axes({SEEDS: paired_seeds(settings[name])}) for name in ("seeds", "few_seeds"))
+    many, few = (Axes({SEEDS: paired_seeds(min(settings["seeds"], settings[name]))}) for name in ("seeds", "few_seeds"))
     both: tuple[str, ...] = ("sharpness", FREE_PROBE)
     measures = (*both, "curvature", *(("sharpness variants", "landscape") if settings["all_measures"] else ()))
     between = ("interpolation",) if settings["all_measures"] else ()
