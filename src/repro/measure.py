@@ -246,9 +246,9 @@ def largest_eigenvalue(
     *,
     random: torch.Generator | None = None,
     tolerance: float = 5e-2,
-    vectors: int = 5,
+    vectors: int = 3,
     dtype: torch.dtype = torch.float32,
-    chunk: int = CHUNK,
+    chunk: int = 4 * CHUNK,
 ) -> float:
     """λ_max of the Hessian of the mean `loss` over `dataset` = (x, y) in the trainable parameters of `model`, in eval
     mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector products.
