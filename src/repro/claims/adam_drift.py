@@ -51,6 +51,7 @@ SETTINGS = {
         {
             **MNIST5K,
             "optimizers": ("SGD", "momentum", "Adam"),
+            "batch_size": 128,
             "epochs": 10,
             "lr_lowest": -4,
             "lr_highest": 0,

@@ -41,7 +41,7 @@ SETTINGS = {
     Scale.SMOKE: (
         {
             **MNIST5K,
-            "batch_sizes": (32, 128, 512),
+            "batch_sizes": (64, 256, 1024),
             "lr": 0.04,
             "lr_factor": 2.0,
             "lr_steps": 5,
@@ -49,7 +49,7 @@ SETTINGS = {
             "warmup_epochs": 1,
             "seeds": 2,
             "widths": (16,),
-            "adam_batch_sizes": (64, 256),
+            "adam_batch_sizes": (128, 512),
             "adam_lr": 2.0**-11,
             "adam_lr_steps": 3,
             "adam_seeds": 2,

@@ -56,7 +56,7 @@ SETTINGS = {
             **MNIST5K,
             "train_size": 400,
             "batch_sizes": (10, 40),
-            "widths": (16, 16),
+            "widths": (8, 8),
             "lr_steps": 2,
             "epochs": 2,
             "other_epochs": (200,),
