@@ -11,7 +11,7 @@ from repro.claims import learning_rate_recovery as recovery
 from repro.claims import linear_scaling as scaling
 from repro.spec import Outcome, Scale
 from repro.stats import Estimate, hinge, parabola_vertex
-from repro.trial import Trial
+from repro.trial import SpecError, Trial
 from repro.tuning import tune
 
 RATES = (0.01, 0.04, 0.16, 0.64)
@@ -293,3 +293,10 @@ def test_the_noise_scale_of_a_known_law_is_found():
         for b, r in zip(sizes, rates, strict=True)
     }
     assert tuning.noise_scale(optimum) == pytest.approx((0.8, 300), rel=1e-3)
+
+
+@pytest.mark.parametrize("claim", [recovery.CLAIM, scaling.CLAIM], ids=lambda c: c.id)
+@pytest.mark.parametrize("steps", [2.5, 0])
+def test_a_grid_of_no_whole_number_of_learning_rates_is_refused_in_one_line(claim, steps):
+    with pytest.raises(SpecError, match=f"lr_steps {steps}: must be a whole number"):
+        claim.sweeps("smoke", lr_steps=steps)

@@ -92,6 +92,13 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estima
     )
 
 
+def geometric(logs: Estimate) -> Estimate:
+    """The estimate of a mean of natural logarithms as that of the geometric mean (of a difference: of a ratio)."""
+    value, low, high = np.exp([logs.value, logs.low, logs.high]).tolist()
+    values = tuple(np.exp(logs.values).tolist())
+    return Estimate(value, low, high, logs.n, f"{logs.method}, of logarithms", values)
+
+
 def equivalence_p(a: ArrayLike, b: ArrayLike, margin: float) -> float:
     """p of the two one-sided paired t tests that the mean of a - b lies inside ±margin.
 

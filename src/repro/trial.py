@@ -368,8 +368,13 @@ class Sweep:
         return [dataclasses.replace(self.base, **point) for point in points]
 
 
+def whole(name: str, count: Any) -> int:
+    """`count`, if it is a whole number ≥ 1; SpecError otherwise."""
+    if type(count) is not int or count < 1:
+        raise SpecError(f"{name} {count!r}: must be a whole number ≥ 1")
+    return count
+
+
 def paired_seeds(count: int) -> list[tuple[int, int]]:
     """Values for a SEEDS axis, 0 to count - 1: seed s sets both the initialisation and the data's order."""
-    if type(count) is not int or count < 1:
-        raise SpecError(f"seeds {count!r}: must be a whole number ≥ 1, the number of paired seeds")
-    return [(s, s) for s in range(count)]
+    return [(s, s) for s in range(whole("seeds", count))]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from repro.evidence import by_seed, final, margin_for, paired, select
+from repro.evidence import by_seed, final, margin_for, paired, point, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
-from repro.stats import Estimate, equivalence_p, mean_interval, paired_difference, paired_values
+from repro.stats import Estimate, equivalence_p, geometric, mean_interval, paired_difference, paired_values
 from repro.trial import DATASETS, SEEDS, Sweep, Trial, choose, paired_seeds
 from repro.tuning import tune
 
@@ -110,9 +110,7 @@ def times(a: dict[str, object], b: dict[str, object], table: pd.DataFrame, colum
     """How many times as large `column` is in rows `a` as in rows `b`: geometric mean over paired seeds, with the t
     interval of the logarithms' difference."""
     x, y = paired_values(*(by_seed(final(table, **where), column) for where in (a, b)))
-    log = paired_difference(np.log(x), np.log(y))
-    low, value, high = (math.exp(min(v, 700)) for v in (log.low, log.value, log.high))
-    return dataclasses.replace(log, value=value, low=low, high=high, method="paired t interval of log ratio")
+    return geometric(paired_difference(np.log(x), np.log(y)))
 
 
 def chosen(table: pd.DataFrame, name: str) -> tuple[dict[str, object], str] | None:
@@ -225,9 +223,7 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
             for d in distances.to_numpy().T:
                 off = _extrapolate(t, d, law, kept)[kept:] / d[kept:] - 1
                 errors.append(100 * float(np.sqrt((off**2).mean())))
-            e = mean_interval(errors)
-            low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
-            rows.append({"name": law, "mean": e.value, "low": low, "high": high, "n": e.n, "series": arm})
+            rows.append(point(mean_interval(errors), name=law, series=arm))
     return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series"])
 
 
@@ -282,9 +278,7 @@ def by_rate(table: pd.DataFrame, column: Callable[[pd.DataFrame], pd.Series]) ->
         for lr, cell in select(table, arm=name, final=True).groupby("lr"):
             if (cell["status"] != "finished").any():
                 continue
-            e = mean_interval(column(cell))
-            low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
-            rows.append({"x": lr, "mean": e.value, "low": low, "high": high, "n": e.n, "series": name})
+            rows.append(point(mean_interval(column(cell)), x=lr, series=name))
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
 
 
@@ -316,12 +310,10 @@ def errors_title(table: pd.DataFrame) -> str:
 
 def paths(table: pd.DataFrame) -> pd.DataFrame:
     """Distance by epoch of the two published arms, and where the post says they end."""
-    parts = []
+    parts: list[dict[str, object]] = []
     for arm in (PUBLISHED_SGD, PUBLISHED_ADAM):
         for epoch, values in _distances(table, arm).iterrows():
-            e = mean_interval(values)
-            low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
-            parts.append({"x": epoch, "mean": e.value, "low": low, "high": high, "n": e.n, "series": arm})
+            parts.append(point(mean_interval(values), x=epoch, series=arm))
     if "mnist" in set(table["dataset"]):
         parts += [{"x": 30, "mean": n.value, "series": "published"} for n in PUBLISHED if n.column == "weight_distance"]
     return pd.DataFrame(parts, columns=["x", "mean", "low", "high", "n", "series"])
@@ -352,9 +344,7 @@ def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
         for series, where in (("best learning rate", best[0] if best else None), ("default learning rate", default)):
             values = list(by_seed(final(table, **where), "weight_distance").values()) if where else []
             if values:
-                e = mean_interval(values)
-                low, high = (e.low, e.high) if e.n > 1 else (np.nan, np.nan)
-                rows.append({"name": name, "mean": e.value, "low": low, "high": high, "n": e.n, "series": series})
+                rows.append(point(mean_interval(values), name=name, series=series))
     return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series"])
 
 

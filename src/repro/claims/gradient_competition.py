@@ -26,7 +26,7 @@ from repro.gradients import (
     per_example,
 )
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
-from repro.stats import Estimate, mean_interval
+from repro.stats import Estimate, geometric, mean_interval
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 EARLY, LATE = "early", "late"
@@ -183,12 +183,6 @@ def judge(table: pd.DataFrame) -> Verdict:
         f"points; the best, {most.name}, has {holds(most).count(True)} of {len(holds(most))}."
     )
     return Verdict(Outcome.CONDITIONAL, reason, effects, parts)
-
-
-def geometric(logs: Estimate) -> Estimate:
-    value, low, high = (float(np.exp(end)) for end in (logs.value, logs.low, logs.high))
-    values = tuple(np.exp(logs.values).tolist())
-    return Estimate(value, low, high, logs.n, "geometric mean, t interval of the logarithms", values)
 
 
 def bends(table: pd.DataFrame) -> dict[str, Estimate]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from repro.evidence import final, margin_for, paired, select
+from repro.evidence import final, margin_for, paired, point, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import Estimate, equivalence_p
-from repro.trial import SEEDS, Sweep, Trial, paired_seeds
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 from repro.tuning import Tuned, tune
 
 SMALL, LARGE, RAISED = "small batch", "large batch", "large batch, raised lr"
@@ -61,7 +60,11 @@ def design(settings: Settings) -> list[Sweep]:
     def arm(name: str, points: list[tuple[int, float]], seeds: int) -> Sweep:
         return Sweep(name, base, {pair: points, SEEDS: paired_seeds(seeds)})
 
-    grid = [(size, round(lr * 2**k, 10)) for size in settings["batch_sizes"] for k in range(settings["lr_steps"])]
+    grid = [
+        (size, round(lr * 2**k, 10))
+        for size in settings["batch_sizes"]
+        for k in range(whole("lr_steps", settings["lr_steps"]))
+    ]
     return [
         arm(SMALL, [(small, lr)], settings["seeds"]),
         arm(LARGE, [(large, lr)], settings["seeds"]),
@@ -174,13 +177,7 @@ def left_curves(table: pd.DataFrame) -> pd.DataFrame:
     fixed = {b: paired(table, {"arm": SMALL}, {"arm": GRID, "batch_size": b, "lr": lr}, "test_accuracy", 100)
              for b in sizes}  # fmt: skip
     series = {f"learning rate {lr:g} for all": fixed, "best learning rate each": {b: e for b, (_, e) in sizes.items()}}
-    rows = [
-        {"x": b, "mean": e.value, "low": e.low if e.n > 1 else np.nan, "high": e.high if e.n > 1 else np.nan,
-         "n": e.n, "series": name}
-        for name, points in series.items()
-        for b, e in points.items()
-        if e.n
-    ]  # fmt: skip
+    rows = [point(e, x=b, series=name) for name, points in series.items() for b, e in points.items() if e.n]
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from repro.evidence import final, paired, select
+from repro.evidence import final, paired, point, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
 from repro.stats import Estimate, mean_interval
-from repro.trial import SEEDS, Sweep, Trial, paired_seeds
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 from repro.tuning import Optimum, inner, knee, noise_scale, optima, slope
 
 SGD, WARM, ADAM, MALLADI = "SGD", "SGD, warm-up", "Adam", "Adam, rescaled"
@@ -88,7 +88,7 @@ def design(settings: Settings) -> list[Sweep]:
     )
 
     def rates(lowest: float, factor: float, steps: int) -> list[float]:
-        return [round(lowest * factor**k, 10) for k in range(steps)]
+        return [round(lowest * factor**k, 10) for k in range(whole("lr_steps", steps))]
 
     grid = rates(settings["lr"], settings["lr_factor"], settings["lr_steps"])
     seeds = paired_seeds(settings["seeds"])
@@ -175,10 +175,9 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
             inside = nearest / step < wanted < nearest * step
             a, b = ({"arm": SGD, "batch_size": size, "lr": lr} for lr in (optimum.tuned.lr, nearest))
             lost = paired(table, a, b, "test_accuracy", 100) if inside else mean_interval([])
-            whole = lost.n == optimum.losses.shape[1]
-            low, high = (lost.low, lost.high) if lost.n > 1 else (np.nan, np.nan)
-            row = {"x": size, "mean": lost.value, "low": low, "high": high} if whole else {"x": size}
-            rows.append({**row, "n": lost.n, "series": rule, "lr": wanted})
+            if lost.n < optimum.losses.shape[1]:
+                lost = mean_interval([])
+            rows.append(point(lost, x=size, series=rule, lr=wanted))
     return pd.DataFrame(rows)
 
 
