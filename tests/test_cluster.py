@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_runner import COMMAND, SMALL, SWEEP, assert_same, measures, new_ledger
+from distributed import Client
+from test_runner import COMMAND, NUM, SMALL, SWEEP, assert_same, measures, new_ledger
 
 from repro import runner
 from repro.trial import Trial
@@ -78,6 +79,15 @@ class Cluster:
         nannies = "--nanny" if nanny else "--no-nanny"
         return self.start("worker", self.address, "--nthreads", 1, nannies, "--dashboard-address", ":0", *more)
 
+    def wait_for_nannies(self, count):
+        """One whose worker dies before it knows that the worker runs gives up, and does not start another."""
+        with Client(self.address) as client:
+            client.wait_for_workers(count, timeout=120)
+            deadline = time.monotonic() + 120
+            while set(client.run(lambda dask_worker: dask_worker.status.name, nanny=True).values()) != {"running"}:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
     def end(self):
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
@@ -126,12 +136,13 @@ def test_a_killed_worker_and_a_killed_scheduler_lose_nothing(tmp_path, cluster):
     assert process.returncode == 1 and out == "", (out, err)
     [line] = [li for li in err.splitlines() if "error" in li]
     told = re.fullmatch(
-        r"error: lost the scheduler at \S+: (\d) of 8 trials are in the ledger; the same command goes on from there",
+        rf"error: lost the scheduler at \S+: (\d+) of {NUM} trials are in the ledger; "
+        "the same command goes on from there",
         line,
     )
     assert told and "Traceback" not in err, err
     kept = ledger.rows(SWEEP.trials())
-    assert kept["key"].nunique() == int(told[1]) < 8
+    assert kept["key"].nunique() == int(told[1]) < NUM
     for one in cluster.processes:
         one.kill()
         one.wait()
@@ -141,7 +152,7 @@ def test_a_killed_worker_and_a_killed_scheduler_lose_nothing(tmp_path, cluster):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "Traceback" not in err, err
     assert "dashboard: http://127.0.0.1:" in err
-    assert f"{8 - int(told[1])} trials trained, {told[1]} found" in err
+    assert f"{NUM - int(told[1])} trials trained, {told[1]} found" in err
     runner.run({"claim": SWEEP.trials()}, quiet, workers=0)
     assert_same(measures(ledger, SWEEP.trials()), measures(quiet, SWEEP.trials()))
     table = ledger.rows(SWEEP.trials())
@@ -152,6 +163,7 @@ def test_a_trial_that_kills_its_worker_twice_is_named_and_the_sweep_goes_on(tmp_
     cluster.scheduler()
     cluster.worker(DEADLY, nanny=True)
     cluster.worker(DEADLY, nanny=True)
+    cluster.wait_for_nannies(2)
     trials = [Trial(**SMALL, batch_size=16, steps=30, init_seed=seed) for seed in range(10)]
     assert len(runner.stacks(trials, 2)) == 2  # the deadly one takes its stack along, at first
     ledger = new_ledger(tmp_path)
@@ -170,6 +182,7 @@ def test_a_trial_that_kills_its_worker_twice_is_named_and_the_sweep_goes_on(tmp_
 def test_a_worker_that_dies_with_its_result_loses_nothing(tmp_path, cluster):
     cluster.scheduler()
     cluster.worker(SPEECHLESS, nanny=True)
+    cluster.wait_for_nannies(1)
     trials = [Trial(**SMALL, batch_size=16, steps=30, init_seed=seed) for seed in range(3)]
     report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address)
     assert (cluster.folder / "killed").exists()
@@ -203,3 +216,25 @@ def test_a_sweep_waits_for_workers_and_says_so(tmp_path, cluster):
     report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address, say=say)
     assert report.trained == 1
     assert f"dask worker {cluster.address}" in told[0] and "dashboard" in told[1]
+
+
+def test_a_sweep_that_loses_its_last_worker_says_so_and_goes_on_with_a_new_one(tmp_path, monkeypatch, cluster):
+    monkeypatch.setattr(runner, "QUIET_SECONDS", 1)
+    cluster.scheduler()
+    workers, told = [cluster.worker()], []
+
+    def kill(finished, total):
+        if finished and len(workers) == 1:
+            workers[0].kill()
+            workers[0].wait()
+            workers.append(None)
+
+    def say(line):
+        told.append(line)
+        if "waiting for workers" in line and None in workers:
+            workers[1] = cluster.worker()
+
+    trials = SWEEP.trials()[:6]
+    report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address, progress=kill, say=say)
+    assert report.trained == 6
+    assert "waiting for workers" in told[-1] and f"dask worker {cluster.address}" in told[-1]

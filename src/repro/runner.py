@@ -42,6 +42,8 @@ PROBES: dict[str, engine.Probe] = {
 IN_PROCESS_SECONDS = 8.0
 STEP_SECONDS, FLOPS = 4e-4, 5e10
 CONNECT_SECONDS = 10
+POLL_SECONDS = 0.05
+QUIET_SECONDS = 30  # without a result, after which a cluster is asked whether it has workers left
 
 Progress = Callable[[int, int], None]  # (trials finished, trials in all)
 Say = Callable[[str], None]
@@ -294,12 +296,19 @@ def _connect(scheduler: str, say: Say) -> Iterator[Client]:
             "scheduler' and give its address, such as tcp://host:8786"
         ) from None
     try:
-        if not client.scheduler_info()["workers"]:
-            say(f"waiting for workers: start some with 'dask worker {scheduler} --nthreads 1'")
+        _awaits_workers(client, scheduler, say)
         yield client
     finally:
         with contextlib.suppress(Exception):  # a lost scheduler cannot be taken leave of
             client.close(timeout=5)
+
+
+def _awaits_workers(client: Client, address: str, say: Say) -> bool:
+    """Whether there are none, which is said."""
+    if client.scheduler_info()["workers"]:
+        return False
+    say(f"waiting for workers: start some with 'dask worker {address} --nthreads 1'")
+    return True
 
 
 def _blame_fairly(dask_scheduler: Any) -> None:
@@ -331,7 +340,15 @@ def _on_cluster(trials: list[Trial], connection: contextlib.AbstractContextManag
         completed = as_completed(
             [submit(s) for s in stacks(trials, num_workers)], with_results=True, raise_errors=False
         )
-        for batch in completed.batches():
+        heard, told = time.monotonic(), False
+        while futures:
+            batch = completed.next_batch(block=False)
+            if not batch:
+                time.sleep(POLL_SECONDS)
+                if not told and time.monotonic() - heard > QUIET_SECONDS:
+                    heard, told = time.monotonic(), _awaits_workers(client, address, say)
+                continue
+            heard, told = time.monotonic(), False
             out: list[Result] = []
             for future, result in batch:
                 stack = futures.pop(future)
