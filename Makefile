@@ -2,6 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11 python,$(shell $(p) -c \
 	'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 SCALE ?= laptop
 PORT ?= 8000
 # Results under results/ and the working ledger decide what is trained; REPRO_DATA says where MNIST lies.
@@ -24,10 +25,14 @@ setup: .venv/installed
 .venv/installed: requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed, and none is on the PATH; \
 	install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "setting up .venv with $(PYTHON) (once; some minutes and 6.5 GB, most of it PyTorch)"
+	@echo "setting up .venv with $(PYTHON) (once; a minute or more and 6.5 GB, most of it PyTorch)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP) uv==0.13.8
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --cache-dir .venv/uv --requirement requirements.txt || { \
+	echo "uv, which is quick, could not; trying pip, which takes some minutes"; \
+	$(PIP) --requirement requirements.txt; }
+	@rm -rf .venv/uv
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 lab: setup

@@ -61,7 +61,7 @@ SETTINGS = {
             "epochs": 2,
             "other_epochs": (200,),
             "seeds": 2,
-            "few_seeds": 2,
+            "few_seeds": 1,
         },
     ),
     Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
