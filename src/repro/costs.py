@@ -25,7 +25,7 @@ GROWS_WITH = {
     "rescaled": "train_size",
     "gradient tails": "draws",
 }
-TIMED_AT = {"train_size": (100, 500), "draws": (2, 10)}
+TIMED_AT = {"train_size": (100, 500), "draws": (8, 16)}
 TRAINS_A_PARTNER = ("interpolation",)
 
 
