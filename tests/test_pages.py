@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from repro import claims, figures, pages
+from repro.ledger import Ledger
 from repro.spec import Figure, Scale
 from repro.stats import Estimate
 
@@ -114,6 +115,7 @@ def test_every_kind_of_figure_is_known():
     [
         (Estimate(1.234, 1.1, 1.36, 5, ""), "1.23 [1.10, 1.36]"),
         (Estimate(1.234, -np.inf, np.inf, 1, ""), "1.23"),
+        (Estimate(-0.001, -0.004, 0.002, 5, ""), "0.00 [0.00, 0.00]"),
         (Estimate(np.nan, -np.inf, np.inf, 0, ""), "–"),
     ],
 )
@@ -152,6 +154,19 @@ def test_paper_scale_is_shown_never_trained_from_a_page(smoke_ledger, monkeypatc
     chapter = pages.Chapter("generalization-gap", "paper")
     chapter.run()
     assert all(f.scale == Scale.PAPER for f in chapter.shown)
+
+
+def test_a_number_that_two_claims_list_is_counted_once():
+    found = claims.find(claims.get("reference-setup"), Scale.PAPER, Ledger())
+    one, two = (pages._board({name: [found] for name in names}, {}) for names in ("a", "ab"))
+    numbers = re.search(r"Published numbers met: [1-9]\d* of \d+", one)[0]
+    assert numbers in two
+
+
+def test_where_no_trial_has_been_run_the_board_gives_no_verdict(tmp_path):
+    empty = claims.find(claims.get("sharp-minima"), Scale.PAPER, Ledger(tmp_path, tmp_path))
+    board = pages._board({"sharp-minima": [empty]}, {})
+    assert "1 not run" in board and "inconclusive" not in board
 
 
 def test_a_figure_unknown_to_kinds_cannot_be_drawn():

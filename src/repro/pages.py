@@ -18,7 +18,7 @@ from IPython.display import HTML
 
 from repro import claims, figures, runner
 from repro.claims import Finding
-from repro.evidence import MET, MISSED, count
+from repro.evidence import MET, MISSED, NOT_RUN, count
 from repro.ledger import Ledger, provenance
 from repro.spec import Figure, Outcome, Scale, Verdict
 from repro.stats import Estimate
@@ -39,6 +39,7 @@ OUTCOME_CLASSES = {
     Outcome.NOT_REPRODUCED: "fails",
     Outcome.INCONCLUSIVE: "open",
 }
+MAX_EFFECTS = 6  # of a verdict; a longer list is folded
 
 
 def badge(outcome: str, kind: str) -> str:
@@ -47,6 +48,11 @@ def badge(outcome: str, kind: str) -> str:
 
 def verdict_badge(verdict: Verdict) -> str:
     return badge(verdict.outcome, OUTCOME_CLASSES[verdict.outcome])
+
+
+def finding_badge(finding: Finding) -> str:
+    """The verdict's; but where no trial has been run there is none."""
+    return verdict_badge(finding.verdict) if finding.num_finished else badge(NOT_RUN, "open")
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
@@ -65,8 +71,8 @@ def interval(estimate: Estimate, decimals: int = 2) -> str:
     if not math.isfinite(estimate.value):
         return "–"
     if not math.isfinite(estimate.low):
-        return f"{estimate.value:.{decimals}f}"
-    return f"{estimate.value:.{decimals}f} [{estimate.low:.{decimals}f}, {estimate.high:.{decimals}f}]"
+        return f"{estimate.value:z.{decimals}f}"
+    return f"{estimate.value:z.{decimals}f} [{estimate.low:z.{decimals}f}, {estimate.high:z.{decimals}f}]"
 
 
 def label(finding: Finding) -> str:
@@ -186,7 +192,8 @@ class Chapter:
         for finding in self.shown:
             verdict = finding.verdict
             parts = "".join(
-                f"<p>{verdict_badge(part)} {html.escape(sentence)}: {html.escape(part.reason)}</p>{_effects(part)}"
+                f"<p class='repro-part'>{verdict_badge(part)} {html.escape(sentence)}: {html.escape(part.reason)}</p>"
+                f"{_effects(part)}"
                 for sentence, part in verdict.parts.items()
             )
             blocks.append(
@@ -200,6 +207,10 @@ class Chapter:
 
 def _effects(verdict: Verdict) -> str:
     items = "".join(f"<li>{html.escape(name)}: {interval(e)}, n={e.n}</li>" for name, e in verdict.effects.items())
+    if len(verdict.effects) > MAX_EFFECTS:
+        return (
+            f"<details class='repro-more'><summary>{len(verdict.effects)} effects</summary><ul>{items}</ul></details>"
+        )
     return items and f"<ul>{items}</ul>"
 
 
@@ -264,12 +275,12 @@ def raw(text: str) -> str:
 def _cards(recorded: Mapping[str, list[Finding]]) -> str:
     cards = ["::::{grid} 1 1 2 2\n:gutter: 3\n"]
     for claim_id, found in recorded.items():
-        claim, verdict = found[0].claim, found[0].verdict
+        claim, reason = found[0].claim, found[0].verdict.reason
         done, planned = found[0].num_finished, len(found[0].trials)
-        so_far = f" on {done} of {planned} trials" if done < planned else ""
+        so_far = f" on {done} of {planned} trials" if 0 < done < planned else ""
         cards.append(
             f":::{{grid-item-card}} {claim.title}\n:link: ../notebooks/{claim_id}\n:link-type: doc\n\n"
-            f"“{claim.statement}”\n\n{verdict_badge(verdict)}{so_far}\n\n{html.escape(verdict.reason)}\n:::\n"
+            f"“{claim.statement}”\n\n{finding_badge(found[0])}{so_far}\n\n{html.escape(reason)}\n:::\n"
         )
     return "\n".join([*cards, "::::\n"])
 
@@ -277,19 +288,22 @@ def _cards(recorded: Mapping[str, list[Finding]]) -> str:
 def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -> str:
     found = [f for fs in recorded.values() for f in fs] + list(here.values())
     columns = list(dict.fromkeys((f.scale, f.dataset) for f in found))
-    cells = {(f.claim.id, f.scale, f.dataset): verdict_badge(f.verdict) for f in found}
+    cells = {(f.claim.id, f.scale, f.dataset): finding_badge(f) for f in found}
     rows = []
     for claim_id, (main, *_) in recorded.items():
         link = f'<a href="../notebooks/{claim_id}.html">{html.escape(main.claim.title)}</a>'
         rows.append([link, *(cells.get((claim_id, *column), "") for column in columns)])
-    outcomes = [fs[0].verdict.outcome for fs in recorded.values()]
-    tally = ", ".join(f"{outcomes.count(o)} {o}" for o in Outcome if o in outcomes)
-    compared = [c for fs in recorded.values() for c in fs[0].published]
+    outcomes = [str(fs[0].verdict.outcome) if fs[0].num_finished else NOT_RUN for fs in recorded.values()]
+    tally = ", ".join(f"{outcomes.count(o)} {o}" for o in (*Outcome, NOT_RUN) if o in outcomes)
+    listed = (c for fs in recorded.values() for c in fs[0].published)
+    compared = list({(c.number.value, c.number.unit, c.ours): c for c in listed}.values())  # two claims may list one
     met, tested = count(compared, MET), count(compared, MET, MISSED)
     caption = (
         f"Paper scale is recorded: the published protocol, run once, at length. Published numbers met: {met} of "
         f"{tested} tested so far."
-        + (" Laptop scale was trained when these pages were built, on 4,000 digits." if here else "")
+        + "".join(
+            f" {f.scale.capitalize()} scale was trained when these pages were built." for f in [*here.values()][:1]
+        )
     )
     header = ["claim", *(f"{DATASET_NAMES[dataset]}, {scale} scale" for scale, dataset in columns)]
     summary = f"{len(outcomes)} claims at paper scale on MNIST: {tally}.\n\n"
