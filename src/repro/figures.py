@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -188,8 +187,7 @@ def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
             ax.set_xscale("log")
             ax.autoscale(axis="x")
         ax.set(xlabel=figure.x, ylabel=figure.y)
-        title = "\n".join(line for told in figure.title(table).split("\n") for line in textwrap.wrap(told, 68))
-        fig.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+        fig.suptitle(figure.title(table), x=0.01, ha="left", fontsize=10.5, fontweight="bold", wrap=True)
         buffer = io.StringIO()
         fig.savefig(buffer, format="svg", metadata={"Date": None})
         plt.close(fig)

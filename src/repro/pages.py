@@ -179,8 +179,9 @@ class Chapter:
             name = html.escape(number.name) + note
             rows.append([badge(c.outcome, kind), name, f"{number.printed} {number.unit}", here])
         met, tested = count(compared, MET), count(compared, MET, MISSED)
+        numbers = f"{met} of {tested} tested numbers met" if tested else "None is tested so far"
         caption = (
-            f"{met} of {tested} tested numbers met. Ours: mean and 95 % t interval over n seeds, paper scale, "
+            f"{numbers}. Ours: mean and 95 % t interval over n seeds, paper scale, "
             f"{DATASET_NAMES[self.recorded[0].dataset]}. Met: the published number lies in the 95 % prediction "
             "interval for one more run, widened by half a unit of its last printed digit."
         )

@@ -233,7 +233,7 @@ def judge_growth(table: pd.DataFrame) -> Verdict:
     sgd, adam = powers.values()
     if min(sgd.n, adam.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few seeds or checkpoints.", effects)
-    reason = f"Distance grows as the epoch to the {sgd.value:.2f} for SGD and to the {adam.value:.2f} for Adam."
+    reason = f"Distance grows as epochs to the power {sgd.value:.2f} for SGD and {adam.value:.2f} for Adam."
     if sgd.high < 1 and adam.low > 0.8:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     if sgd.low > 1 or adam.high < 0.8:
@@ -323,7 +323,7 @@ def paths_title(table: pd.DataFrame) -> str:
     powers = [exponent(table, arm).value for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)]
     if not all(map(math.isfinite, powers)):
         return "Distance from the start, by epoch"
-    return f"Distance grows as the epoch to the {powers[0]:.2f} for SGD, to the {powers[1]:.2f} for Adam"
+    return f"Distance grows as epochs to the power {powers[0]:.2f} for SGD, {powers[1]:.2f} for Adam"
 
 
 def growth_title(table: pd.DataFrame) -> str:
