@@ -27,8 +27,8 @@ setup: .venv/installed
 	install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "setting up .venv with $(PYTHON) (once; a minute or more and 6.5 GB, most of it PyTorch)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(PIP) uv==0.13.8
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --cache-dir .venv/uv --requirement requirements.txt || { \
+	@{ $(PIP) uv==0.13.8 && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --cache-dir .venv/uv --requirement requirements.txt; } || { \
 	echo "uv, which is quick, could not; trying pip, which takes some minutes"; \
 	$(PIP) --requirement requirements.txt; }
 	@rm -rf .venv/uv
