@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 
 import numpy as np
@@ -342,6 +343,21 @@ def number(printed, **kwargs):
 )
 def test_is_met(printed, values, met):
     assert is_met(number(printed), values) is met
+
+
+def test_a_logarithmic_number_is_compared_by_factors():
+    """The interval of three values about 280 holds 1.23, for it reaches below zero; no factor among them does."""
+    values, plain = [219.0, 181.0, 448.0], number("1.23")
+    logarithmic = dataclasses.replace(plain, logarithmic=True)
+    assert is_met(plain, values) and not is_met(logarithmic, values)
+    assert is_met(number("300", logarithmic=True), values)
+    assert is_met(number("0", logarithmic=True), [0.0, 0.0])
+    claim = dataclasses.replace(gap.CLAIM, published=(logarithmic,))
+    table = rows("a", 3)
+    table["x"] = table["init_seed"].map(dict(enumerate(values)))
+    [compared] = compare(claim, table)
+    assert compared.outcome == MISSED
+    assert compared.ours.value == pytest.approx(math.prod(values) ** (1 / 3)) and 0 < compared.ours.low < 181
 
 
 def test_compare_says_met_missed_not_testable_not_run():

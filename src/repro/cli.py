@@ -191,7 +191,7 @@ def show(claim: str, as_json: AsJson = False) -> None:
             out.print(f"  {_escape(name)}: {_escape(interval(e))}, n={e.n}", highlight=False)
     table = Table("published number", "published", "here, paper scale", "n", "")
     for c in next(f for f in found if f.scale == Scale.PAPER).published:
-        here = _escape(interval(c.ours, c.number.decimals + 1))
+        here = _escape(interval(c.ours, c.number.format))
         table.add_row(c.number.name, f"{c.number.printed} {c.number.unit}", here, str(c.ours.n or ""), c.outcome)
     out.print(table)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from repro.spec import Claim, Published
-from repro.stats import Estimate, mean_interval, paired_difference, paired_values, prediction_interval
+from repro.stats import Estimate, geometric, mean_interval, paired_difference, paired_values, prediction_interval
 from repro.trial import DATASETS
 
 MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
+SMALLEST = 1e-12  # that has a logarithm here
 MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
 
 
@@ -77,14 +78,22 @@ def records(table: pd.DataFrame, column: str, **where: Any) -> list[dict[str, An
 def is_met(number: Published, values: list[float]) -> bool:
     """Whether one more run of ours could have printed this number: it lies in the 95 % prediction interval,
     widened by half a unit of its last printed digit."""
-    ours = prediction_interval(values)
     half = number.resolution / 2 * (1 + 1e-9)
-    return ours.low - half <= number.value <= ours.high + half
+    ends = [number.value - half, number.value + half]
+    if number.logarithmic:
+        values, ends = _logarithms(values), _logarithms(ends)
+    ours = prediction_interval(values)
+    return ours.low <= ends[1] and ends[0] <= ours.high
+
+
+def _logarithms(values: Iterable[float]) -> list[float]:
+    return [math.log(max(x, SMALLEST)) for x in values]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A published number beside ours: `ours` is our mean over seeds with its 95 % t interval."""
+    """A published number beside ours: `ours` is our mean over seeds with its 95 % t interval, geometric where the
+    number is logarithmic."""
 
     number: Published
     ours: Estimate
@@ -104,7 +113,8 @@ def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
             outcome = NOT_RUN
         else:
             outcome = MET if is_met(number, values) else MISSED
-        compared.append(Comparison(number, mean_interval(values), outcome))
+        ours = geometric(mean_interval(_logarithms(values))) if number.logarithmic else mean_interval(values)
+        compared.append(Comparison(number, ours, outcome))
     return compared
 
 

@@ -66,13 +66,13 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: st
     )
 
 
-def interval(estimate: Estimate, decimals: int = 2) -> str:
+def interval(estimate: Estimate, form: str = ".2f") -> str:
     """ "1.23 [1.10, 1.36]", or the value alone where there is no interval."""
     if not math.isfinite(estimate.value):
         return "–"
     if not math.isfinite(estimate.low):
-        return f"{estimate.value:z.{decimals}f}"
-    return f"{estimate.value:z.{decimals}f} [{estimate.low:z.{decimals}f}, {estimate.high:z.{decimals}f}]"
+        return f"{estimate.value:z{form}}"
+    return f"{estimate.value:z{form}} [{estimate.low:z{form}}, {estimate.high:z{form}}]"
 
 
 def label(finding: Finding) -> str:
@@ -175,13 +175,14 @@ class Chapter:
             number = c.number
             kind = {MET: "holds", MISSED: "fails"}.get(c.outcome, "open")
             note = f"<br><small>{html.escape(number.note)}</small>" if number.note else ""
-            here = f"{interval(c.ours, number.decimals + 1)}, n={c.ours.n}" if c.ours.n else "–"
+            here = f"{interval(c.ours, number.format)}, n={c.ours.n}" if c.ours.n else "–"
             name = html.escape(number.name) + note
             rows.append([badge(c.outcome, kind), name, f"{number.printed} {number.unit}", here])
         met, tested = count(compared, MET), count(compared, MET, MISSED)
         numbers = f"{met} of {tested} tested numbers met" if tested else "None is tested so far"
+        mean = "mean (of what differs by factors, geometric)" if any(c.number.logarithmic for c in compared) else "mean"
         caption = (
-            f"{numbers}. Ours: mean and 95 % t interval over n seeds, paper scale, "
+            f"{numbers}. Ours: {mean} and 95 % t interval over n seeds, paper scale, "
             f"{DATASET_NAMES[self.recorded[0].dataset]}. Met: the published number lies in the 95 % prediction "
             "interval for one more run, widened by half a unit of its last printed digit."
         )

@@ -51,7 +51,8 @@ class Published:
 
     `printed` is its text as printed: the last digit sets the resolution. `where` picks the rows of the
     table by column and value, `column` the measure; `factor` turns it into `unit` (100 for percent).
-    `column=None`: not testable here, and `note` says why.
+    `column=None`: not testable here, and `note` says why. `logarithmic`: of a positive measure whose values differ
+    by factors, so that means, intervals and the comparison are of logarithms.
     """
 
     name: str
@@ -61,19 +62,25 @@ class Published:
     unit: str = ""
     factor: float = 1.0
     note: str = ""
+    logarithmic: bool = False
 
     @property
     def value(self) -> float:
         return float(self.printed)
 
     @property
-    def decimals(self) -> int:
-        return len(self.printed.partition(".")[2])
+    def format(self) -> str:
+        """Of our number beside it: one digit more than is printed; of a logarithmic one, four digits."""
+        return ".4g" if self.logarithmic else f".{self._decimals + 1}f"
 
     @property
     def resolution(self) -> float:
         """One unit of the last printed digit."""
-        return 10.0**-self.decimals
+        return 10.0**-self._decimals
+
+    @property
+    def _decimals(self) -> int:
+        return len(self.printed.partition(".")[2])
 
 
 @dataclass(frozen=True)

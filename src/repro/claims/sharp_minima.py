@@ -193,8 +193,8 @@ def matched_budget(rows: pd.DataFrame) -> Budget:
     groups = {float(e): group for e, group in candidates.groupby("epochs")}  # type: ignore[arg-type]
     off = {e: float(np.log(group["train_loss"]).mean() - target) for e, group in groups.items()}
     nearest = min(off, key=lambda e: abs(off[e]))
-    ratio = math.exp(off[nearest])
-    flaw = "" if abs(off[nearest]) < math.log(SAME_FACTOR) else f"its training loss is still {ratio:.2g} times as large"
+    matched = abs(off[nearest]) < math.log(SAME_FACTOR)
+    flaw = "" if matched else f"its training loss is {math.exp(off[nearest]):.2g} times the small one's"
     return Budget(MATCHED, groups[nearest], small, f" (after {nearest:g} epochs)", flaw)
 
 
@@ -363,9 +363,10 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 
 def _keskar(name: str, small: str, large: str, column: str, note: str = "") -> list[Published]:
-    unit, scale = ("%", 100.0) if "accuracy" in column else ("", 1.0)
+    of_phi = "accuracy" not in column
+    unit, scale = ("", 1.0) if of_phi else ("%", 100.0)
     return [
-        Published(f"{name}, {arm}", printed, {"arm": arm}, column, unit, scale, note)
+        Published(f"{name}, {arm}", printed, {"arm": arm}, column, unit, scale, note, logarithmic=of_phi)
         for arm, printed in ((SMALL, small), (LARGE, large))
     ]
 
@@ -380,6 +381,13 @@ PUBLISHED = (
         "9.22",
         "sharpness_manifold",
         note="the paper does not give the scale of the columns; here they have unit norm",
+    ),
+    *_keskar(
+        "the same, entries of unit variance",
+        "0.11",
+        "9.22",
+        "sharpness_manifold_wide",
+        note="the other way to scale the columns",
     ),
 )
 
@@ -402,7 +410,7 @@ def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
     for series, rows in found.items():
         for arm, name in names.items():
             dot(name, select(rows, arm=arm)["decades"], series)
-        for budget in (b for b in budgets(table) if b.name != SEARCHED):
+        for budget in (b for b in budgets(table) if b.name != SEARCHED and not b.flaw):
             chosen = rows[rows["key"].isin(budget.large["key"])]
             dot(f"{names[LARGE]}, {budget.name}", chosen["decades"], series)
         plain = select(rows, arm=RESCALED)
@@ -423,7 +431,8 @@ def sharpness_title(table: pd.DataFrame) -> str:
     rows = prepared(table, PUBLISHED_SEARCH)
     sharper = difference(select(rows, arm=LARGE), select(rows, arm=SMALL))
     short = {SEARCHED: "scale-free", TUNED: "tuned", MATCHED: "matched loss", EQUAL_STEPS: "equal steps"}
-    told = "; ".join(f"{short[b.name]} {factor(b.sharper)}" for b in budgets(table) if b.sharper.n)
+    known = [b for b in budgets(table) if b.sharper.n and not b.flaw]
+    told = "; ".join(f"{short[b.name]} {factor(b.sharper)}" for b in known)
     return f"The large batch ends {factor(sharper)} as sharp as the small one;\n{told.replace(' times', '')} times"
 
 
@@ -510,6 +519,8 @@ def prediction_points(table: pd.DataFrame) -> pd.DataFrame:
 
 def prediction_title(table: pd.DataFrame) -> str:
     e = prediction(fair_runs(table))
+    if e.n < 3 * MIN_PAIRS:
+        return "Test error against φ: too few runs at fair budgets to rank them"
     return (
         f"Over {e.n} runs at fair budgets, φ and test error rank alike\n"
         f"with ρ = {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
