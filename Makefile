@@ -12,7 +12,7 @@ book: setup
 	@$(BIN)/repro build --scale $(SCALE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 test: setup lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -28,7 +28,7 @@ setup: .venv/installed
 	@echo "setting up .venv with $(PYTHON) (once; a minute or more and 6.5 GB, most of it PyTorch)"
 	@$(PYTHON) -m venv --clear .venv
 	@{ $(PIP) uv==0.13.8 && \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --cache-dir .venv/uv --requirement requirements.txt; } || { \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --cache-dir .venv/uv --requirement requirements.txt; } || { \
 	echo "uv, which is quick, could not; trying pip, which takes some minutes"; \
 	$(PIP) --requirement requirements.txt; }
 	@rm -rf .venv/uv

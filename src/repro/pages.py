@@ -179,7 +179,7 @@ class Chapter:
             name = html.escape(number.name) + note
             rows.append([badge(c.outcome, kind), name, f"{number.printed} {number.unit}", here])
         met, tested = count(compared, MET), count(compared, MET, MISSED)
-        numbers = f"{met} of {tested} tested numbers met" if tested else "None is tested so far"
+        numbers = f"{met} of {tested} tested numbers met" if tested else "No number is tested so far"
         mean = "mean (of what differs by factors, geometric)" if any(c.number.logarithmic for c in compared) else "mean"
         caption = (
             f"{numbers}. Ours: {mean} and 95 % t interval over n seeds, paper scale, "
