@@ -303,10 +303,9 @@ def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -
     caption = (
         f"Paper scale is recorded: the published protocol, run once, at length. Published numbers met: {met} of "
         f"{tested} tested so far."
-        + "".join(
-            f" {f.scale.capitalize()} scale was trained when these pages were built." for f in [*here.values()][:1]
-        )
     )
+    if here:
+        caption += f" {next(iter(here.values())).scale.capitalize()} scale was trained when these pages were built."
     header = ["claim", *(f"{DATASET_NAMES[dataset]}, {scale} scale" for scale, dataset in columns)]
     summary = f"{len(outcomes)} claims at paper scale on MNIST: {tally}.\n\n"
     return summary + raw(html_table(header, rows, caption))
