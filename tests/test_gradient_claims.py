@@ -275,3 +275,13 @@ def test_figures_of_both_claims_are_drawn_from_what_smoke_scale_trains(smoke_led
             title = figure.title(table)
             assert title.count("\n") <= 1 and "nan" not in title
             assert figure.data(pd.DataFrame({"key": []})).empty
+
+
+def test_counts_are_averaged_geometrically_over_bins_that_no_network_leaves_empty():
+    flat = {"magnitude_batch_size": [2, 2], "magnitude_x": [0.1, 1.0]}
+    rows = [{**flat, "magnitude_y": y, "init_seed": seed} for seed, y in enumerate(([0, 10], [5, 1000], [5, 100]))]
+    table = pd.DataFrame(rows).assign(arm=EARLY, final=True, status="finished")
+    points = tails_claim.count_lines(table)
+    assert points[["x", "n"]].to_numpy().tolist() == [[1.0, 3]]
+    assert points["mean"].item() == pytest.approx(100)
+    assert 0 < points["low"].item() < 100 < points["high"].item()

@@ -147,6 +147,10 @@ def test_a_changed_setting_changes_what_is_shown(smoke_ledger):
     assert chapter.here.num_finished == len(chapter.here.trials)
 
 
+def test_the_protocol_gives_batch_sizes_to_the_digit(smoke_ledger):
+    assert " 8192, 16384, 32768</td>" in pages.Chapter("linear-scaling", "paper").protocol().data
+
+
 def test_paper_scale_is_shown_never_trained_from_a_page(smoke_ledger, monkeypatch):
     from repro import runner
 

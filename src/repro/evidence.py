@@ -124,7 +124,7 @@ def count(compared: list[Comparison], *outcomes: str) -> int:
 
 def point(estimate: Estimate, **columns: object) -> dict[str, object]:
     """A row of a figure's table: the estimate's mean, interval (NaN where unbounded) and n, with other columns."""
-    low, high = (x if np.isfinite(x) else np.nan for x in (estimate.low, estimate.high))
+    low, high = (x if np.isfinite(x) and estimate.n > 1 else np.nan for x in (estimate.low, estimate.high))
     return {**columns, "mean": estimate.value, "low": low, "high": high, "n": estimate.n}
 
 

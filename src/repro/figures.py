@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from repro.spec import Figure
@@ -112,6 +112,8 @@ def _scale(ax: Axes, table: pd.DataFrame, x_scale: str, y_scale: str) -> None:
         ax.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
     else:
         ax.set_xscale(x_scale)
+    if x_scale == "linear" and (table["x"] % 1 == 0).all():  # epochs
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_yscale(y_scale)
     for axis, scale in ((ax.xaxis, x_scale), (ax.yaxis, y_scale)):
         low, high = axis.get_view_interval()

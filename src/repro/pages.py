@@ -85,13 +85,13 @@ def origin(finding: Finding) -> str:
     """One sentence: how much was run, at what cost, when, with what."""
     come_from = provenance(finding.table)
     if not come_from["trials"]:
-        return f"No trial of {len(finding.trials)} is in the ledger yet."
+        return f"No trial of {len(finding.trials):,} is in the ledger yet."
     dates = " to ".join(dict.fromkeys((come_from["first"], come_from["last"])))
     hours = come_from["hours"]
     cost = f"{hours:.1f} core hours" if hours >= 0.1 else f"{hours * 3600:.0f} core seconds"
     diverged = f", {come_from['diverged']} of them diverged" if come_from["diverged"] else ""
     return (
-        f"{finding.num_finished} of {len(finding.trials)} trials{diverged}; {cost} of training; {dates}; "
+        f"{finding.num_finished:,} of {len(finding.trials):,} trials{diverged}; {cost} of training; {dates}; "
         f"torch {', '.join(come_from['torch_version'])}; {', '.join(come_from['precision'])} products."
     )
 
@@ -137,11 +137,11 @@ class Chapter:
             ("initialisation, pixels", lambda ts: _each(f"{t.init}, {t.preprocessing}" for t in ts)),
             ("optimizer", lambda ts: _each(t.optimizer for t in ts)),
             ("learning rate (per step)", lambda ts: _numbers(t.lr for t in ts)),
-            ("batch size", lambda ts: _numbers(t.batch_size for t in ts)),
+            ("batch size", lambda ts: _each(sorted({t.batch_size for t in ts}))),
             ("epochs", lambda ts: _numbers(t.num_steps / t.steps_in_epoch(0) for t in ts)),
             ("steps", lambda ts: _range(t.num_steps for t in ts)),
             ("paired seeds", lambda ts: str(len({t.init_seed for t in ts}))),
-            ("trials", lambda ts: str(len(ts))),
+            ("trials", lambda ts: f"{len(ts):,}"),
         ]  # fmt: skip
         body = [[name, *(cell(f.trials) for f in self.shown)] for name, cell in rows]
         return HTML(html_table(["", *(html.escape(label(f)) for f in self.shown)], body))
@@ -175,7 +175,7 @@ class Chapter:
             number = c.number
             kind = {MET: "holds", MISSED: "fails"}.get(c.outcome, "open")
             note = f"<br><small>{html.escape(number.note)}</small>" if number.note else ""
-            here = f"{interval(c.ours, number.format)}, n={c.ours.n}" if c.ours.n else "–"
+            here = f"{interval(c.ours, number.format)} {number.unit}".rstrip() + f", n={c.ours.n}" if c.ours.n else "–"
             name = html.escape(number.name) + note
             rows.append([badge(c.outcome, kind), name, f"{number.printed} {number.unit}", here])
         met, tested = count(compared, MET), count(compared, MET, MISSED)
@@ -279,7 +279,7 @@ def _cards(recorded: Mapping[str, list[Finding]]) -> str:
     for claim_id, found in recorded.items():
         claim, reason = found[0].claim, found[0].verdict.reason
         done, planned = found[0].num_finished, len(found[0].trials)
-        so_far = f" on {done} of {planned} trials" if 0 < done < planned else ""
+        so_far = f" on {done:,} of {planned:,} trials" if 0 < done < planned else ""
         cards.append(
             f":::{{grid-item-card}} {claim.title}\n:link: ../notebooks/{claim_id}\n:link-type: doc\n\n"
             f"“{claim.statement}”\n\n{finding_badge(found[0])}{so_far}\n\n{html.escape(reason)}\n:::\n"

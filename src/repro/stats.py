@@ -94,7 +94,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Estima
 
 def geometric(logs: Estimate) -> Estimate:
     """The estimate of a mean of natural logarithms as that of the geometric mean (of a difference: of a ratio)."""
-    value, low, high = np.exp([logs.value, logs.low, logs.high]).tolist()
+    with np.errstate(over="ignore"):  # of two values that differ much, the upper end is beyond any number
+        value, low, high = np.exp([logs.value, logs.low, logs.high]).tolist()
     values = tuple(np.exp(logs.values).tolist())
     return Estimate(value, low, high, logs.n, f"{logs.method}, of logarithms", values)
 

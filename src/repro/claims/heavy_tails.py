@@ -14,7 +14,7 @@ from repro import tails
 from repro.claims.gradient_competition import EARLY, MIN_SEEDS, POINTS, SETTINGS, design
 from repro.evidence import final, point, records, unfold
 from repro.spec import Claim, Figure, Outcome, Published, Verdict
-from repro.stats import Estimate, mean_interval
+from repro.stats import Estimate, geometric, mean_interval
 
 SMALL, LARGE = 2, 1024  # the batch sizes that the post compares; the largest that was drawn where 1024 was not
 GAUSSIAN_FROM = 256  # Panigrahi et al.: Gaussian from this batch size on
@@ -190,36 +190,47 @@ PUBLISHED = (
 )
 
 
-def _lines(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
-    """Mean over seeds of a flattened table of the probe, early in training: a series a batch size."""
+def _flat(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """A table that the probe flattened, early in training: columns drawn (batch size), x, y, and those of its row."""
     columns = {f"{prefix}_batch_size": "drawn", f"{prefix}_x": "x", f"{prefix}_y": "y"}
-    rows = unfold(final(table, arm=EARLY), list(columns)).rename(columns=columns)
+    return unfold(final(table, arm=EARLY), list(columns)).rename(columns=columns)
+
+
+def _lines(rows: pd.DataFrame, mean: Callable[[pd.Series], Estimate]) -> pd.DataFrame:
+    """Mean of y over seeds at every x, of a `_flat` table: a series a batch size."""
     out: list[dict[str, object]] = []
     for size in HISTOGRAM_SIZES if len(rows) else ():
         groups = rows[rows["drawn"] == size].groupby("x")["y"]
-        out += [point(mean_interval(values.tolist()), x=x, series=f"B={size}") for x, values in groups]
+        out += [point(mean(values), x=x, series=f"B={size}") for x, values in groups]
     return pd.DataFrame(out)
 
 
 def count_lines(table: pd.DataFrame) -> pd.DataFrame:
-    """How many values lie in a bin of magnitudes; of the bins that hold one in the mean over networks."""
-    points = _lines(table, "magnitude")
-    return points[points["mean"] >= 1] if len(points) else points
+    """How many values lie in a bin of magnitudes; of the bins that are empty in no network."""
+    rows = _flat(table, "magnitude")
+    filled = rows[rows.groupby(["drawn", "x"])["y"].transform("min") > 0]
+    return _lines(filled, lambda counts: geometric(mean_interval(np.log(counts))))
 
 
 def count_title(table: pd.DataFrame) -> str:
     sums, means = (
         2 + over_seeds(table, EARLY, functools.partial(decades, reduction)).value for reduction in ("sum", "mean")
     )
-    told = "fewer" if means < 2 else f"10^{means:.1f}"
+    told = "fewer" if means < 2 else f"{_rounded(10**means)}"
     return (
-        f"Where B={SMALL} has 100 large values, the largest batch has\n10^{sums:.1f}; of mean-reduced gradients {told}"
+        f"Where B={SMALL} has 100 large values, the largest batch has\n{_rounded(10**sums)}; "
+        f"of mean-reduced gradients {told}"
     )
+
+
+def _rounded(count: float) -> str:
+    """A count to two figures: "3,200,000"."""
+    return f"{float(f'{count:.2g}'):,.0f}"
 
 
 def quantile_lines(table: pd.DataFrame) -> pd.DataFrame:
     """Quantiles of single coordinates over draws, standardised, minus those of a Gaussian."""
-    points = _lines(table, "quantile")
+    points = _lines(_flat(table, "quantile"), mean_interval)
     for column in ("mean", "low", "high") if len(points) else ():
         points[column] -= points["x"]
     return points
@@ -330,7 +341,7 @@ CLAIM = Claim(
             "magnitude of a gradient value, sum-reduced",
             "values a bin",
             "Raw counts over all draws and coordinates, early in training, in ten bins a decade. Dividing by B moves "
-            "each line to the left by its B. Bands are 95 % t intervals over seeds.",
+            "each line to the left by its B. Geometric means over seeds, bands 95 % t intervals of the logarithm.",
             x_scale="log",
             y_scale="log",
         ),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from repro.evidence import final, paired, point, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
-from repro.stats import Estimate, mean_interval
+from repro.stats import Estimate, geometric, mean_interval
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 from repro.tuning import Optimum, inner, knee, noise_scale, optima, slope
 
@@ -213,12 +213,9 @@ def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
         shared = losses.columns.intersection(reference.columns)
         for epoch in losses.index.intersection(reference.index) if len(shared) == reference.shape[1] else []:
             values = losses.loc[epoch, shared]
-            estimate = mean_interval(np.log(values))
-            mean, low, high = (math.exp(v) for v in (estimate.value, estimate.low, min(estimate.high, 700)))
-            if estimate.n < 2:
-                low = high = math.nan
             ratio = float(np.log(values / reference.loc[epoch, shared]).mean())
-            out.append([epoch, mean, low, high, estimate.n, f"B={size}", size, ratio])
+            estimate = geometric(mean_interval(np.log(values)))
+            out.append(point(estimate, x=epoch, series=f"B={size}", size=size, log_ratio=ratio))
     return pd.DataFrame(out, columns=columns)
 
 
@@ -314,8 +311,10 @@ def judge_adam(table: pd.DataFrame, arm: str) -> Verdict:
     found = optima(ends(table, arm))
     along = slope(inner(found))
     effects = {"slope of the best learning rate (log-log)": along}
-    if len(inner(found)) < len(found) or not _power(along):
-        return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes whose best lies inside the grid.", effects)
+    if len(inner(found)) < len(found):
+        return Verdict(Outcome.INCONCLUSIVE, "A best learning rate lies on the edge of the grid.", effects)
+    if not _power(along):
+        return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.", effects)
     outcomes = {SQUARE_ROOT: Outcome.REPRODUCED, "both": Outcome.INCONCLUSIVE}
     held = {SQUARE_ROOT: "½ and not 1", "both": "both ½ and 1", LINEAR: "1 and not ½", "neither": "neither 1 nor ½"}
     law = _power(along)

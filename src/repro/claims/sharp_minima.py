@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.evidence import by_seed, final, select, unfold
+from repro.evidence import by_seed, final, point, select, unfold
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
-from repro.stats import Estimate, mean_interval, paired_difference, paired_values, rank_correlation
+from repro.stats import Estimate, geometric, mean_interval, paired_difference, paired_values, rank_correlation
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 from repro.tuning import tune
 
@@ -258,7 +258,7 @@ def judge_rescaling(table: pd.DataFrame) -> Verdict:
     effects = {"φ after rescaling, against before (decades)": change}
     if change.n < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, "Too few rescaled networks.", effects)
-    told = f"With outputs that differ by {outputs:.0e} at most, φ becomes {factor(change)} what it was"
+    told = f"With outputs that differ by {outputs:.0g} at most, φ becomes {factor(change)} what it was"
     if not outputs < 1e-10:
         return Verdict(Outcome.INCONCLUSIVE, f"{told}: the functions are not the same.", effects)
     if change.within(math.log10(SAME_FACTOR)):
@@ -402,10 +402,9 @@ def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
     dots = []
 
     def dot(name: str, values: pd.Series, series: str) -> None:
-        e = mean_interval(values.to_numpy(float))
-        low, high = (10**x if math.isfinite(x) else math.nan for x in (e.low, e.high))
-        if e.n:
-            dots.append({"name": name, "mean": 10**e.value, "low": low, "high": high, "n": e.n, "series": series})
+        if len(values):
+            e = geometric(mean_interval(values.astype(float) * math.log(10)))
+            dots.append(point(e, name=name, series=series))
 
     for series, rows in found.items():
         for arm, name in names.items():
@@ -441,12 +440,9 @@ def _lines(table: pd.DataFrame, arm: str, x: str, column: str, series: str, log:
     columns = ["x", "mean", "low", "high", "n", "series"]
     rows = unfold(final(table, arm=arm), [x, column])
     points = []
-    for position, group in rows.groupby(x):
-        values = group[column].to_numpy(float)
-        e = mean_interval(np.log(values) if log else values)
-        if math.isfinite(e.value):
-            ends = [v if math.isfinite(v) else e.value for v in (e.value, e.low, e.high)]
-            points.append([position, *(np.exp(ends) if log else ends), e.n, series])
+    for position, values in rows.groupby(x)[column]:
+        e = geometric(mean_interval(np.log(values))) if log else mean_interval(values)
+        points.append(point(e, x=position, series=series))
     return pd.DataFrame(points, columns=columns)
 
 
