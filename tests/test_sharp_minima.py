@@ -17,7 +17,7 @@ CLAIM = claims.get("sharp-minima")
 BASE = Trial(dataset="mnist", model="f1", optimizer="adam", lr=1e-3, batch_size=256, epochs=10)
 RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 SHARP = 2.0  # decades: the published distance, or so
-RATIO = {sharp.TUNED: SHARP, sharp.MATCHED: SHARP, sharp.EQUAL_STEPS: SHARP}
+RATIO = {sharp.TRAINED_ON: SHARP, sharp.TUNED: SHARP, sharp.MATCHED: SHARP, sharp.EQUAL_STEPS: SHARP}
 
 
 def rows(arm, seeds, decades, error=2.0, loss=1e-3, noise=0.04, status="finished", **fields):
@@ -71,6 +71,8 @@ def table(
     parts = [
         rows(sharp.SMALL, seeds, 0.0, loss=3e-3, noise=noise),
         large,
+        rows(sharp.SMALL_ON, few, 0.0, 1.9, noise=noise, epochs=100),
+        rows(sharp.LARGE_ON, few, ratios[sharp.TRAINED_ON], 2.1, noise=noise, epochs=100, batch_size=6000),
         rows(sharp.SMALL_SPLIT, few, 0.0, noise=noise, evaluate_on="both"),
         *grid,
         rows(sharp.OTHER_EPOCHS, few, ratios[sharp.MATCHED], 2.3, losses[0], noise, batch_size=6000, epochs=5),
@@ -96,6 +98,7 @@ def diverged(arm):
         (table(published=0.0), Outcome.NOT_REPRODUCED),  # breaks: the same, inside a factor of 2
         (table(published=-1.0), Outcome.NOT_REPRODUCED),  # breaks: flatter
         (table(searched=0.0), Outcome.CONDITIONAL),  # each control decides once
+        (table(ratios={**RATIO, sharp.TRAINED_ON: 0.0}), Outcome.CONDITIONAL),
         (table(ratios={**RATIO, sharp.TUNED: 0.0}), Outcome.CONDITIONAL),
         (table(ratios={**RATIO, sharp.MATCHED: 0.0}), Outcome.CONDITIONAL),
         (table(ratios={**RATIO, sharp.EQUAL_STEPS: 0.0}), Outcome.CONDITIONAL),
@@ -110,6 +113,7 @@ def diverged(arm):
         (without(sharp.SMALL), Outcome.INCONCLUSIVE),
         (without(sharp.LARGE), Outcome.INCONCLUSIVE),
         (without(sharp.STEPS), Outcome.INCONCLUSIVE),
+        (without(sharp.LARGE_ON), Outcome.INCONCLUSIVE),
         (without(sharp.LEARNING_RATES, sharp.SMALL_SPLIT), Outcome.INCONCLUSIVE),
         (without(sharp.SMALL_SPLIT), Outcome.INCONCLUSIVE),
         (without(sharp.RESCALED), Outcome.REPRODUCED),
@@ -133,8 +137,8 @@ def test_the_verdict_carries_its_evidence():
     effect = verdict.parts[sharp.AS_PUBLISHED].effects["φ, large against small batch (decades)"]
     assert effect.n == 5 and effect.low < SHARP < effect.high
     fair = verdict.parts[sharp.AT_FAIR_BUDGETS]
-    assert [e.n for name, e in fair.effects.items() if name.startswith("φ")] == [5, 3, 3, 3]
-    assert "lr 0.002" in fair.reason and "after 5 epochs" in fair.reason
+    assert [e.n for name, e in fair.effects.items() if name.startswith("φ")] == [5, 3, 3, 3, 3]
+    assert all(told in fair.reason for told in ("lr 0.002", "after 5 epochs", "trained on (100 epochs)"))
 
 
 def test_the_matched_budget_is_the_nearest_training_loss_shorter_or_not():
@@ -157,7 +161,9 @@ def test_a_learning_rate_that_loses_a_seed_is_not_chosen():
 
 def predicting(slope, within):
     """Test error (%) that rises by `slope` a decade between arms, and by `within` a decade inside them."""
-    made = table(noise=0.1, ratios={sharp.TUNED: 0.5, sharp.MATCHED: 1.0, sharp.EQUAL_STEPS: 1.5})
+    made = table(
+        noise=0.1, ratios={sharp.TRAINED_ON: 0.7, sharp.TUNED: 0.5, sharp.MATCHED: 1.0, sharp.EQUAL_STEPS: 1.5}
+    )
     phi = np.log10(made["sharpness_scale_free"])
     centre = phi.groupby([made["arm"], made["lr"]]).transform("mean")
     errors = 2 + slope * centre + within * (phi - centre) + 1e-3 * np.sin(9 * np.arange(len(made)))
@@ -171,7 +177,7 @@ def predicting(slope, within):
         (predicting(1.0, 0.0), Outcome.CONDITIONAL),
         (predicting(1.0, -0.5), Outcome.CONDITIONAL),
         (predicting(-1.0, -1.0), Outcome.NOT_REPRODUCED),
-        (without(sharp.STEPS, sharp.OTHER_EPOCHS, sharp.LEARNING_RATES), Outcome.INCONCLUSIVE),
+        (without(sharp.STEPS, sharp.OTHER_EPOCHS, sharp.LEARNING_RATES, sharp.LARGE_ON), Outcome.INCONCLUSIVE),
         (table(few=1, seeds=1), Outcome.INCONCLUSIVE),
     ],
 )
@@ -228,7 +234,7 @@ def test_the_published_numbers_are_met_by_a_table_that_has_them():
         made.loc[here, number.column] = number.value * luck[here] / number.factor
     assert {c.outcome for c in compare(CLAIM, made)} == {MET}
     assert MISSED in {c.outcome for c in compare(CLAIM, made.assign(sharpness=7.0))}
-    assert len(CLAIM.published) == 10
+    assert len(CLAIM.published) == 14
 
 
 def test_fair_budgets_are_what_they_are_called():
@@ -236,12 +242,14 @@ def test_fair_budgets_are_what_they_are_called():
         arms = {sweep.name: sweep.trials() for sweep in sharp.design(settings)}
         assert {t.num_steps for t in arms[sharp.STEPS]} == {t.num_steps for t in arms[sharp.SMALL]}
         assert {t.epochs for t in arms[sharp.LARGE]} == {t.epochs for t in arms[sharp.SMALL]}
+        longer = {t.epochs for arm in (sharp.SMALL_ON, sharp.LARGE_ON) for t in arms[arm]}
+        assert len(longer) == 1 and min(longer) >= 3 * arms[sharp.SMALL][0].epochs
         assert arms[sharp.LARGE][0].epochs not in {t.epochs for t in arms[sharp.OTHER_EPOCHS]}
         assert {t.num_train for t in arms[sharp.SMALL_SPLIT]} == {t.num_train for t in arms[sharp.LEARNING_RATES]}
         assert all(t.evaluate_on == "both" for t in arms[sharp.LEARNING_RATES])
         searched = {t.final_probes for arm, ts in arms.items() for t in ts if arm != sharp.RESCALED}
         assert all(sharp.FREE_PROBE in probes for probes in searched)
-        both = (sharp.SMALL, sharp.LARGE, sharp.STEPS)
+        both = (sharp.SMALL, sharp.LARGE, sharp.SMALL_ON, sharp.LARGE_ON, sharp.STEPS)
         assert all("sharpness" in t.final_probes for arm in both for t in arms[arm])
         assert BASE.lr in {t.lr for t in arms[sharp.LEARNING_RATES]}
         keys = [t.key for ts in arms.values() for t in ts]
