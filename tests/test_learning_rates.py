@@ -179,6 +179,21 @@ def scaling_table(
 
 
 @pytest.mark.parametrize(
+    ("table", "lr", "farthest"),
+    [
+        (scaling_table(1.0, sizes=SIZES[:7]), 2.0**-4, 16),  # all that were tried
+        (scaling_table(1.0, sizes=SIZES[:7]), 2.0**-8, 16),  # from any learning rate
+        (scaling_table(0.25, sizes=SIZES[:7]), 2.0**-5.5, 2),  # losses 7.5 % apart at k=2, 15 % at k=4
+        (scaling_table(1.0, sizes=SIZES[:7], apart=0.2), 2.0**-4, 1),
+        (scaling_table(1.0, sizes=SIZES[:7], diverged_above=0.2), 2.0**-4, 2),  # 1/16 twice is below, four times above
+        (scaling_table(1.0, sizes=SIZES[:7]), 2.0, 2),  # the grid ends at 4
+    ],
+)
+def test_how_far_the_linear_rule_carries(table, lr, farthest):
+    assert scaling.carries(table, 64, lr) == farthest
+
+
+@pytest.mark.parametrize(
     ("table", "outcome"),
     [
         (scaling_table(1.0, sizes=SIZES[:6]), Outcome.REPRODUCED),  # obeys at all sizes

@@ -190,48 +190,68 @@ def base_size(table: pd.DataFrame) -> int | None:
     return None if not found else 64 if 64 in found else min(found)
 
 
-def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Training loss by epoch of runs whose learning rate is scaled linearly from the best of the base: geometric means
-    over seeds with t intervals, and the mean log of their ratio to the base's."""
-    base = base_size(table)
-    columns = ["x", "mean", "low", "high", "n", "series", "size", "log_ratio"]
-    if base is None:
-        return pd.DataFrame(columns=columns)
-    found = optima(ends(table, SGD))
+def scaled_losses(table: pd.DataFrame, base: int, lr: float) -> dict[int, pd.DataFrame]:
+    """Training loss (epochs, seeds) by batch size, from `base` at learning rate `lr` on, which is scaled linearly for
+    larger ones: of those that the grid holds and that finished with every seed of the base."""
     rows = select(table, arm=SGD, status="finished")
     rows = rows[rows["epoch"] > 0]
-
-    def runs(size: int) -> pd.DataFrame:
-        wanted = found[base].tuned.lr * size / base
-        near = rows[(rows["batch_size"] == size) & (np.abs(np.log2(rows["lr"] / wanted)) < 0.1)]
-        return near.assign(epoch=near["epoch"].round(6)).pivot(index="epoch", columns="init_seed", values="train_loss")
-
-    reference = runs(base)
-    out = []
-    for size in (b for b in found if b >= base):
-        losses = runs(size)
-        shared = losses.columns.intersection(reference.columns)
-        for epoch in losses.index.intersection(reference.index) if len(shared) == reference.shape[1] else []:
-            values = losses.loc[epoch, shared]
-            ratio = float(np.log(values / reference.loc[epoch, shared]).mean())
-            estimate = geometric(mean_interval(np.log(values)))
-            out.append(point(estimate, x=epoch, series=f"B={size}", size=size, log_ratio=ratio))
-    return pd.DataFrame(out, columns=columns)
+    found: dict[int, pd.DataFrame] = {}
+    for size in sorted(b for b in set(rows["batch_size"]) if b >= base):
+        near = rows[(rows["batch_size"] == size) & (np.abs(np.log2(rows["lr"] / (lr * size / base))) < 0.1)]
+        losses = near.assign(epoch=near["epoch"].round(6)).pivot(
+            index="epoch", columns="init_seed", values="train_loss"
+        )
+        seeds = found[base].columns if found else losses.columns
+        if len(seeds) and seeds.isin(losses.columns).all():
+            found[size] = losses[seeds]
+        elif size == base:
+            break
+    return found
 
 
-def coinciding(table: pd.DataFrame) -> tuple[int, int]:
-    """(largest k up to which curves coincide from the second epoch on, largest k tried)"""
-    base, curves = base_size(table), scaled_curves(table)
-    if base is None or curves.empty:
-        return 1, 1
-    found = [b for b in optima(ends(table, SGD)) if b > base]
-    apart = curves[curves["x"] >= 2].groupby("size")["log_ratio"].agg(lambda r: r.abs().max())
-    farthest = 1
-    for size in found:
-        if size not in apart or apart[size] > math.log1p(COINCIDE):
+def carries(table: pd.DataFrame, base: int, lr: float) -> int:
+    """The largest k up to which training curves coincide with that of `base` at `lr`, from the second epoch on."""
+    losses, farthest = scaled_losses(table, base, lr), 1
+    for size in sorted(b for b in set(select(table, arm=SGD)["batch_size"]) if b > base):
+        if size not in losses:
+            break
+        ratios = np.log(losses[size] / losses[base]).mean(axis=1).dropna()  # at the epochs that both measured
+        if (ratios[ratios.index >= 2].abs() > math.log1p(COINCIDE)).any():
             break
         farthest = size // base
-    return farthest, max(found, default=base) // base
+    return farthest
+
+
+def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """Training loss by epoch of runs whose learning rate is scaled linearly from the best of the base: geometric means
+    over seeds with t intervals."""
+    base, found = base_size(table), optima(ends(table, SGD))
+    losses = scaled_losses(table, base, found[base].tuned.lr) if base else {}
+    return pd.DataFrame(
+        [
+            point(geometric(mean_interval(np.log(values))), x=epoch, series=f"B={size}")
+            for size, runs in losses.items()
+            for epoch, values in runs.iterrows()
+        ]
+    )
+
+
+def reach(table: pd.DataFrame) -> pd.DataFrame:
+    """How far the rule carries from the base, by the learning rate there; and where it would end if it ended at one
+    learning rate, the highest that is best at any batch size."""
+    base, found = base_size(table), optima(ends(table, SGD))
+    if base is None:
+        return pd.DataFrame(columns=["x", "mean", "low", "high", "n", "series"])
+    cap = max(o.tuned.lr for o in found.values())
+    rows = []
+    for lr in found[base].rates[found[base].rates <= cap]:
+        largest = {
+            "mean": carries(table, base, lr),
+            "n": found[base].losses.shape[1],
+            "series": "curves coincide up to",
+        }
+        rows += [{"x": lr, **largest}, {"x": lr, "mean": cap / lr, "n": None, "series": f"k that makes it {cap:.2g}"}]
+    return pd.DataFrame(rows).assign(low=np.nan, high=np.nan)
 
 
 # Judging
@@ -279,11 +299,14 @@ def judge_slope(table: pd.DataFrame) -> Verdict:
 
 
 def judge_curves(table: pd.DataFrame) -> Verdict:
-    farthest, tried = coinciding(table)
-    if tried < 4:
+    base, found = base_size(table), optima(ends(table, SGD))
+    tried = max(found) // base if base else 1
+    if base is None or tried < 4:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes to compare.")
+    farthest, lowest = carries(table, base, found[base].tuned.lr), float(found[base].rates[0])
     reason = (
-        f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k={farthest}, of {tried} tried."
+        f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k={farthest}, of {tried} "
+        f"tried; from the lowest learning rate of the grid, {lowest:.2g}, up to k={carries(table, base, lowest)}."
     )
     outcome = Outcome.REPRODUCED if farthest == tried else Outcome.CONDITIONAL if farthest > 1 else None
     return Verdict(outcome or Outcome.NOT_REPRODUCED, reason)
@@ -421,8 +444,22 @@ def costs_title(table: pd.DataFrame) -> str:
 
 
 def curves_title(table: pd.DataFrame) -> str:
-    farthest, tried = coinciding(table)
-    return f"Linearly scaled training curves coincide up to k={farthest}, of {tried} tried"
+    base, found = base_size(table), optima(ends(table, SGD))
+    if base is None:
+        return "Training curves of linearly scaled runs"
+    lr = found[base].tuned.lr
+    return f"Scaled linearly from lr {lr:.2g} at B={base}, training curves\ncoincide up to k={carries(table, base, lr)}"
+
+
+def reach_title(table: pd.DataFrame) -> str:
+    points = select(reach(table), series="curves coincide up to") if len(reach(table)) else reach(table)
+    if points.empty:
+        return "How far the linear rule carries"
+    first, last = points.iloc[0], points.iloc[-1]
+    return (
+        f"From lr {first['x']:.2g} at B={base_size(table)} the linear rule carries up to k={first['mean']:.0f},\n"
+        f"from lr {last['x']:.2g} up to k={last['mean']:.0f}"
+    )
 
 
 def adam_rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -464,7 +501,11 @@ def grid_title(table: pd.DataFrame) -> str:
     found = cells(table)
     if found.empty:
         return "Test accuracy by batch size and learning rate"
-    return f"{found['diverged'].sum():.0f} of {found['trials'].sum():.0f} trials of the grid diverged"
+    ends_of = [found[found["batch_size"] == size] for size in (found["batch_size"].min(), found["batch_size"].max())]
+    best = [rows.loc[rows["test_accuracy"].idxmax()] for rows in ends_of if rows["test_accuracy"].notna().any()]
+    told = ", ".join(f"{row['lr']:.2g} for B={row['batch_size']:.0f}" for row in best)
+    lost = f"{found['diverged'].sum():.0f} of {found['trials'].sum():.0f} trials diverged"
+    return f"Test accuracy is highest at lr {told};\n{lost}" if told else lost
 
 
 def _goyal(name: str, printed: str) -> Published:
@@ -540,6 +581,18 @@ CLAIM = Claim(
             "Runs whose learning rate is scaled linearly from the best of the smallest batch size shown. Bands are "
             "95 % t intervals over seeds.",
             x_scale="linear",
+            y_scale="log",
+        ),
+        Figure(
+            "reach",
+            "curves",
+            reach,
+            reach_title,
+            "learning rate of the smaller batch (per step)",
+            "k: how much larger a batch",
+            "Up to which k training curves coincide with those of the smaller batch, by its learning rate. Dashed: the "
+            "k at which the rule arrives at the highest learning rate that is best at any batch size.",
+            x_scale="log",
             y_scale="log",
         ),
         Figure(
