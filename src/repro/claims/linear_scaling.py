@@ -250,7 +250,7 @@ def reach(table: pd.DataFrame) -> pd.DataFrame:
             "n": found[base].losses.shape[1],
             "series": "curves coincide up to",
         }
-        rows += [{"x": lr, **largest}, {"x": lr, "mean": cap / lr, "n": None, "series": f"k that makes it {cap:.2g}"}]
+        rows += [{"x": lr, **largest}, {"x": lr, "mean": cap / lr, "n": None, "series": f"k that makes it {cap:.3g}"}]
     return pd.DataFrame(rows).assign(low=np.nan, high=np.nan)
 
 
@@ -306,7 +306,7 @@ def judge_curves(table: pd.DataFrame) -> Verdict:
     farthest, lowest = carries(table, base, found[base].tuned.lr), float(found[base].rates[0])
     reason = (
         f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k={farthest}, of {tried} "
-        f"tried; from the lowest learning rate of the grid, {lowest:.2g}, up to k={carries(table, base, lowest)}."
+        f"tried; from the lowest learning rate of the grid, {lowest:.3g}, up to k={carries(table, base, lowest)}."
     )
     outcome = Outcome.REPRODUCED if farthest == tried else Outcome.CONDITIONAL if farthest > 1 else None
     return Verdict(outcome or Outcome.NOT_REPRODUCED, reason)
@@ -448,7 +448,7 @@ def curves_title(table: pd.DataFrame) -> str:
     if base is None:
         return "Training curves of linearly scaled runs"
     lr = found[base].tuned.lr
-    return f"Scaled linearly from lr {lr:.2g} at B={base}, training curves\ncoincide up to k={carries(table, base, lr)}"
+    return f"Scaled linearly from lr {lr:.3g} at B={base}, training curves\ncoincide up to k={carries(table, base, lr)}"
 
 
 def reach_title(table: pd.DataFrame) -> str:
@@ -457,8 +457,8 @@ def reach_title(table: pd.DataFrame) -> str:
         return "How far the linear rule carries"
     first, last = points.iloc[0], points.iloc[-1]
     return (
-        f"From lr {first['x']:.2g} at B={base_size(table)} the linear rule carries up to k={first['mean']:.0f},\n"
-        f"from lr {last['x']:.2g} up to k={last['mean']:.0f}"
+        f"From lr {first['x']:.3g} at B={base_size(table)} the linear rule carries up to k={first['mean']:.0f},\n"
+        f"from lr {last['x']:.3g} up to k={last['mean']:.0f}"
     )
 
 
@@ -503,7 +503,7 @@ def grid_title(table: pd.DataFrame) -> str:
         return "Test accuracy by batch size and learning rate"
     ends_of = [found[found["batch_size"] == size] for size in (found["batch_size"].min(), found["batch_size"].max())]
     best = [rows.loc[rows["test_accuracy"].idxmax()] for rows in ends_of if rows["test_accuracy"].notna().any()]
-    told = ", ".join(f"{row['lr']:.2g} for B={row['batch_size']:.0f}" for row in best)
+    told = ", ".join(f"{row['lr']:.3g} for B={row['batch_size']:.0f}" for row in best)
     lost = f"{found['diverged'].sum():.0f} of {found['trials'].sum():.0f} trials diverged"
     return f"Test accuracy is highest at lr {told};\n{lost}" if told else lost
 
