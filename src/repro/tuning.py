@@ -48,7 +48,7 @@ def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best learning rate of one batch size, by validation loss. `log2_lr` is between grid points, with its
+    """The best learning rate of one batch size, by a loss. `log2_lr` is between grid points, with its
     bootstrap interval over seeds; `losses` (learning rates, seeds) holds NaN where a trial diverged."""
 
     tuned: Tuned
@@ -69,14 +69,14 @@ def _locate(rates: np.ndarray, losses: np.ndarray, seeds: np.ndarray, axis: int 
     return np.log2(rates)[best[0]] + offset * spacing
 
 
-def optima(arm: pd.DataFrame) -> dict[int, Optimum]:
-    """By batch size, for those at which a learning rate is feasible. `arm` holds the final rows of one arm, of trials
-    that diverged too."""
+def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Optimum]:
+    """By batch size, for those at which a learning rate is feasible, the least mean of `column`. `arm` holds the final
+    rows of one arm, of trials that diverged too."""
     found = {}
     for size, rows in arm.groupby("batch_size"):
-        loss = rows.assign(loss=rows["validation_loss"].where(rows["status"] == "finished", np.inf))
+        loss = rows.assign(loss=rows[column].where(rows["status"] == "finished", np.inf))
         losses = loss.pivot(index="lr", columns="init_seed", values="loss").dropna(axis=1)
-        tuned = tune(rows, "validation_loss", largest=False)
+        tuned = tune(rows, column, largest=False)
         if tuned is None or tuned.tried < 3 or losses.empty:
             continue
         rates, values = losses.index.to_numpy(dtype=float), losses.replace(np.inf, np.nan).to_numpy()

@@ -136,8 +136,8 @@ class Regimes:
     above: Estimate
 
 
-def regimes(table: pd.DataFrame) -> Regimes:
-    found = inner(optima(ends(table, SGD)))
+def regimes(table: pd.DataFrame, column: str = "validation_loss") -> Regimes:
+    found = inner(optima(ends(table, SGD), column))
     at = knee(found)
     below = {b: o for b, o in found.items() if at is None or b <= at}
     above = {b: o for b, o in found.items() if at is not None and b >= at}
@@ -281,6 +281,9 @@ def judge_slope(table: pd.DataFrame) -> Verdict:
     effects = {"slope of the best learning rate below the knee (log-log)": both.below}
     if both.knee:
         effects["slope above the knee (log-log)"] = both.above
+    by_training = regimes(table, "train_loss")
+    knee_there = f" below its knee, B={by_training.knee:.0f}" if by_training.knee else ""
+    effects[f"slope of the best by training loss{knee_there} (log-log)"] = by_training.below
     if not law or min(o.losses.shape[1] for o in found.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.", effects)
     where = (
@@ -411,7 +414,8 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
         return _points({}, "")
     sizes, start = list(found), 2 ** found[min(found)].log2_lr.value
     highest = max(2**o.log2_lr.value for o in found.values())
-    parts = [_points(found, "best of the grid")]
+    parts = [_points(found, "best on held-out data")]
+    parts.append(_points(inner(optima(ends(table, SGD), "train_loss")), "best on training data"))
     parts += [_line(sizes, start, RULES[rule], f"{rule} rule", highest) for rule in (LINEAR, SQUARE_ROOT)]
     fitted = noise_scale(inner(found))
     if fitted:
@@ -555,8 +559,8 @@ CLAIM = Claim(
             best_title,
             "batch size B",
             "best learning rate (per step)",
-            "Best learning rate by validation loss, with its bootstrap interval; the rules start from the smallest "
-            "batch.",
+            "Learning rate of the least loss on held-out data, which decides, and on the training data, with bootstrap "
+            "intervals over seeds. The rules start from the smallest batch.",
             y_scale="log",
         ),
         Figure(
