@@ -171,7 +171,8 @@ def judge_accuracy(table: pd.DataFrame, sgd: dict[str, object], adam: dict[str, 
     """Whether Adam generalises worse."""
     behind = paired(table, sgd, adam, "test_accuracy", 100)
     effects = {"test accuracy, SGD minus Adam, each tuned (pp)": behind}
-    reason = f"Tuned, Adam ends {behind.value:+.2f} pp below SGD"
+    side = "below" if behind.value > 0 else "above"
+    reason = f"Tuned, Adam ends {abs(behind.value):.2f} pp {side} SGD"
     if behind.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
     if behind.high < 0 or equivalence_p(behind.values, [0.0] * behind.n, margin_for(table, MARGIN)) < 0.05:
