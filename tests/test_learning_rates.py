@@ -75,6 +75,11 @@ def test_recovery_says_that_its_best_lies_on_the_edge():
     assert "highest of the grid" in recovery.judge(recovery_table(0.03, 0.0, 0.02, best=0.64)).reason
 
 
+def test_one_learning_rate_of_a_grid_is_not_called_the_best():
+    verdict = recovery.judge(recovery_table(0.03, 0.0, 0.0).query("arm != 'grid' or lr == 0.01"))
+    assert not any("at its best" in name for name in verdict.effects)
+
+
 def test_a_cell_of_the_heat_map_counts_what_diverged_and_averages_the_rest():
     table = recovery_table(0.03, 0.0, 0.0, diverged=[(4096, 0.64)])
     one = (table["arm"] == recovery.GRID) & (table["batch_size"] == 64) & (table["lr"] == 0.01)

@@ -95,14 +95,14 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_cells(table: pd.DataFrame) -> dict[int, tuple[Tuned, Estimate]]:
-    """By batch size that has run at every learning rate of the grid: the one of highest mean test accuracy, and the
-    paired difference from the small batch there (pp). The best of several looks better than it is: a batch size that
-    does not recover by this measure has had every chance."""
+    """By batch size that has run at every learning rate of the grid, three or more: the one of highest mean test
+    accuracy, and the paired difference from the small batch there (pp). The best of several looks better than it is: a
+    batch size that does not recover by this measure has had every chance."""
     found = {}
     ends = select(table, arm=GRID, final=True)
     for size in sorted(set(ends["batch_size"].tolist())):
         best = tune(select(ends, batch_size=size), "test_accuracy", largest=True)
-        if best and best.tried == ends["lr"].nunique():
+        if best and best.tried == ends["lr"].nunique() >= 3:
             cell = {"arm": GRID, "batch_size": size, "lr": best.lr}
             found[size] = (best, paired(table, {"arm": SMALL}, cell, "test_accuracy", 100))
     return found
@@ -130,7 +130,7 @@ def judge(table: pd.DataFrame) -> Verdict:
             return Verdict(Outcome.NOT_REPRODUCED, f"{told}: not all comes back.", effects)
         return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to call it nothing.", effects)
     top = max(select(table, arm=GRID)["batch_size"], default=0)
-    if top not in best or best[top][0].tried < 3 or best[top][1].n < 2:
+    if top not in best or best[top][1].n < 2:
         return Verdict(Outcome.INCONCLUSIVE, f"{told}. How far up it goes: the grid is not whole yet.", effects)
     tuned, rest = best[top]
     at_top = f"At B={top} and its best learning rate, {tuned.lr:g}, {rest.value:+.2f} pp are left"
