@@ -270,9 +270,8 @@ def test_figures_of_both_claims_are_drawn_from_what_smoke_scale_trains(smoke_led
     for claim in (competition.CLAIM, tails_claim.CLAIM):
         table = claims.find(claim, "smoke", smoke_ledger).table
         for figure in claim.figures:
-            svg, drawn = figures.draw(figure, table)
+            svg, drawn, title = figures.draw(figure, table)
             assert len(drawn) and "<svg" in svg
-            title = figure.title(table)
             assert title.count("\n") <= 1 and "nan" not in title
             assert figure.data(pd.DataFrame({"key": []})).empty
 

@@ -50,7 +50,7 @@ def test_a_figure_is_the_same_twice_and_leaves_no_style_behind(smoke_ledger, cla
     if figure.data(table).empty:
         pytest.skip("drawn from full MNIST alone")
     before = dict(mpl.rcParams)
-    assert figures.draw(figure, table)[0] == figures.draw(figure, table)[0]
+    assert figures.draw(figure, table).svg == figures.draw(figure, table).svg
     assert dict(mpl.rcParams) == before
 
 

@@ -287,7 +287,7 @@ def listed(made):
 def test_figures_draw_what_there_is_and_nothing_where_there_is_nothing(figure):
     from repro.figures import draw
 
-    svg, drawn = draw(figure, listed(table()))
+    svg, drawn, _ = draw(figure, listed(table()))
     assert "<svg" in svg and len(drawn) >= 8 and {"mean", "series"} <= set(drawn)
     assert figure.data(pd.DataFrame({"key": [], "arm": []})).empty
     assert figure.data(table().drop(columns=["sharpness", "sharpness_scale_free"])).empty

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -176,9 +176,19 @@ KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {
 ROWS = {"dots": "name", "heat map": "y"}  # kinds that grow by a row for every value of this column
 
 
-def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    """The figure as SVG text, and the tidy table that it shows."""
+class Drawing(NamedTuple):
+    """A figure as SVG text, the tidy table that it shows, and its title. Of an empty table there is no picture."""
+
+    svg: str
+    table: pd.DataFrame
+    title: str
+
+
+def draw(figure: Figure, table: pd.DataFrame) -> Drawing:
     drawn = figure.data(table)
+    if drawn.empty:
+        return Drawing("", drawn, "")
+    title = figure.title(table)
     with plt.rc_context(STYLE):
         height = 1.7 + 0.32 * drawn[ROWS[figure.kind]].nunique() if figure.kind in ROWS else 3.6
         fig, ax = plt.subplots(figsize=(5.8, height), layout="constrained")
@@ -189,8 +199,8 @@ def draw(figure: Figure, table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
             ax.set_xscale("log")
             ax.autoscale(axis="x")
         ax.set(xlabel=figure.x, ylabel=figure.y)
-        fig.suptitle(figure.title(table), x=0.01, ha="left", fontsize=10.5, fontweight="bold", wrap=True)
+        fig.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold", wrap=True)
         buffer = io.StringIO()
         fig.savefig(buffer, format="svg", metadata={"Date": None})
         plt.close(fig)
-    return buffer.getvalue(), drawn
+    return Drawing(buffer.getvalue(), drawn, title)

@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 from IPython.display import HTML
 
 from repro import claims, figures, runner
@@ -153,12 +152,10 @@ class Chapter:
         figure = by_id[figure_id]
         drawn = []
         for finding in self.shown:
-            if not finding.num_finished or figure.data(finding.table).empty:
-                continue
-            svg, table = figures.draw(figure, finding.table)
-            csv_name = f"{self.claim.id}-{figure.id}-{finding.scale}-{finding.dataset}.csv"
-            title = figure.title(finding.table)
-            drawn.append((label(finding), figure_html(figure, title, svg, table, origin(finding), csv_name)))
+            drawing = figures.draw(figure, finding.table)
+            if finding.num_finished and drawing.svg:
+                csv_name = f"{self.claim.id}-{figure.id}-{finding.scale}-{finding.dataset}.csv"
+                drawn.append((label(finding), figure_html(figure, drawing, origin(finding), csv_name)))
         if not drawn:
             return HTML("<p>Nothing to draw yet: no trial of this figure is in the ledger.</p>")
         folded = "".join(
@@ -235,9 +232,10 @@ def _model(trial: Trial) -> str:
     return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
 
 
-def figure_html(figure: Figure, title: str, svg: str, table: pd.DataFrame, source: str, csv_name: str) -> str:
+def figure_html(figure: Figure, drawing: figures.Drawing, source: str, csv_name: str) -> str:
     """<figure> with the picture, its alt text, its caption, where its numbers come from, and its table as a CSV
     download. A table with a column n counts seeds a point."""
+    svg, table, title = drawing
     series = ", ".join(table["series"].unique())
     axes = " against ".join(part for part in (figure.y, figure.x) if part)
     alt = f"{' '.join(title.split())}. The figure shows {axes} for: {series}."

@@ -82,8 +82,7 @@ def fragment(path: Path = MEASURED) -> str:
             "Training speed of the whole machine: one process with all cores for the loops, a worker a core here.",
             y_scale="log",
         )
-        svg, table = figures.draw(figure, rows)
-        parts.append(figure_html(figure, _title(net, rows), svg, table, source, f"speed-{net}.csv"))
+        parts.append(figure_html(figure, figures.draw(figure, rows), source, f"speed-{net}.csv"))
     header = ["network", "B", "precision", "tutorial", "tensors", "here", "÷ tutorial", "÷ tensors", "share"]
     caption = (
         "Samples a second. Share: of the rate at which as many processes multiply square matrices "

@@ -32,18 +32,16 @@ def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
     """The learning rate whose mean of `column` over seeds is largest (or smallest), among those at which every seed
     finished. `rows` are the final rows of one arm, diverged ones too; of an unfinished sweep, the seeds that every
     learning rate has been run with count. None where there are no such, or no learning rate is feasible."""
-    groups = {float(lr): group for lr, group in rows.groupby("lr")}  # type: ignore[arg-type]
-    shared = set.intersection(*(set(g["init_seed"]) for g in groups.values())) if groups else set()
-    means = {}
-    for lr, group in groups.items():
-        group = group[group["init_seed"].isin(shared)]
-        if shared and (group["status"] == "finished").all():
-            means[lr] = group[column].mean()
-    if not means:
+    rows = rows[["lr", "init_seed", "status", column]]
+    tried = rows["lr"].nunique()
+    shared = rows.groupby("init_seed")["lr"].transform("nunique") == tried
+    lost = rows.assign(lost=rows["status"] != "finished")[shared].groupby("lr")["lost"].any()
+    means = rows[shared].groupby("lr")[column].mean()[~lost]
+    if means.empty:
         return None
-    best = (max if largest else min)(means, key=lambda lr: means[lr])
-    ends = {min(groups): "lowest", max(groups): "highest"}
-    return Tuned(best, ends.get(best, ""), len(groups), len(means))
+    best = float(means.index[means.argmax() if largest else means.argmin()])
+    ends = {rows["lr"].min(): "lowest", rows["lr"].max(): "highest"}
+    return Tuned(best, ends.get(best, ""), tried, len(means))
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,18 @@ def _locate(rates: np.ndarray, losses: np.ndarray, seeds: np.ndarray, axis: int 
     return np.log2(rates)[best[0]] + offset * spacing
 
 
+@functools.lru_cache(maxsize=1024)
+def _best_log2_lr(rates: tuple[float, ...], losses: tuple[tuple[float, ...], ...]) -> Estimate:
+    """log2 of the best learning rate, with its bootstrap interval over seeds; a page asks for the same ones often."""
+    return bootstrap_interval(
+        np.arange(len(losses[0])),
+        functools.partial(_locate, np.array(rates), np.array(losses)),
+        np.random.default_rng(0),
+        resamples=RESAMPLES,
+        vectorized=True,
+    )
+
+
 def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Optimum]:
     """By batch size, for those at which a learning rate is feasible, the least mean of `column`. `arm` holds the final
     rows of one arm, of trials that diverged too."""
@@ -80,13 +90,7 @@ def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Opti
         if tuned is None or tuned.tried < 3 or losses.empty:
             continue
         rates, values = losses.index.to_numpy(dtype=float), losses.replace(np.inf, np.nan).to_numpy()
-        estimate = bootstrap_interval(
-            np.arange(values.shape[1]),
-            functools.partial(_locate, rates, values),
-            np.random.default_rng(0),
-            resamples=RESAMPLES,
-            vectorized=True,
-        )
+        estimate = _best_log2_lr(tuple(rates.tolist()), tuple(map(tuple, values.tolist())))
         found[int(str(size))] = Optimum(tuned, estimate, rates, values)
     return found
 

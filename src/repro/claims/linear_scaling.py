@@ -190,32 +190,36 @@ def base_size(table: pd.DataFrame) -> int | None:
     return None if not found else 64 if 64 in found else min(found)
 
 
-def scaled_losses(table: pd.DataFrame, base: int, lr: float) -> dict[int, pd.DataFrame]:
-    """Training loss (epochs, seeds) by batch size, from `base` at learning rate `lr` on, which is scaled linearly for
-    larger ones: of those that the grid holds and that finished with every seed of the base."""
+def training_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """Training loss of SGD after the start: a row a batch size, learning rate and epoch, a column a seed."""
     rows = select(table, arm=SGD, status="finished")
-    rows = rows[rows["epoch"] > 0]
+    rows = rows[rows["epoch"] > 0].assign(epoch=lambda r: r["epoch"].round(6))
+    return rows.pivot(index=["batch_size", "lr", "epoch"], columns="init_seed", values="train_loss").sort_index()
+
+
+def scaled_losses(losses: pd.DataFrame, base: int, lr: float) -> dict[int, pd.DataFrame]:
+    """Of `training_losses`, those (epochs, seeds) of `base` at learning rate `lr`, and of larger batch sizes at rates
+    scaled linearly from it, by batch size: what the grid holds and what finished with every seed of the base."""
     found: dict[int, pd.DataFrame] = {}
-    for size in sorted(b for b in set(rows["batch_size"]) if b >= base):
-        near = rows[(rows["batch_size"] == size) & (np.abs(np.log2(rows["lr"] / (lr * size / base))) < 0.1)]
-        losses = near.assign(epoch=near["epoch"].round(6)).pivot(
-            index="epoch", columns="init_seed", values="train_loss"
-        )
-        seeds = found[base].columns if found else losses.columns
-        if len(seeds) and seeds.isin(losses.columns).all():
-            found[size] = losses[seeds]
-        elif size == base:
-            break
-    return found
+    for size in losses.index.unique("batch_size"):
+        runs = losses.loc[size]
+        near = [rate for rate in runs.index.unique("lr") if abs(math.log2(rate * base / (lr * size))) < 0.1]
+        if size < base or not near:
+            continue
+        runs = runs.loc[near[0]].dropna(axis=1, how="all")
+        seeds = found[base].columns if found else runs.columns
+        if seeds.isin(runs.columns).all():
+            found[size] = runs[seeds]
+    return found if base in found else {}
 
 
-def carries(table: pd.DataFrame, base: int, lr: float) -> int:
+def carries(losses: pd.DataFrame, base: int, lr: float) -> int:
     """The largest k up to which training curves coincide with that of `base` at `lr`, from the second epoch on."""
-    losses, farthest = scaled_losses(table, base, lr), 1
-    for size in sorted(b for b in set(select(table, arm=SGD)["batch_size"]) if b > base):
-        if size not in losses:
+    scaled, farthest = scaled_losses(losses, base, lr), 1
+    for size in (b for b in losses.index.unique("batch_size") if b > base):
+        if size not in scaled:
             break
-        ratios = np.log(losses[size] / losses[base]).mean(axis=1).dropna()  # at the epochs that both measured
+        ratios = np.log(scaled[size] / scaled[base]).mean(axis=1).dropna()  # at the epochs that both measured
         if (ratios[ratios.index >= 2].abs() > math.log1p(COINCIDE)).any():
             break
         farthest = size // base
@@ -226,7 +230,7 @@ def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
     """Training loss by epoch of runs whose learning rate is scaled linearly from the best of the base: geometric means
     over seeds with t intervals."""
     base, found = base_size(table), optima(ends(table, SGD))
-    losses = scaled_losses(table, base, found[base].tuned.lr) if base else {}
+    losses = scaled_losses(training_losses(table), base, found[base].tuned.lr) if base else {}
     return pd.DataFrame(
         [
             point(geometric(mean_interval(np.log(values))), x=epoch, series=f"B={size}")
@@ -243,10 +247,11 @@ def reach(table: pd.DataFrame) -> pd.DataFrame:
     if base is None:
         return pd.DataFrame(columns=["x", "mean", "low", "high", "n", "series"])
     cap = max(o.tuned.lr for o in found.values())
+    losses = training_losses(table)
     rows = []
     for lr in found[base].rates[found[base].rates <= cap]:
         largest = {
-            "mean": carries(table, base, lr),
+            "mean": carries(losses, base, lr),
             "n": found[base].losses.shape[1],
             "series": "curves coincide up to",
         }
@@ -306,10 +311,11 @@ def judge_curves(table: pd.DataFrame) -> Verdict:
     tried = max(found) // base if base else 1
     if base is None or tried < 4:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes to compare.")
-    farthest, lowest = carries(table, base, found[base].tuned.lr), float(found[base].rates[0])
+    losses, lowest = training_losses(table), float(found[base].rates[0])
+    farthest = carries(losses, base, found[base].tuned.lr)
     reason = (
         f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k={farthest}, of {tried} "
-        f"tried; from the lowest learning rate of the grid, {lowest:.3g}, up to k={carries(table, base, lowest)}."
+        f"tried; from the lowest learning rate of the grid, {lowest:.3g}, up to k={carries(losses, base, lowest)}."
     )
     outcome = Outcome.REPRODUCED if farthest == tried else Outcome.CONDITIONAL if farthest > 1 else None
     return Verdict(outcome or Outcome.NOT_REPRODUCED, reason)
@@ -437,7 +443,7 @@ def best_title(table: pd.DataFrame) -> str:
 
 
 def costs_title(table: pd.DataFrame) -> str:
-    told = costs(table).dropna(subset=["mean"]) if len(costs(table)) else costs(table)
+    told = costs(table).dropna(subset=["mean"])
     if told.empty:
         return "What each rule leaves on the table"
     far = []
@@ -452,11 +458,13 @@ def curves_title(table: pd.DataFrame) -> str:
     if base is None:
         return "Training curves of linearly scaled runs"
     lr = found[base].tuned.lr
-    return f"Scaled linearly from lr {lr:.3g} at B={base}, training curves\ncoincide up to k={carries(table, base, lr)}"
+    farthest = carries(training_losses(table), base, lr)
+    return f"Scaled linearly from lr {lr:.3g} at B={base}, training curves\ncoincide up to k={farthest}"
 
 
 def reach_title(table: pd.DataFrame) -> str:
-    points = select(reach(table), series="curves coincide up to") if len(reach(table)) else reach(table)
+    points = reach(table)
+    points = points[points["series"] == "curves coincide up to"]
     if points.empty:
         return "How far the linear rule carries"
     first, last = points.iloc[0], points.iloc[-1]
