@@ -39,7 +39,7 @@ def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
     means = rows[shared].groupby("lr")[column].mean()[~lost]
     if means.empty:
         return None
-    best = float(means.index[means.argmax() if largest else means.argmin()])
+    best = float(means.index[int(means.argmax() if largest else means.argmin())])
     ends = {rows["lr"].min(): "lowest", rows["lr"].max(): "highest"}
     return Tuned(best, ends.get(best, ""), tried, len(means))
 

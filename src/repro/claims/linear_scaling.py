@@ -161,7 +161,8 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy (pp) left on the table by each rule, set by the best learning rate of the smallest batch size:
     paired difference over seeds between the best of the grid and the grid's learning rate nearest to the rule's. Where
     a trial of the rule diverged, or its learning rate is beyond the grid, there is no mean."""
-    found = optima(ends(table, SGD))
+    table = ends(table, SGD)
+    found = optima(table)
     rows = []
     if not found or len(found) < 2:
         return pd.DataFrame(columns=["x", "mean", "low", "high", "n", "series"])
