@@ -115,6 +115,7 @@ def test_every_kind_of_figure_is_known():
     [
         (Estimate(1.234, 1.1, 1.36, 5, ""), "1.23 [1.10, 1.36]"),
         (Estimate(1.234, -np.inf, np.inf, 1, ""), "1.23"),
+        (Estimate(1.234, 0.0, np.inf, 1, ""), "1.23"),  # a geometric mean of one
         (Estimate(-0.001, -0.004, 0.002, 5, ""), "0.00 [0.00, 0.00]"),
         (Estimate(np.nan, -np.inf, np.inf, 0, ""), "–"),
     ],

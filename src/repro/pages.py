@@ -69,7 +69,7 @@ def interval(estimate: Estimate, form: str = ".2f") -> str:
     """ "1.23 [1.10, 1.36]", or the value alone where there is no interval."""
     if not math.isfinite(estimate.value):
         return "–"
-    if not math.isfinite(estimate.low):
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return f"{estimate.value:z{form}}"
     return f"{estimate.value:z{form}} [{estimate.low:z{form}}, {estimate.high:z{form}}]"
 
