@@ -152,8 +152,10 @@ class Chapter:
         figure = by_id[figure_id]
         drawn = []
         for finding in self.shown:
+            if not finding.num_finished:
+                continue
             drawing = figures.draw(figure, finding.table)
-            if finding.num_finished and drawing.svg:
+            if drawing.svg:
                 csv_name = f"{self.claim.id}-{figure.id}-{finding.scale}-{finding.dataset}.csv"
                 drawn.append((label(finding), figure_html(figure, drawing, origin(finding), csv_name)))
         if not drawn:

@@ -216,7 +216,7 @@ def count_title(table: pd.DataFrame) -> str:
     sums, means = (
         2 + over_seeds(table, EARLY, functools.partial(decades, reduction)).value for reduction in ("sum", "mean")
     )
-    told = "fewer" if means < 2 else f"{_rounded(10**means)}"
+    told = "fewer" if means < 2 else _rounded(10**means)
     return (
         f"Where B={SMALL} has 100 large values, the largest batch has\n{_rounded(10**sums)}; "
         f"of mean-reduced gradients {told}"
