@@ -86,7 +86,7 @@ def test_a_cell_of_the_heat_map_counts_what_diverged_and_averages_the_rest():
     table.loc[one & (table["init_seed"] == 0), "status"] = "diverged"
     cells = recovery.heat(table).set_index(["batch_size", "lr"])
     assert cells.loc[(4096, 0.64), "text"] == "diverged"
-    assert cells.loc[(64, 0.01), ["finished", "trials"]].tolist() == [2, 3]
+    assert cells.loc[(64, 0.01), ["diverged", "trials"]].tolist() == [1, 3]
     kept = table[one & (table["init_seed"] > 0)]["test_accuracy"].mean()
     assert cells.loc[(64, 0.01), "test_accuracy"] == pytest.approx(kept)
     assert cells.loc[(64, 0.01), "text"].startswith("6.0 / 0.10\n")

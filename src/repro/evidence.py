@@ -21,9 +21,10 @@ MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not 
 
 def select(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """Rows whose columns have the given values."""
+    keep = np.ones(len(table), bool)
     for column, value in where.items():
-        table = table[table[column] == value]
-    return table
+        keep &= (table[column] == value).to_numpy(bool)
+    return table[keep]
 
 
 def final(table: pd.DataFrame, **where: Any) -> pd.DataFrame:

@@ -28,20 +28,36 @@ class Tuned:
     feasible: int  # learning rates at which every seed finished
 
 
+def _grid(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`column` by learning rate, a column a seed, NaN where a trial diverged."""
+    values = rows[["lr", "init_seed"]].assign(value=rows[column].where(rows["status"] == "finished", np.inf))
+    grid = values.pivot(index="lr", columns="init_seed", values="value").dropna(axis=1)
+    return grid.replace([np.inf, -np.inf], np.nan)
+
+
+def _best(grid: pd.DataFrame, largest: bool) -> Tuned | None:
+    means = grid.dropna().mean(axis=1).dropna()
+    if means.empty:
+        return None
+    best = float(means.index[int(means.argmax() if largest else means.argmin())])
+    ends = {grid.index[0]: "lowest", grid.index[-1]: "highest"}
+    return Tuned(best, ends.get(best, ""), len(grid), len(means))
+
+
 def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
     """The learning rate whose mean of `column` over seeds is largest (or smallest), among those at which every seed
     finished. `rows` are the final rows of one arm, diverged ones too; of an unfinished sweep, the seeds that every
     learning rate has been run with count. None where there are no such, or no learning rate is feasible."""
-    rows = rows[["lr", "init_seed", "status", column]]
-    tried = rows["lr"].nunique()
-    shared = rows.groupby("init_seed")["lr"].transform("nunique") == tried
-    lost = rows.assign(lost=rows["status"] != "finished")[shared].groupby("lr")["lost"].any()
-    means = rows[shared].groupby("lr")[column].mean()[~lost]
-    if means.empty:
-        return None
-    best = float(means.index[int(means.argmax() if largest else means.argmin())])
-    ends = {rows["lr"].min(): "lowest", rows["lr"].max(): "highest"}
-    return Tuned(best, ends.get(best, ""), tried, len(means))
+    return _best(_grid(rows, column), largest)
+
+
+def cells(arm: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """A row a batch size and learning rate: means of `columns` over the seeds that finished, how many trials were run
+    and how many of them diverged. `arm` holds the final rows of one arm, of trials that diverged too."""
+    by = ["batch_size", "lr"]
+    finished = arm["status"] == "finished"
+    groups = arm[by].join(arm[columns].where(finished)).assign(diverged=~finished).groupby(by)
+    return groups[columns].mean().assign(trials=groups.size(), diverged=groups["diverged"].sum()).reset_index()
 
 
 @dataclass(frozen=True)
@@ -84,12 +100,11 @@ def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Opti
     rows of one arm, of trials that diverged too."""
     found = {}
     for size, rows in arm.groupby("batch_size"):
-        loss = rows.assign(loss=rows[column].where(rows["status"] == "finished", np.inf))
-        losses = loss.pivot(index="lr", columns="init_seed", values="loss").dropna(axis=1)
-        tuned = tune(rows, column, largest=False)
-        if tuned is None or tuned.tried < 3 or losses.empty:
+        losses = _grid(rows, column)
+        tuned = _best(losses, largest=False)
+        if tuned is None or tuned.tried < 3:
             continue
-        rates, values = losses.index.to_numpy(dtype=float), losses.replace(np.inf, np.nan).to_numpy()
+        rates, values = losses.index.to_numpy(dtype=float), losses.to_numpy()
         estimate = _best_log2_lr(tuple(rates.tolist()), tuple(map(tuple, values.tolist())))
         found[int(str(size))] = Optimum(tuned, estimate, rates, values)
     return found

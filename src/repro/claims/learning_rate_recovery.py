@@ -8,10 +8,11 @@ from repro.evidence import final, margin_for, paired, point, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import Estimate, equivalence_p
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
-from repro.tuning import Tuned, tune
+from repro.tuning import Tuned, cells, tune
 
 SMALL, LARGE, RAISED = "small batch", "large batch", "large batch, raised lr"
 GRID = "grid"
+MEASURED = ["weight_distance", "bias_distance", "test_accuracy"]  # what the post prints in every cell of the grid
 MARGIN = 0.3  # percentage points of 10,000 test images
 PAPER = {
     "dataset": "mnist",
@@ -73,27 +74,6 @@ def design(settings: Settings) -> list[Sweep]:
     ]
 
 
-COLUMNS = ["batch_size", "lr", "weight_distance", "bias_distance", "test_accuracy", "finished", "trials"]
-
-
-def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The grid, a row a batch size and learning rate: means over the seeds that finished of what the post prints in
-    each cell, and how many trials there are and finished."""
-    ends = select(table, arm=GRID, final=True)
-    rows = []
-    for _, cell in ends.groupby(["batch_size", "lr"]):
-        done = final(cell)
-        rows.append(
-            {
-                **cell[["batch_size", "lr"]].iloc[0].to_dict(),
-                **done[["weight_distance", "bias_distance", "test_accuracy"]].mean().to_dict(),
-                "finished": len(done),
-                "trials": len(cell),
-            }
-        )
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"batch_size": int})
-
-
 def best_cells(table: pd.DataFrame) -> dict[int, tuple[Tuned, Estimate]]:
     """By batch size that has run at every learning rate of the grid, three or more: the one of highest mean test
     accuracy, and the paired difference from the small batch there (pp). The best of several looks better than it is: a
@@ -144,12 +124,12 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 def heat(table: pd.DataFrame) -> pd.DataFrame:
     """The post's heat-map: in each cell weight distance, bias distance and test accuracy."""
-    grid = cells(table)
+    grid = cells(select(table, arm=GRID, final=True), MEASURED)
     if grid.empty:
         return grid
     text = [
-        f"{w:.{1 * (w < 100)}f} / {b:.{2 * (b < 10)}f}\n{100 * a:.1f} %" if finished else "diverged"
-        for w, b, a, finished in grid[["weight_distance", "bias_distance", "test_accuracy", "finished"]].to_numpy()
+        f"{w:.{1 * (w < 100)}f} / {b:.{2 * (b < 10)}f}\n{100 * a:.1f} %" if pd.notna(a) else "diverged"
+        for w, b, a in grid[MEASURED].to_numpy()
     ]
     return grid.assign(
         x=grid["lr"],

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from repro.evidence import final, paired, point, select
+from repro.evidence import paired, point, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
 from repro.stats import Estimate, geometric, mean_interval
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
-from repro.tuning import Optimum, inner, knee, noise_scale, optima, slope
+from repro.tuning import Optimum, cells, inner, knee, noise_scale, optima, slope
 
 SGD, WARM, ADAM, MALLADI = "SGD", "SGD, warm-up", "Adam", "Adam, rescaled"
 LINEAR, SQUARE_ROOT, CONSTANT = "linear", "square root", "constant"
 RULES = {LINEAR: 1.0, SQUARE_ROOT: 0.5, CONSTANT: 0.0}  # learning rate goes as the batch size to this power
+MEASURED = ["train_loss", "validation_loss", "validation_accuracy", "test_accuracy"]  # of every cell of the grid
 COINCIDE = 0.1  # training curves coincide where losses differ by at most this, relative
 
 PAPER = {
@@ -147,22 +148,13 @@ def regimes(table: pd.DataFrame, column: str = "validation_loss") -> Regimes:
 # What a rule costs
 
 
-def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The whole grid of SGD: a row a batch size and learning rate, with means over seeds and how many diverged."""
-    rows = []
-    for (size, lr), cell in ends(table, SGD).groupby(["batch_size", "lr"]):
-        done = final(cell)
-        measured = done[["train_loss", "validation_loss", "validation_accuracy", "test_accuracy"]].mean()
-        rows.append({"batch_size": size, "lr": lr, **measured, "diverged": len(cell) - len(done), "trials": len(cell)})
-    return pd.DataFrame(rows)
-
-
 def costs(table: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy (pp) left on the table by each rule, set by the best learning rate of the smallest batch size:
     paired difference over seeds between the best of the grid and the grid's learning rate nearest to the rule's. Where
     a trial of the rule diverged, or its learning rate is beyond the grid, there is no mean."""
     table = ends(table, SGD)
     found = optima(table)
+    table = table[["arm", "batch_size", "lr", "init_seed", "final", "status", "test_accuracy"]]
     rows = []
     if not found or len(found) < 2:
         return pd.DataFrame(columns=["x", "mean", "low", "high", "n", "series"])
@@ -496,7 +488,7 @@ def adam_title(table: pd.DataFrame) -> str:
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
-    found = cells(table)
+    found = cells(ends(table, SGD), MEASURED)
     if found.empty:
         return found
     text = [f"{100 * a:.1f}" if not d else "×" for a, d in zip(found["test_accuracy"], found["diverged"], strict=True)]
@@ -511,7 +503,7 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def grid_title(table: pd.DataFrame) -> str:
-    found = cells(table)
+    found = cells(ends(table, SGD), MEASURED)
     if found.empty:
         return "Test accuracy by batch size and learning rate"
     ends_of = [found[found["batch_size"] == size] for size in (found["batch_size"].min(), found["batch_size"].max())]
