@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import claims, figures, pages
+from repro import claims, figures, pages, runner
 from repro.ledger import Ledger
 from repro.spec import Figure, Scale
 from repro.stats import Estimate
@@ -96,6 +96,11 @@ def test_dots_spread_over_decades_are_drawn_symmetric_log():
     assert drawn_axes("dots", narrow).get_xscale() == "linear"
 
 
+def test_a_cell_of_a_heat_map_without_a_value_says_why():
+    ax = drawn_axes("heat map", tidy(x=[1, 2], y=[64, 64], value=[98.0, np.nan], text=["98.0", "diverged"]))
+    assert {t.get_text(): t.get_position()[0] for t in ax.texts} == {"98.0": 0.5, "diverged": 1.5}
+
+
 def test_a_title_is_computed_from_the_table(smoke_ledger):
     claim = claims.get("generalization-gap")
     table = claims.find(claim, "smoke", smoke_ledger).table
@@ -142,10 +147,25 @@ def test_order_of_findings_recorded_first_but_a_tinkerers_own_run_before(chapter
 def test_a_changed_setting_changes_what_is_shown(smoke_ledger):
     chapter = pages.Chapter("generalization-gap", "smoke", batch_sizes=[64, 128], seeds=1)
     assert {t.batch_size for t in chapter.here.trials} == {64, 128}
-    assert "128" in chapter.protocol().data
     assert chapter.here.num_finished < len(chapter.here.trials)
     chapter.run()
     assert chapter.here.num_finished == len(chapter.here.trials)
+    assert ">64, 128<" in chapter.protocol().data
+
+
+def test_the_protocol_tells_what_was_run_of_what_is_planned(smoke_ledger):
+    def chapter():
+        made = pages.Chapter("learning-rate-recovery", "smoke", batch_sizes=[20, 40], seeds=1, grid_seeds=1)
+        made.recorded = []
+        return made
+
+    planned = chapter().here.trials
+    some = [t for t in planned if t.batch_size == 20]
+    assert f">0 of {len(planned)}<" in chapter().protocol().data
+    assert ">20, 40<" in chapter().protocol().data
+    runner.run({"learning-rate-recovery": some}, smoke_ledger)
+    assert f">{len(some)} of {len(planned)}<" in chapter().protocol().data
+    assert ">20<" in chapter().protocol().data
 
 
 def test_the_protocol_gives_batch_sizes_to_the_digit(smoke_ledger):

@@ -22,6 +22,7 @@ from repro.spec import Figure
 
 PUBLISHED = "published"  # the series drawn as hollow black diamonds
 MARKERS = "os^vDPX"
+TINY = 6.5  # points: the text in a cell of a heat map
 STYLE = {
     **sns.axes_style("ticks", {"axes.grid": True, "grid.color": ".92"}),
     "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
@@ -85,7 +86,7 @@ def lines(ax: Axes, table: pd.DataFrame) -> None:
     for name, rows, style in _series(table):
         ax.plot(rows["x"], rows["mean"], label=name, color=style["color"], ls=style["ls"])
         ax.fill_between(rows["x"], rows["low"], rows["high"], color=style["color"], alpha=0.2, lw=0)
-    _legend(ax)
+    _legend(ax, inside=3)  # bands fill the axes
 
 
 def points(ax: Axes, table: pd.DataFrame) -> None:
@@ -95,9 +96,9 @@ def points(ax: Axes, table: pd.DataFrame) -> None:
     _legend(ax)
 
 
-def _legend(ax: Axes) -> None:
+def _legend(ax: Axes, inside: int = 5) -> None:
     """Inside where few names leave room, beside the axes otherwise."""
-    many = len(ax.get_legend_handles_labels()[1]) > 5
+    many = len(ax.get_legend_handles_labels()[1]) > inside
     ax.legend(**{"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 8.5} if many else {})
 
 
@@ -124,15 +125,19 @@ def _scale(ax: Axes, table: pd.DataFrame, x_scale: str, y_scale: str) -> None:
 
 
 def heat_map(ax: Axes, table: pd.DataFrame) -> None:
-    """A cell for every pair of x and y, coloured by value, with a text of its own.
+    """A cell for every pair of x and y, coloured by value, with a text of its own; white where there is no value.
 
     Columns: x, y, value, text.
     """
     values, texts = (table.pivot(index="y", columns="x", values=name) for name in ("value", "text"))
     low = table["value"].quantile(0.25)  # most cells are good: colours are for telling those apart
-    cells = {"annot": texts.fillna(""), "fmt": "", "annot_kws": {"size": 6.5}, "cbar": False, "linewidths": 0.5}
+    cells = {"annot": texts.fillna(""), "fmt": "", "annot_kws": {"size": TINY}, "cbar": False, "linewidths": 0.5}
     sns.heatmap(values, cmap="viridis", vmin=low, ax=ax, **cells)
+    columns, rows = list(values.columns), list(values.index)
+    for x, y, text in table.loc[table["value"].isna(), ["x", "y", "text"]].to_numpy():  # seaborn leaves these out
+        ax.text(columns.index(x) + 0.5, rows.index(y) + 0.5, text, size=TINY, ha="center", va="center")
     ax.invert_yaxis()
+    ax.grid(False)
     ax.tick_params(length=0)
     ax.set_yticklabels([f"{y:g}" for y in values.index], rotation=0)
     ax.set_xticklabels([f"{x:.3g}" for x in values.columns], rotation=0 if values.shape[1] < 10 else 60)

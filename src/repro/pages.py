@@ -128,7 +128,7 @@ class Chapter:
         return [*recorded, self.here] if self.scale == Scale.LAPTOP else [self.here, *recorded]
 
     def protocol(self) -> HTML:
-        """What was run: a column a finding, a row a field of its trials."""
+        """What was run: a column a finding, a row a field of its trials; what is to be run, where none has been."""
         rows = [
             ("dataset", lambda ts: _each(DATASET_NAMES[t.dataset] for t in ts)),
             ("training examples", lambda ts: _each(f"{t.num_train:,}" for t in ts)),
@@ -140,9 +140,9 @@ class Chapter:
             ("epochs", lambda ts: _numbers(t.num_steps / t.steps_in_epoch(0) for t in ts)),
             ("steps", lambda ts: _range(t.num_steps for t in ts)),
             ("paired seeds", lambda ts: str(len({t.init_seed for t in ts}))),
-            ("trials", lambda ts: f"{len(ts):,}"),
         ]  # fmt: skip
-        body = [[name, *(cell(f.trials) for f in self.shown)] for name, cell in rows]
+        body = [[name, *(cell(f.finished or f.trials) for f in self.shown)] for name, cell in rows]
+        body.append(["trials run", *(f"{f.num_finished:,} of {len(f.trials):,}" for f in self.shown)])
         return HTML(html_table(["", *(html.escape(label(f)) for f in self.shown)], body))
 
     def figure(self, figure_id: str) -> HTML:

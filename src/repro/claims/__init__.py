@@ -51,9 +51,15 @@ class Finding:
         """Every trial of the sweeps, once."""
         return list({t.key: t for sweep in self.sweeps for t in sweep.trials()}.values())
 
+    @functools.cached_property
+    def finished(self) -> list[Trial]:
+        """Those that the ledger holds, diverged ones too."""
+        keys = set(self.table["key"])
+        return [t for t in self.trials if t.key in keys]
+
     @property
     def num_finished(self) -> int:
-        return self.table["key"].nunique()
+        return len(self.finished)
 
     @functools.cached_property
     def verdict(self) -> Verdict:

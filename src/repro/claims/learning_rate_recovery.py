@@ -145,9 +145,7 @@ def heat_title(table: pd.DataFrame) -> str:
     best = {size: tuned.lr for size, (tuned, _) in best_cells(table).items()}
     if not best:
         return "Test accuracy by batch size and learning rate"
-    rates = list(best.values())
-    rising = "rises with" if rates == sorted(rates) and rates[0] < rates[-1] else "does not simply rise with"
-    return f"The best learning rate {rising} the batch size: {', '.join(f'{lr:g}' for lr in rates)}"
+    return f"Test accuracy is highest at lr {', '.join(f'{lr:g} for B={size}' for size, lr in best.items())}"
 
 
 def left_curves(table: pd.DataFrame) -> pd.DataFrame:
