@@ -123,6 +123,7 @@ def test_every_kind_of_figure_is_known():
         (Estimate(1.234, 0.0, np.inf, 1, ""), "1.23"),  # a geometric mean of one
         (Estimate(-0.001, -0.004, 0.002, 5, ""), "0.00 [0.00, 0.00]"),
         (Estimate(np.nan, -np.inf, np.inf, 0, ""), "–"),
+        (Estimate(1311.12, 415.92, 4133.15, 3, ""), "1,311 [416, 4,133]"),
     ],
 )
 def test_interval_text(estimate, text):

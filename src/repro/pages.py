@@ -65,10 +65,12 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: st
     )
 
 
-def interval(estimate: Estimate, form: str = ".2f") -> str:
-    """ "1.23 [1.10, 1.36]", or the value alone where there is no interval."""
+def interval(estimate: Estimate, form: str = "") -> str:
+    """ "1.23 [1.10, 1.36]", or the value alone where there is no interval; by default two decimals, from 1,000 on
+    none."""
     if not math.isfinite(estimate.value):
         return "–"
+    form = form or (".2f" if abs(estimate.value) < 1000 else ",.0f")
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return f"{estimate.value:z{form}}"
     return f"{estimate.value:z{form}} [{estimate.low:z{form}}, {estimate.high:z{form}}]"
