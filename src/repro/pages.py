@@ -316,7 +316,8 @@ def _board(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding]) -
 def _status(recorded: Mapping[str, list[Finding]], here: Mapping[str, Finding], seconds: Mapping[str, float]) -> str:
     rows = []
     for claim_id, found in recorded.items():
-        for finding in [*found, *([here[claim_id]] if claim_id in here else [])]:
-            took = f"{seconds[claim_id]:.0f} s" if finding.scale != Scale.PAPER and claim_id in seconds else ""
-            rows.append([*map(html.escape, (finding.claim.title, label(finding), origin(finding))), took])
-    return raw(html_table(["notebook", "run", "trials and versions", "notebook ran in"], rows))
+        runs = [*found, *([here[claim_id]] if claim_id in here else [])]
+        told = "<br>".join(f"<strong>{html.escape(label(f))}.</strong> {html.escape(origin(f))}" for f in runs)
+        took = f"{seconds[claim_id]:.0f} s" if claim_id in here and claim_id in seconds else ""
+        rows.append([html.escape(found[0].claim.title), told, took])
+    return raw(html_table(["notebook", "trials and versions", "it ran in"], rows))
