@@ -199,3 +199,14 @@ def test_a_figure_unknown_to_kinds_cannot_be_drawn():
     lost = Figure("x", "no-such-kind", lambda t: t, lambda t: "t", "x", "y", "c")
     with pytest.raises(KeyError):
         figures.draw(lost, tidy(name=["a"]))
+
+
+def test_at_smoke_scale_only_the_main_dataset_is_drawn_beside_the_run_and_every_verdict_is_given(chapters):
+    smoke = chapters["heavy-tails"]
+    folded = [f for f in smoke.shown if f.scale == Scale.PAPER]
+    assert {f.dataset for f in folded} == {"mnist", "fashion-mnist"}
+    figure_id = smoke.claim.figures[0].id
+    assert "Paper scale, MNIST (" in smoke.figure(figure_id).data
+    assert "Fashion-MNIST" not in smoke.figure(figure_id).data
+    assert "Fashion-MNIST" in smoke.verdicts().data
+    assert "Fashion-MNIST" in pages.Chapter("heavy-tails", "paper").figure(figure_id).data

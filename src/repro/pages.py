@@ -148,12 +148,13 @@ class Chapter:
         return HTML(html_table(["", *(html.escape(label(f)) for f in self.shown)], body))
 
     def figure(self, figure_id: str) -> HTML:
-        """The figure for every finding that has something to show: the first open, the others folded."""
+        """The figure for every finding that has something to show: the first open, the others folded. At smoke scale,
+        where seconds count, of the recorded ones the main dataset's alone."""
         by_id = {f.id: f for f in self.claim.figures}
         choose(f"figure of {self.claim.id}", figure_id, by_id)
         figure = by_id[figure_id]
         drawn = []
-        for finding in self.shown:
+        for finding in self.shown[: 2 if self.scale == Scale.SMOKE else None]:
             if not finding.num_finished:
                 continue
             drawing = figures.draw(figure, finding.table)
