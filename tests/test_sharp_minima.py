@@ -268,7 +268,7 @@ def test_the_paper_trains_f1_on_a_tenth_of_the_data():
 
 
 def listed(made):
-    """With the lists of the lines."""
+    """With the lists of the lines, and weights that are the larger the smaller φ is."""
     alpha, position = np.linspace(-1, 2, 25).tolist(), np.linspace(-1, 1, 21).tolist()
     lists = {
         "interpolation_alpha": alpha,
@@ -278,6 +278,7 @@ def listed(made):
     for split in ("train", "test"):
         lists[f"interpolation_{split}_loss"] = [0.1 + a**2 for a in alpha]
         lists[f"interpolation_{split}_accuracy"] = [0.9 - a**2 / 10 for a in alpha]
+    made["weight_norm"] = 100 / made.get("sharpness", pd.Series(1.0, made.index)) ** 0.1
     for name, values in lists.items():
         made[name] = pd.Series([values if arm in (sharp.SMALL, sharp.LARGE) else None for arm in made["arm"]])
     return made
@@ -296,6 +297,9 @@ def test_figures_draw_what_there_is_and_nothing_where_there_is_nothing(figure):
 def test_titles_state_what_is_drawn():
     titles = {figure.id: figure.title(listed(table())) for figure in CLAIM.figures}
     assert "ends 100 times as sharp" in titles["sharpness"]
-    assert "+" in titles["prediction"] and "α = 1.25" in titles["interpolation"]
+    assert "ρ = +" in titles["prediction"] and "α = 1.25" in titles["interpolation"]
     assert "90.0 % at the small batch, 80.0 % at the large" in titles["interpolation-accuracy"]
     assert "1.2 at B=256 and 1.2 at B=6000" in titles["landscape"]
+    assert "φ is the smaller the larger the weights:\nρ = -1.00" in titles["weights"]
+    alike = listed(table()).assign(weight_norm=lambda rows: rows["sharpness"])
+    assert "no smaller where larger are the weights:\nρ = +1.00" in sharp.weight_title(alike)

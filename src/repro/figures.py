@@ -21,6 +21,7 @@ from matplotlib.transforms import ScaledTranslation
 from repro.spec import Figure
 
 PUBLISHED = "published"  # the series drawn as hollow black diamonds
+PUBLISHED_STYLE: dict[str, Any] = {"marker": "D", "color": "black", "mfc": "none", "ms": 8}
 MARKERS = "os^vDPX"
 TINY = 6.5  # points: the text in a cell of a heat map
 STYLE = {
@@ -77,7 +78,7 @@ def curves(ax: Axes, table: pd.DataFrame) -> None:
             ax.errorbar(rows["x"], rows["mean"], _bars(rows), label=name, capsize=3, ms=5, **style)
     published = table[table["series"] == PUBLISHED]
     if len(published):
-        ax.plot(published["x"], published["mean"], "D", mfc="none", mec="black", ms=9, ls="none", label=PUBLISHED)
+        ax.plot(published["x"], published["mean"], ls="none", label=PUBLISHED, **PUBLISHED_STYLE)
     _legend(ax)
 
 
@@ -155,8 +156,16 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
     groups = list(table.groupby("series", sort=False))
     for i, (series, rows) in enumerate(groups):
         y = [names.index(n) for n in rows["name"]]
-        ax.errorbar(rows["mean"], y, xerr=_bars(rows), label=series, marker=MARKERS[i], ms=6, ls="none", color=f"C{i}",
-                    mfc="none" if i else f"C{i}", capsize=3, zorder=4 - 0.1 * i)  # fmt: skip
+        style: dict[str, Any] = {
+            "marker": MARKERS[i],
+            "ms": 6,
+            "color": f"C{i}",
+            "mfc": "none" if i else f"C{i}",
+            "capsize": 3,
+        }
+        if series == PUBLISHED:
+            style = PUBLISHED_STYLE
+        ax.errorbar(rows["mean"], y, xerr=_bars(rows), label=series, ls="none", zorder=4 - 0.1 * i, **style)
     if table["mean"].min() < 0 and table["mean"].abs().max() > 10:
         ax.set_xscale("symlog", linthresh=1)
         edge = 10 ** math.ceil(math.log10(table["mean"].abs().max()))
