@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.claims import adam_drift as drift
+from repro.claims.adam_drift import experiment as drift
 from repro.spec import Outcome, Scale
 from repro.trial import Trial
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import tuning
+from repro import claims, tuning
 from repro.claims import learning_rate_recovery as recovery
-from repro.claims import linear_scaling as scaling
+from repro.claims.linear_scaling import experiment as scaling
 from repro.spec import Outcome, Scale
 from repro.stats import Estimate, hinge, parabola_vertex
 from repro.trial import SpecError, Trial
@@ -315,7 +315,7 @@ def test_the_noise_scale_of_a_known_law_is_found():
     assert tuning.noise_scale(optimum) == pytest.approx((0.8, 300), rel=1e-3)
 
 
-@pytest.mark.parametrize("claim", [recovery.CLAIM, scaling.CLAIM], ids=lambda c: c.id)
+@pytest.mark.parametrize("claim", [recovery.CLAIM, claims.get("linear-scaling")], ids=lambda c: c.id)
 @pytest.mark.parametrize("steps", [2.5, 0])
 def test_a_grid_of_no_whole_number_of_learning_rates_is_refused_in_one_line(claim, steps):
     with pytest.raises(SpecError, match=f"lr_steps {steps}: must be a whole number"):

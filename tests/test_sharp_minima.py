@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from repro import claims
-from repro.claims import sharp_minima as sharp
+from repro.claims.sharp_minima import experiment as sharp
+from repro.claims.sharp_minima import figures as sharp_figures
 from repro.evidence import MET, MISSED, compare
 from repro.spec import Outcome, Scale
 from repro.trial import Trial
@@ -302,4 +303,4 @@ def test_titles_state_what_is_drawn():
     assert "1.2 at B=256 and 1.2 at B=6000" in titles["landscape"]
     assert "φ is the smaller the larger the weights:\nρ = -1.00" in titles["weights"]
     alike = listed(table()).assign(weight_norm=lambda rows: rows["sharpness"])
-    assert "no smaller where larger are the weights:\nρ = +1.00" in sharp.weight_title(alike)
+    assert "no smaller where larger are the weights:\nρ = +1.00" in sharp_figures.weight_title(alike)

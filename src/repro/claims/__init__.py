@@ -1,4 +1,4 @@
-"""One file a claim. A new one is found by being here: no list to keep."""
+"""One file a claim, or one folder. A new one is found by being here: no list to keep."""
 
 from __future__ import annotations
 

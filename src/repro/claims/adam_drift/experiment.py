@@ -1,4 +1,4 @@
-"""Shen: Adam "finds solutions with much larger weights and ignores the initialisation"; Adam, or its learning rate?"""
+"""Adam's drift: what is run, and how it is judged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from repro.evidence import by_seed, final, margin_for, paired, point, select
-from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.spec import Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import Estimate, equivalence_p, geometric, mean_interval, paired_difference, paired_values
 from repro.trial import DATASETS, SEEDS, Sweep, Trial, choose, paired_seeds
 from repro.tuning import tune
@@ -31,6 +31,7 @@ OPTIMIZERS = {
     "SGD, L2": {"optimizer": "sgd", "weight_decay": 5e-4},
     "Adam, L2": {"optimizer": "adam", "weight_decay": 5e-4},
 }
+
 DEFAULTS = {"AdaGrad": 0.01, "RMSProp": 0.01}  # learning rates of torch.optim, 0.001 for all others
 
 PAPER = {
@@ -45,7 +46,9 @@ PAPER = {
     "seeds": 5,
     "widths": (1024, 1024),
 }
+
 MNIST5K = {**PAPER, "dataset": "mnist5k", "batch_size": 32}
+
 SETTINGS = {
     Scale.SMOKE: (
         {
@@ -197,7 +200,7 @@ def _extrapolate(t: np.ndarray, d: np.ndarray, law: str, kept: int) -> np.ndarra
     return offset + slope * LAWS[law](t)
 
 
-def _distances(table: pd.DataFrame, arm: str) -> pd.DataFrame:
+def distances_by_epoch(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Weight distance by epoch and seed, of trials that finished, past the start."""
     rows = select(table, arm=arm, status="finished")
     rows = rows[rows["epoch"] > 0]
@@ -206,7 +209,7 @@ def _distances(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 def exponent(table: pd.DataFrame, arm: str) -> Estimate:
     """The power of the epoch that distance grows with: least squares in the logarithms, a value a seed."""
-    distances = _distances(table, arm)
+    distances = distances_by_epoch(table, arm)
     if len(distances) < 3:
         return mean_interval([])
     return mean_interval(np.polyfit(np.log(distances.index), np.log(distances), 1)[0])
@@ -217,7 +220,7 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
     mean over seeds."""
     rows = []
     for arm in (PUBLISHED_SGD, PUBLISHED_ADAM):
-        distances = _distances(table, arm)
+        distances = distances_by_epoch(table, arm)
         kept = len(distances) - 2
         for law in (*LAWS, POWER) if kept >= 2 else ():
             t, errors = distances.index.to_numpy(dtype=float), []
@@ -269,94 +272,6 @@ def judge(table: pd.DataFrame) -> Verdict:
     return Verdict(tuned.outcome, reason, effects, parts)
 
 
-# Figures
-
-
-def by_rate(table: pd.DataFrame, column: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
-    """`column` of every optimizer by learning rate: means over seeds with t intervals, where no seed diverged."""
-    rows = []
-    for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
-        for lr, cell in select(table, arm=name, final=True).groupby("lr"):
-            if (cell["status"] != "finished").any():
-                continue
-            rows.append(point(mean_interval(column(cell)), x=lr, series=name))
-    return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
-
-
-def distances_by_rate(table: pd.DataFrame) -> pd.DataFrame:
-    found = by_rate(table, lambda rows: rows["weight_distance"])
-    return found.assign(low=found["low"].clip(lower=found["mean"] / 10))  # an axis of logarithms
-
-
-def errors_by_rate(table: pd.DataFrame) -> pd.DataFrame:
-    found = by_rate(table, lambda rows: 100 * (1 - rows["test_accuracy"]))
-    return found.assign(low=found["low"].clip(lower=found["mean"] / 10))
-
-
-def distances_title(table: pd.DataFrame) -> str:
-    found = distances_by_rate(table)
-    both = found.pivot(index="x", columns="series", values="mean")
-    if not {"SGD", "Adam"} <= set(both.columns) or both[["SGD", "Adam"]].dropna().empty:
-        return "Distance of the weights from their start, by learning rate"
-    ratio = (both["Adam"] / both["SGD"]).dropna()
-    return f"At one learning rate Adam goes {ratio.min():.1f} to {ratio.max():.0f} times as far as SGD"
-
-
-def errors_title(table: pd.DataFrame) -> str:
-    best = {name: chosen(table, name) for name in OPTIMIZERS if name in set(table["arm"])}
-    known = {name: found[0]["lr"] for name, found in best.items() if found}
-    shown = [f"{name} {known[name]:g}" for name in ("SGD", "momentum", "Adam") if name in known]
-    return f"Best learning rates differ by optimizer: {', '.join(shown)}" if shown else "Test error by learning rate"
-
-
-def paths(table: pd.DataFrame) -> pd.DataFrame:
-    """Distance by epoch of the two published arms, and where the post says they end."""
-    parts: list[dict[str, object]] = []
-    for arm in (PUBLISHED_SGD, PUBLISHED_ADAM):
-        for epoch, values in _distances(table, arm).iterrows():
-            parts.append(point(mean_interval(values), x=epoch, series=arm))
-    if "mnist" in set(table["dataset"]):
-        parts += [{"x": 30, "mean": n.value, "series": "published"} for n in PUBLISHED if n.column == "weight_distance"]
-    return pd.DataFrame(parts, columns=["x", "mean", "low", "high", "n", "series"])
-
-
-def paths_title(table: pd.DataFrame) -> str:
-    powers = [exponent(table, arm).value for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)]
-    if not all(map(math.isfinite, powers)):
-        return "Distance from the start, by epoch"
-    return f"Distance grows as epochs to the power {powers[0]:.2f} for SGD, {powers[1]:.2f} for Adam"
-
-
-def growth_title(table: pd.DataFrame) -> str:
-    errors = growth(table)
-    if errors.empty:
-        return "How well laws of growth extrapolate"
-    best = errors.loc[errors.groupby("series", sort=False)["mean"].idxmin()]
-    told = [f"{arm.partition(',')[0]}: {law}" for arm, law in zip(best["series"], best["name"], strict=True)]
-    return f"The law that extrapolates best: {'; '.join(told)}"
-
-
-def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
-    """Distance of every optimizer at its best learning rate and at torch's default."""
-    rows = []
-    for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
-        best = chosen(table, name)
-        default = {"arm": name, "lr": DEFAULTS.get(name, 0.001)}
-        for series, where in (("best learning rate", best[0] if best else None), ("default learning rate", default)):
-            values = list(by_seed(final(table, **where), "weight_distance").values()) if where else []
-            if values:
-                rows.append(point(mean_interval(values), name=name, series=series))
-    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series"])
-
-
-def tuned_title(table: pd.DataFrame) -> str:
-    found = tuned_distances(table)
-    best = found[found["series"] == "best learning rate"].set_index("name")["mean"]
-    if not {"SGD", "Adam"} <= set(best.index):
-        return "Distance of the weights from their start, tuned"
-    return f"Tuned, Adam ends {best['Adam'] / best['SGD']:.1f} times as far from its start as SGD"
-
-
 def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor: float = 1.0) -> Published:
     return Published(f"{name}, {arm.partition(',')[0]}", printed, {"arm": arm}, column, unit, factor)
 
@@ -371,81 +286,4 @@ PUBLISHED = (
     _shen("test accuracy", "95", PUBLISHED_ADAM, "test_accuracy", "%", 100),
     _shen("weight distance", "6.71", PUBLISHED_SGD, "weight_distance"),
     _shen("weight norm", "44.9", PUBLISHED_SGD, "weight_norm"),
-)
-INTERVALS = "Means over paired seeds, bars 95 % t intervals."
-CLAIM = Claim(
-    id="adam-drift",
-    title="Adam and the distance travelled",
-    statement="Adam finds solutions with much larger weights and ignores the initialisation",
-    source="shen2018",
-    counter_claim="tuned widely enough, an adaptive method never does worse than what it contains",
-    counter_sources=("choi2019",),
-    rule=(
-        f"Drift: the weight norm of Adam is more than {MUCH:g} times that of SGD (geometric mean over paired "
-        "seeds, 95 % t interval above it), and the cosine of Adam's first layer with its start is below ½ "
-        "(interval below it). Not drift: either interval lies wholly on the other side. Reproduced: drift as "
-        "published and at tuned learning rates; conditional: as published, not tuned; not reproduced: not as "
-        "published; inconclusive: anything else, or a best learning rate on the edge of the grid. Learning rates "
-        "are tuned by validation accuracy. Apart: Adam generalises worse if SGD, both tuned, has the higher test "
-        f"accuracy (interval above zero), and does not if they are the same to within ±{MARGIN} pp (two one-sided "
-        "tests; wider where fewer images are tested) or Adam's is higher. Distance grows near-linearly where its "
-        "power of the epoch is above 0.8, sublinearly where below 1."
-    ),
-    settings=SETTINGS,
-    design=design,
-    judge=judge,
-    published=PUBLISHED,
-    figures=(
-        Figure(
-            "rates",
-            "curves",
-            distances_by_rate,
-            distances_title,
-            "learning rate (per step)",
-            "weight distance",
-            f"Distance of all weights from their start. {INTERVALS}",
-            x_scale="log",
-            y_scale="log",
-        ),
-        Figure(
-            "errors",
-            "curves",
-            errors_by_rate,
-            errors_title,
-            "learning rate (per step)",
-            "test error (%)",
-            f"The same runs. {INTERVALS}",
-            x_scale="log",
-            y_scale="log",
-        ),
-        Figure(
-            "tuned",
-            "dots",
-            tuned_distances,
-            tuned_title,
-            "weight distance",
-            "",
-            f"Best by validation accuracy; default as in torch.optim. {INTERVALS}",
-        ),
-        Figure(
-            "paths",
-            "curves",
-            paths,
-            paths_title,
-            "epoch",
-            "weight distance",
-            f"Both at the published learning rate. {INTERVALS}",
-            x_scale="log",
-            y_scale="log",
-        ),
-        Figure(
-            "growth",
-            "dots",
-            growth,
-            growth_title,
-            "error at the last two checkpoints (%)",
-            "",
-            f"Laws of two constants, fitted to the checkpoints before the last two. {INTERVALS}",
-        ),
-    ),
 )

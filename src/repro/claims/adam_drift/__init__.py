@@ -1,0 +1,32 @@
+"""Shen: Adam "finds solutions with much larger weights and ignores the initialisation"; Adam, or its learning rate?"""
+
+from __future__ import annotations
+
+from repro.claims.adam_drift.experiment import MARGIN, MUCH, PUBLISHED, SETTINGS, design, judge
+from repro.claims.adam_drift.figures import FIGURES
+from repro.spec import Claim
+
+CLAIM = Claim(
+    id="adam-drift",
+    title="Adam and the distance travelled",
+    statement="Adam finds solutions with much larger weights and ignores the initialisation",
+    source="shen2018",
+    counter_claim="tuned widely enough, an adaptive method never does worse than what it contains",
+    counter_sources=("choi2019",),
+    rule=(
+        f"Drift: the weight norm of Adam is more than {MUCH:g} times that of SGD (geometric mean over paired "
+        "seeds, 95 % t interval above it), and the cosine of Adam's first layer with its start is below ½ "
+        "(interval below it). Not drift: either interval lies wholly on the other side. Reproduced: drift as "
+        "published and at tuned learning rates; conditional: as published, not tuned; not reproduced: not as "
+        "published; inconclusive: anything else, or a best learning rate on the edge of the grid. Learning rates "
+        "are tuned by validation accuracy. Apart: Adam generalises worse if SGD, both tuned, has the higher test "
+        f"accuracy (interval above zero), and does not if they are the same to within ±{MARGIN} pp (two one-sided "
+        "tests; wider where fewer images are tested) or Adam's is higher. Distance grows near-linearly where its "
+        "power of the epoch is above 0.8, sublinearly where below 1."
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    published=PUBLISHED,
+    figures=FIGURES,
+)

@@ -1,0 +1,164 @@
+"""Adam's drift: what each figure shows, and what its title says of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from repro.claims.adam_drift.experiment import (
+    DEFAULTS,
+    OPTIMIZERS,
+    PUBLISHED,
+    PUBLISHED_ADAM,
+    PUBLISHED_SGD,
+    chosen,
+    distances_by_epoch,
+    exponent,
+    growth,
+)
+from repro.evidence import by_seed, final, point, select
+from repro.spec import Figure
+from repro.stats import mean_interval
+
+
+def by_rate(table: pd.DataFrame, column: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
+    """`column` of every optimizer by learning rate: means over seeds with t intervals, where no seed diverged."""
+    rows = []
+    for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
+        for lr, cell in select(table, arm=name, final=True).groupby("lr"):
+            if (cell["status"] != "finished").any():
+                continue
+            rows.append(point(mean_interval(column(cell)), x=lr, series=name))
+    return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
+
+
+def distances_by_rate(table: pd.DataFrame) -> pd.DataFrame:
+    found = by_rate(table, lambda rows: rows["weight_distance"])
+    return found.assign(low=found["low"].clip(lower=found["mean"] / 10))  # an axis of logarithms
+
+
+def errors_by_rate(table: pd.DataFrame) -> pd.DataFrame:
+    found = by_rate(table, lambda rows: 100 * (1 - rows["test_accuracy"]))
+    return found.assign(low=found["low"].clip(lower=found["mean"] / 10))
+
+
+def distances_title(table: pd.DataFrame) -> str:
+    found = distances_by_rate(table)
+    both = found.pivot(index="x", columns="series", values="mean")
+    if not {"SGD", "Adam"} <= set(both.columns) or both[["SGD", "Adam"]].dropna().empty:
+        return "Distance of the weights from their start, by learning rate"
+    ratio = (both["Adam"] / both["SGD"]).dropna()
+    return f"At one learning rate Adam goes {ratio.min():.1f} to {ratio.max():.0f} times as far as SGD"
+
+
+def errors_title(table: pd.DataFrame) -> str:
+    best = {name: chosen(table, name) for name in OPTIMIZERS if name in set(table["arm"])}
+    known = {name: found[0]["lr"] for name, found in best.items() if found}
+    shown = [f"{name} {known[name]:g}" for name in ("SGD", "momentum", "Adam") if name in known]
+    return f"Best learning rates differ by optimizer: {', '.join(shown)}" if shown else "Test error by learning rate"
+
+
+def paths(table: pd.DataFrame) -> pd.DataFrame:
+    """Distance by epoch of the two published arms, and where the post says they end."""
+    parts: list[dict[str, object]] = []
+    for arm in (PUBLISHED_SGD, PUBLISHED_ADAM):
+        for epoch, values in distances_by_epoch(table, arm).iterrows():
+            parts.append(point(mean_interval(values), x=epoch, series=arm))
+    if "mnist" in set(table["dataset"]):
+        parts += [{"x": 30, "mean": n.value, "series": "published"} for n in PUBLISHED if n.column == "weight_distance"]
+    return pd.DataFrame(parts, columns=["x", "mean", "low", "high", "n", "series"])
+
+
+def paths_title(table: pd.DataFrame) -> str:
+    powers = [exponent(table, arm).value for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)]
+    if not all(map(math.isfinite, powers)):
+        return "Distance from the start, by epoch"
+    return f"Distance grows as epochs to the power {powers[0]:.2f} for SGD, {powers[1]:.2f} for Adam"
+
+
+def growth_title(table: pd.DataFrame) -> str:
+    errors = growth(table)
+    if errors.empty:
+        return "How well laws of growth extrapolate"
+    best = errors.loc[errors.groupby("series", sort=False)["mean"].idxmin()]
+    told = [f"{arm.partition(',')[0]}: {law}" for arm, law in zip(best["series"], best["name"], strict=True)]
+    return f"The law that extrapolates best: {'; '.join(told)}"
+
+
+def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
+    """Distance of every optimizer at its best learning rate and at torch's default."""
+    rows = []
+    for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
+        best = chosen(table, name)
+        default = {"arm": name, "lr": DEFAULTS.get(name, 0.001)}
+        for series, where in (("best learning rate", best[0] if best else None), ("default learning rate", default)):
+            values = list(by_seed(final(table, **where), "weight_distance").values()) if where else []
+            if values:
+                rows.append(point(mean_interval(values), name=name, series=series))
+    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series"])
+
+
+def tuned_title(table: pd.DataFrame) -> str:
+    found = tuned_distances(table)
+    best = found[found["series"] == "best learning rate"].set_index("name")["mean"]
+    if not {"SGD", "Adam"} <= set(best.index):
+        return "Distance of the weights from their start, tuned"
+    return f"Tuned, Adam ends {best['Adam'] / best['SGD']:.1f} times as far from its start as SGD"
+
+
+INTERVALS = "Means over paired seeds, bars 95 % t intervals."
+FIGURES = (
+    Figure(
+        "rates",
+        "curves",
+        distances_by_rate,
+        distances_title,
+        "learning rate (per step)",
+        "weight distance",
+        f"Distance of all weights from their start. {INTERVALS}",
+        x_scale="log",
+        y_scale="log",
+    ),
+    Figure(
+        "errors",
+        "curves",
+        errors_by_rate,
+        errors_title,
+        "learning rate (per step)",
+        "test error (%)",
+        f"The same runs. {INTERVALS}",
+        x_scale="log",
+        y_scale="log",
+    ),
+    Figure(
+        "tuned",
+        "dots",
+        tuned_distances,
+        tuned_title,
+        "weight distance",
+        "",
+        f"Best by validation accuracy; default as in torch.optim. {INTERVALS}",
+    ),
+    Figure(
+        "paths",
+        "curves",
+        paths,
+        paths_title,
+        "epoch",
+        "weight distance",
+        f"Both at the published learning rate. {INTERVALS}",
+        x_scale="log",
+        y_scale="log",
+    ),
+    Figure(
+        "growth",
+        "dots",
+        growth,
+        growth_title,
+        "error at the last two checkpoints (%)",
+        "",
+        f"Laws of two constants, fitted to the checkpoints before the last two. {INTERVALS}",
+    ),
+)

@@ -1,0 +1,49 @@
+"""Goyal: "multiply the batch by k, multiply the learning rate by k"; the best learning rate, by batch size."""
+
+from __future__ import annotations
+
+from repro.claims.linear_scaling.experiment import COINCIDE, SETTINGS, design, judge
+from repro.claims.linear_scaling.figures import FIGURES
+from repro.spec import Claim, Published
+
+
+def _goyal(name: str, printed: str) -> Published:
+    return Published(f"ImageNet error, {name}", printed, unit="%", note="ResNet-50 on ImageNet, out of reach here")
+
+
+CLAIM = Claim(
+    id="linear-scaling",
+    title="The linear scaling rule",
+    statement="when the minibatch size is multiplied by k, multiply the learning rate by k",
+    source="goyal2017",
+    counter_claim="no simple heuristic for the learning rate holds at all batch sizes",
+    counter_sources=("shallue2019", "mccandlish2018"),
+    rule=(
+        "The best learning rate of every batch size is that of least mean validation loss on a grid, between grid "
+        "points by a parabola. The knee is where a bent line fits their logarithms best. Reproduced: the 95 % interval "
+        "of the slope (bootstrap over seeds or t interval about the line, the wider) holds 1 and not ½, to the largest "
+        "batch. Conditional: up to the knee it does, and above it does not hold 1. Not reproduced: up to the knee it "
+        "does not hold 1. Inconclusive: it holds both, a best learning rate lies on the grid's edge, or there are too "
+        "few. Apart: training curves of linearly scaled runs coincide where their losses differ by at most "
+        f"{100 * COINCIDE:.0f} % from the second epoch on (conditional: up to some k); warm-up helps if at the largest "
+        "batch size, each at its best, test accuracy is higher with it (paired t interval above zero); Adam's best "
+        "learning rate goes as √B if the interval of its slope holds ½ and not 1."
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    published=(
+        _goyal("B=256", "23.60"),
+        _goyal("B=8192, linear rule and warm-up", "23.74"),
+        _goyal("B=8192, learning rate not scaled", "41.67"),
+        _goyal("B=8192, square-root rule", "26.22"),
+        _goyal("B=16384", "24.79"),
+        _goyal("B=32768", "27.55"),
+        _goyal("B=65536", "33.96"),
+        _goyal("B=256, half the learning rate", "23.92"),
+        _goyal("B=256, twice the learning rate", "23.68"),
+        _goyal("B=8192, half the learning rate", "24.27"),
+        _goyal("B=8192, twice the learning rate", "24.05"),
+    ),
+    figures=FIGURES,
+)
