@@ -384,6 +384,40 @@ def test_the_probes_measure_what_the_functions_do():
     assert np.argmin(row["landscape_loss"]) in range(5, 16)
 
 
+def test_statistics_taken_anew_are_those_of_training():
+    trial = dataclasses.replace(SMALL, batch_norm=True)
+    torch.manual_seed(0)
+    model, dataset = build(trial).eval(), data.load("mnist5k", train_size=300)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):  # kept statistics that fit nothing
+            module.running_mean.fill_(1.0)
+            module.running_var.fill_(9.0)
+    x, y = dataset.x_train, dataset.y_train
+    anew = landscape.with_statistics_anew(model)
+    training = copy.deepcopy(model).train()
+    assert torch.equal(anew.eval()(x), training(x))
+    assert not torch.allclose(model(x), training(x))
+
+    def change(network):
+        """Of the loss, as the biases before the first batch norm are shifted."""
+        f = measure.FullLoss(network, CROSS_ENTROPY, (x, y), torch.float64, 300)
+        start = f.position
+        shifted = start.copy()
+        shifted[8 * 784 : 8 * 784 + 8] += 5.0
+        return abs(f(shifted)[0] - f(start)[0])
+
+    assert change(anew) < 1e-9 < 1e-3 < change(model)
+
+
+def test_without_batch_norm_there_are_no_statistics_to_take_anew():
+    plain = measured(final_probes=("sharpness", "scale-free sharpness"))
+    anew = measured(final_probes=("sharpness, statistics anew",))
+    assert anew["sharpness_anew"] == pytest.approx(plain["sharpness"], rel=1e-9)
+    assert anew["sharpness_anew_scale_free"] == pytest.approx(plain["sharpness_scale_free"], rel=1e-9)
+    normed = measured(final_probes=("sharpness, statistics anew",), batch_norm=True)
+    assert normed["sharpness_anew"] > 0 and normed["sharpness_anew_scale_free"] > 0
+
+
 def test_the_rescaled_probe_finds_one_function_with_two_sharpnesses():
     row = measured(final_probes=("rescaled",), epochs=20)
     assert row["rescaling_difference"] < 1e-10

@@ -19,6 +19,7 @@ GROWS_WITH = {
     "sharpness": "train_size",
     "scale-free sharpness": "train_size",
     "sharpness variants": "train_size",
+    "sharpness, statistics anew": "train_size",
     "curvature": "train_size",
     "landscape": "train_size",
     "interpolation": "train_size",

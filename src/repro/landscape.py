@@ -75,6 +75,16 @@ def along(
     return values
 
 
+def with_statistics_anew(model: nn.Module) -> nn.Module:
+    """A copy whose batch norms take the statistics of the examples they are given, as in training, in eval mode too."""
+    anew = copy.deepcopy(model)
+    for module in anew.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = None
+    return anew
+
+
 def rescale(model: nn.Sequential, factor: float, layer: int = 1) -> nn.Sequential:
     """A copy of a plain ReLU network with hidden `layer` (from 1 at the input) multiplied by `factor`, and the next
     divided by it: the same function, for relu(cz) = c · relu(z) (Dinh et al. 2017, §3, α-scale transformation).
@@ -118,6 +128,17 @@ def scale_free_sharpness(model: nn.Module, initial: Vector, dataset: Dataset, tr
     """Probe: φ as above, its maximum searched for without regard to the scale of the loss."""
     found = _phi(model, dataset, scale_free=True)
     return {"sharpness_scale_free": found.value, "sharpness_scale_free_evaluations": float(found.evaluations)}
+
+
+def sharpness_anew(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: φ as above by either search, where at every point of the box the statistics of batch norm are those of the
+    training examples there, in chunks of 2,048 at most, instead of those kept from training."""
+    anew, n = with_statistics_anew(model), len(dataset.x_train)
+    chunk = math.ceil(n / math.ceil(n / CHUNK))  # of one size: a last one of a single example has no variance
+    return {
+        "sharpness_anew": _phi(anew, dataset, chunk=chunk).value,
+        "sharpness_anew_scale_free": _phi(anew, dataset, chunk=chunk, scale_free=True).value,
+    }
 
 
 def sharpness_variants(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:

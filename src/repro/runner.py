@@ -30,6 +30,7 @@ PROBES: dict[str, engine.Probe] = {
     "sharpness": landscape.sharpness,
     "scale-free sharpness": landscape.scale_free_sharpness,
     "sharpness variants": landscape.sharpness_variants,
+    "sharpness, statistics anew": landscape.sharpness_anew,
     "curvature": landscape.curvature,
     "landscape": landscape.landscape,
     "interpolation": landscape.interpolation,

@@ -74,6 +74,7 @@ PROBES = (
     "sharpness",
     "scale-free sharpness",
     "sharpness variants",
+    "sharpness, statistics anew",
     "curvature",
     "landscape",
     "interpolation",

@@ -21,6 +21,8 @@ SMALL, LARGE = "small batch", "large batch"
 SMALL_SPLIT, LEARNING_RATES = "small batch, validation held out", "large batch, learning rates"
 OTHER_EPOCHS, STEPS = "large batch, other epochs", "large batch, equal steps"
 SMALL_ON, LARGE_ON = "small batch, trained on", "large batch, trained on"
+SMALL_ANEW, LARGE_ANEW = "small batch, statistics anew", "large batch, statistics anew"
+SMALL_ON_ANEW, LARGE_ON_ANEW = "small batch, trained on, statistics anew", "large batch, trained on, statistics anew"
 RESCALED = "no batch norm, rescaled"
 SEARCHED, TRAINED_ON, TUNED, MATCHED, EQUAL_STEPS = (
     "equal epochs",
@@ -33,8 +35,9 @@ SEARCHED, TRAINED_ON, TUNED, MATCHED, EQUAL_STEPS = (
 SAME_FACTOR = 2.0  # sharpnesses within this factor count as the same, training losses as matched
 WEAK = 0.3  # a rank correlation below this predicts too little to be of use
 MIN_PAIRS = 3
-FREE_PROBE = "scale-free sharpness"
+FREE_PROBE, ANEW_PROBE = "scale-free sharpness", "sharpness, statistics anew"
 PUBLISHED_SEARCH, SCALE_FREE = "sharpness", "sharpness_scale_free"  # columns: φ by either search
+ANEW, ANEW_FREE = "sharpness_anew", "sharpness_anew_scale_free"  # the same, statistics of batch norm taken anew
 FLOOR = 1e-6  # per cent: a smaller sharpness is rounding
 
 PAPER = {
@@ -88,8 +91,8 @@ Axes = dict[str | tuple[str, ...], Any]
 def design(settings: Settings) -> list[Sweep]:
     """The two batch sizes as published, and trained on; then the large one at every learning rate of a grid, chosen
     among on a validation split, beside the small one on the same split; for fewer and for more epochs, of which one
-    number comes nearest to the small one's training loss; and for the small one's steps. Last, the small one without
-    batch norm."""
+    number comes nearest to the small one's training loss; and for the small one's steps. Then the small one without
+    batch norm; and the first four with the statistics of batch norm taken anew."""
     small, large = min(settings["batch_sizes"]), max(settings["batch_sizes"])
     epochs, widths = settings["epochs"], settings["widths"]
     model: dict[str, Any] = {"model": "mlp", "widths": widths, "batch_norm": True}
@@ -111,7 +114,7 @@ def design(settings: Settings) -> list[Sweep]:
     between = ("interpolation",) if settings["all_measures"] else ()
     held_out = dataclasses.replace(base, evaluate_on="both")
     big = dataclasses.replace(base, batch_size=large)
-    on = {"epochs": settings["epochs_on"], "final_probes": both}
+    base_on, big_on = (dataclasses.replace(t, epochs=settings["epochs_on"]) for t in (base, big))
     grid = [round(settings["lr"] * 2 ** (k - 1), 10) for k in range(settings["lr_steps"])]
     plain = dataclasses.replace(
         base, model="mlp", widths=widths, batch_norm=False, precision="float32", final_probes=("rescaled",)
@@ -119,17 +122,21 @@ def design(settings: Settings) -> list[Sweep]:
     measured = dataclasses.replace(
         base, final_probes=(*measures, *between), partner_batch_size=large if between else None
     )
-    return [
+    sweeps = [
         Sweep(SMALL, measured, many),
         Sweep(LARGE, dataclasses.replace(big, final_probes=measures), many),
-        Sweep(SMALL_ON, dataclasses.replace(base, **on), few),
-        Sweep(LARGE_ON, dataclasses.replace(big, **on), few),
+        Sweep(SMALL_ON, dataclasses.replace(base_on, final_probes=both), few),
+        Sweep(LARGE_ON, dataclasses.replace(big_on, final_probes=both), few),
         Sweep(SMALL_SPLIT, held_out, few),
         Sweep(LEARNING_RATES, dataclasses.replace(held_out, batch_size=large), {"lr": grid, **few}),
         Sweep(OTHER_EPOCHS, big, {"epochs": [epochs * share / 100 for share in settings["other_epochs"]], **few}),
         Sweep(STEPS, dataclasses.replace(big, epochs=None, steps=base.num_steps, final_probes=both), few),
         Sweep(RESCALED, plain, few),
     ]
+    if settings["all_measures"]:
+        firsts = {SMALL_ANEW: base, LARGE_ANEW: big, SMALL_ON_ANEW: base_on, LARGE_ON_ANEW: big_on}
+        sweeps += [Sweep(arm, dataclasses.replace(t, final_probes=(ANEW_PROBE,)), few) for arm, t in firsts.items()]
+    return sweeps
 
 
 def prepared(table: pd.DataFrame, column: str = SCALE_FREE) -> pd.DataFrame:
@@ -308,6 +315,10 @@ def judge_published(table: pd.DataFrame) -> Verdict:
             known = rows.dropna(subset=[column])
             known = known.assign(decades=decades(known[column]))
             effects[f"{name} (decades)"] = difference(select(known, arm=LARGE), select(known, arm=SMALL))
+    anew = prepared(table, ANEW)
+    effects["φ, statistics of batch norm taken anew (decades)"] = difference(
+        select(anew, arm=LARGE_ANEW), select(anew, arm=SMALL_ANEW)
+    )
     effects["test error, large minus small batch (pp)"] = difference(large, small, "test_error")
     if sharper.n < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, f"Too few pairs of seeds that finished: {sharper.n}.", effects)
@@ -400,6 +411,8 @@ PUBLISHED = (
     *_keskar("test accuracy", {SMALL: "98.03", LARGE: "97.81"}, "test_accuracy", spread=("0.07", "0.07")),
     *_keskar("φ, full space, ε = 1e-3", {SMALL: "1.23", LARGE: "205.14"}, "sharpness", spread=("0.83", "69.52")),
     *_keskar("the same", {SMALL_ON: "1.23", LARGE_ON: "205.14"}, "sharpness", spread=("0.83", "69.52")),
+    *_keskar("the same", {SMALL_ANEW: "1.23", LARGE_ANEW: "205.14"}, ANEW, spread=("0.83", "69.52")),
+    *_keskar("the same", {SMALL_ON_ANEW: "1.23", LARGE_ON_ANEW: "205.14"}, ANEW, spread=("0.83", "69.52")),
     *_keskar("φ, full space, ε = 5e-4", {SMALL: "0.61", LARGE: "42.90"}, "sharpness_half", spread=("0.27", "17.14")),
     *_keskar(
         "φ, 100 random dimensions, ε = 1e-3",

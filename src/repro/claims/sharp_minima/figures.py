@@ -9,17 +9,24 @@ import numpy as np
 import pandas as pd
 
 from repro.claims.sharp_minima.experiment import (
+    ANEW,
+    ANEW_FREE,
     EQUAL_STEPS,
     LARGE,
+    LARGE_ANEW,
     LARGE_ON,
+    LARGE_ON_ANEW,
     MATCHED,
     MIN_PAIRS,
     PUBLISHED,
     PUBLISHED_SEARCH,
     RESCALED,
+    SCALE_FREE,
     SEARCHED,
     SMALL,
+    SMALL_ANEW,
     SMALL_ON,
+    SMALL_ON_ANEW,
     TRAINED_ON,
     TUNED,
     budgets,
@@ -37,12 +44,22 @@ from repro.stats import geometric, mean_interval
 
 def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
     """φ by arm and search: geometric means with t intervals over seeds, and the published values on MNIST."""
-    found = {"published search": prepared(table, PUBLISHED_SEARCH), "scale-free search": prepared(table)}
+    columns = {"published search": (PUBLISHED_SEARCH, ANEW), "scale-free search": (SCALE_FREE, ANEW_FREE)}
+    found = {series: pd.concat([prepared(table, c) for c in both]) for series, both in columns.items()}
     ends = final(table) if "arm" in table else table.iloc[:0]
     if not {SMALL, LARGE} <= set(ends.get("arm", [])) or any(rows.empty for rows in found.values()):
         return pd.DataFrame()
     small, large = (f"B={select(ends, arm=arm)['batch_size'].iloc[0]}" for arm in (SMALL, LARGE))
-    names = {SMALL: small, LARGE: large, SMALL_ON: f"{small}, {TRAINED_ON}", LARGE_ON: f"{large}, {TRAINED_ON}"}
+    names = {
+        SMALL: small,
+        LARGE: large,
+        SMALL_ON: f"{small}, {TRAINED_ON}",
+        LARGE_ON: f"{large}, {TRAINED_ON}",
+        SMALL_ANEW: f"{small}, statistics anew",
+        LARGE_ANEW: f"{large}, statistics anew",
+        SMALL_ON_ANEW: f"{small}, {TRAINED_ON}, anew",
+        LARGE_ON_ANEW: f"{large}, {TRAINED_ON}, anew",
+    }
     dots: list[dict[str, Any]] = []
 
     def dot(name: str, values: pd.Series, series: str) -> None:
@@ -62,7 +79,7 @@ def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
             dot("the same function, rescaled", decades(plain["sharpness_rescaled"]), series)
     if set(table["dataset"]) == {"mnist"}:
         run = {d["name"] for d in dots}
-        for number in (n for n in PUBLISHED if n.column == PUBLISHED_SEARCH and names[n.where["arm"]] in run):
+        for number in (n for n in PUBLISHED if n.column in (PUBLISHED_SEARCH, ANEW) and names[n.where["arm"]] in run):
             at = dict.fromkeys(("mean", "low", "high"), number.value)
             dots.append({"name": names[number.where["arm"]], **at, "n": None, "series": "published"})
     order = [*names.values(), *(f"{large}, {b}" for b in (TUNED, MATCHED, EQUAL_STEPS))]
