@@ -77,7 +77,7 @@ SETTINGS = {
             "epochs": 2,
             "epochs_on": 6,
             "other_epochs": (200,),
-            "seeds": 2,
+            "seeds": 1,
             "few_seeds": 1,
         },
     ),
