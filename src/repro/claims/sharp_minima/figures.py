@@ -60,6 +60,7 @@ def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
         SMALL_ON_ANEW: f"{small}, {TRAINED_ON}, anew",
         LARGE_ON_ANEW: f"{large}, {TRAINED_ON}, anew",
     }
+    fair = [b for b in budgets(table) if b.name not in (SEARCHED, TRAINED_ON) and not b.flaw]
     dots: list[dict[str, Any]] = []
 
     def dot(name: str, values: pd.Series, series: str) -> None:
@@ -70,7 +71,7 @@ def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
     for series, rows in found.items():
         for arm, name in names.items():
             dot(name, select(rows, arm=arm)["decades"], series)
-        for budget in (b for b in budgets(table) if b.name not in (SEARCHED, TRAINED_ON) and not b.flaw):
+        for budget in fair:
             chosen = rows[rows["key"].isin(budget.large["key"])]
             dot(f"{large}, {budget.name}", chosen["decades"], series)
         plain = select(rows, arm=RESCALED)
