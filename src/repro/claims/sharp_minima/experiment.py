@@ -315,10 +315,11 @@ def judge_published(table: pd.DataFrame) -> Verdict:
             known = rows.dropna(subset=[column])
             known = known.assign(decades=decades(known[column]))
             effects[f"{name} (decades)"] = difference(select(known, arm=LARGE), select(known, arm=SMALL))
-    anew = prepared(table, ANEW)
-    effects["φ, statistics of batch norm taken anew (decades)"] = difference(
-        select(anew, arm=LARGE_ANEW), select(anew, arm=SMALL_ANEW)
-    )
+    for name, column in {"": ANEW, ", scale-free search": ANEW_FREE}.items():
+        anew = prepared(table, column)
+        effects[f"φ, statistics of batch norm taken anew{name} (decades)"] = difference(
+            select(anew, arm=LARGE_ANEW), select(anew, arm=SMALL_ANEW)
+        )
     effects["test error, large minus small batch (pp)"] = difference(large, small, "test_error")
     if sharper.n < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, f"Too few pairs of seeds that finished: {sharper.n}.", effects)
