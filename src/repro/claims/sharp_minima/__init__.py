@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from repro.claims.sharp_minima.experiment import (
     MIN_PAIRS,
-    PUBLISHED,
     SAME_FACTOR,
     SETTINGS,
     WEAK,
@@ -12,6 +11,7 @@ from repro.claims.sharp_minima.experiment import (
     judge,
 )
 from repro.claims.sharp_minima.figures import FIGURES
+from repro.claims.sharp_minima.published import PUBLISHED
 from repro.spec import Claim
 
 CLAIM = Claim(

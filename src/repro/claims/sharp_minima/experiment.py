@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from repro.evidence import by_seed, final, select
-from repro.spec import Outcome, Published, Scale, Settings, Verdict
+from repro.spec import Outcome, Scale, Settings, Verdict
 from repro.stats import Estimate, mean_interval, paired_difference, paired_values, rank_correlation
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 from repro.tuning import tune
@@ -295,12 +294,14 @@ def judge_rescaling(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to say.", effects)
 
 
-OTHER_MEASURES = {
-    "φ at half the ε": "sharpness_half",
-    "φ on 100 random dimensions, unit columns": "sharpness_manifold",
-    "φ on 100 random dimensions, entries of unit variance": "sharpness_manifold_wide",
-    "φ, scale-free search": SCALE_FREE,
-    "λ_max": "largest_eigenvalue",
+OTHER_MEASURES = {  # by name: the column, and the two arms
+    "φ at half the ε": ("sharpness_half", LARGE, SMALL),
+    "φ on 100 random dimensions, unit columns": ("sharpness_manifold", LARGE, SMALL),
+    "φ on 100 random dimensions, entries of unit variance": ("sharpness_manifold_wide", LARGE, SMALL),
+    "φ, scale-free search": (SCALE_FREE, LARGE, SMALL),
+    "λ_max": ("largest_eigenvalue", LARGE, SMALL),
+    "φ, statistics of batch norm taken anew": (ANEW, LARGE_ANEW, SMALL_ANEW),
+    "the same, scale-free search": (ANEW_FREE, LARGE_ANEW, SMALL_ANEW),
 }
 
 
@@ -310,16 +311,10 @@ def judge_published(table: pd.DataFrame) -> Verdict:
     small, large = (select(rows, arm=arm) for arm in (SMALL, LARGE))
     sharper = difference(large, small)
     effects = {"φ, large against small batch (decades)": sharper}
-    for name, column in OTHER_MEASURES.items():
-        if column in rows:
-            known = rows.dropna(subset=[column])
-            known = known.assign(decades=decades(known[column]))
-            effects[f"{name} (decades)"] = difference(select(known, arm=LARGE), select(known, arm=SMALL))
-    for name, column in {"": ANEW, ", scale-free search": ANEW_FREE}.items():
-        anew = prepared(table, column)
-        effects[f"φ, statistics of batch norm taken anew{name} (decades)"] = difference(
-            select(anew, arm=LARGE_ANEW), select(anew, arm=SMALL_ANEW)
-        )
+    for name, (column, one, other) in OTHER_MEASURES.items():
+        if column in table:
+            known = prepared(table, column)
+            effects[f"{name} (decades)"] = difference(select(known, arm=one), select(known, arm=other))
     effects["test error, large minus small batch (pp)"] = difference(large, small, "test_error")
     if sharper.n < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, f"Too few pairs of seeds that finished: {sharper.n}.", effects)
@@ -392,39 +387,3 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(published.outcome, published.reason, parts=parts)
     outcome = Outcome.CONDITIONAL if fair.outcome == Outcome.NOT_REPRODUCED else fair.outcome
     return Verdict(outcome, f"{published.reason} {fair.reason}", parts=parts)
-
-
-def _keskar(
-    name: str, printed: Mapping[str, str], column: str, note: str = "", spread: Sequence[str] = ()
-) -> list[Published]:
-    """Numbers of his tables 2 to 4, by arm; `spread` is the standard deviation that he prints with each."""
-    of_phi = "accuracy" not in column
-    unit, scale = ("", 1.0) if of_phi else ("%", 100.0)
-    notes = [f"printed ± {s}" for s in spread] or [note] * len(printed)
-    return [
-        Published(f"{name}, {arm}", number, {"arm": arm}, column, unit, scale, told, logarithmic=of_phi)
-        for (arm, number), told in zip(printed.items(), notes, strict=True)
-    ]
-
-
-PUBLISHED = (
-    *_keskar("training accuracy", {SMALL: "99.66", LARGE: "99.92"}, "train_accuracy", spread=("0.05", "0.01")),
-    *_keskar("test accuracy", {SMALL: "98.03", LARGE: "97.81"}, "test_accuracy", spread=("0.07", "0.07")),
-    *_keskar("φ, full space, ε = 1e-3", {SMALL: "1.23", LARGE: "205.14"}, "sharpness", spread=("0.83", "69.52")),
-    *_keskar("the same", {SMALL_ON: "1.23", LARGE_ON: "205.14"}, "sharpness", spread=("0.83", "69.52")),
-    *_keskar("the same", {SMALL_ANEW: "1.23", LARGE_ANEW: "205.14"}, ANEW, spread=("0.83", "69.52")),
-    *_keskar("the same", {SMALL_ON_ANEW: "1.23", LARGE_ON_ANEW: "205.14"}, ANEW, spread=("0.83", "69.52")),
-    *_keskar("φ, full space, ε = 5e-4", {SMALL: "0.61", LARGE: "42.90"}, "sharpness_half", spread=("0.27", "17.14")),
-    *_keskar(
-        "φ, 100 random dimensions, ε = 1e-3",
-        {SMALL: "0.11", LARGE: "9.22"},
-        "sharpness_manifold",
-        note="the paper does not give the scale of the columns; here they have unit norm",
-    ),
-    *_keskar(
-        "the same, entries of unit variance",
-        {SMALL: "0.11", LARGE: "9.22"},
-        "sharpness_manifold_wide",
-        note="the other way to scale the columns",
-    ),
-)

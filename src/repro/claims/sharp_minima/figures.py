@@ -18,7 +18,6 @@ from repro.claims.sharp_minima.experiment import (
     LARGE_ON_ANEW,
     MATCHED,
     MIN_PAIRS,
-    PUBLISHED,
     PUBLISHED_SEARCH,
     RESCALED,
     SCALE_FREE,
@@ -37,6 +36,7 @@ from repro.claims.sharp_minima.experiment import (
     prediction,
     prepared,
 )
+from repro.claims.sharp_minima.published import PUBLISHED
 from repro.evidence import final, point, select, unfold
 from repro.spec import Figure
 from repro.stats import geometric, mean_interval
@@ -192,7 +192,7 @@ def normalised(table: pd.DataFrame) -> pd.DataFrame:
     rows = prepared(table)
     if "weight_norm" not in rows:
         return rows.iloc[:0].assign(weight_norm=np.nan)
-    return rows[rows["arm"] != RESCALED].dropna(subset=["weight_norm"]).drop_duplicates("key")
+    return rows[rows["arm"] != RESCALED].dropna(subset=["weight_norm"])
 
 
 def weight_points(table: pd.DataFrame) -> pd.DataFrame:
@@ -218,7 +218,8 @@ FIGURES = (
         "sharpness φ (full space, ε = 1e-3)",
         "",
         "Geometric means over seeds with 95 % t intervals of the logarithm. Filled: ten iterations from y = 0; "
-        "hollow: a search that does not depend on the scale of the loss.",
+        "hollow: a search that does not depend on the scale of the loss. Anew: the statistics of batch norm are those "
+        "of the examples at every point of the box; elsewhere those kept from training. Diamonds: published.",
         x_scale="log",
     ),
     Figure(
