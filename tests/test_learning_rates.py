@@ -148,10 +148,22 @@ GRID = [2 ** (k / 2) for k in range(-16, 5)]
 
 
 def scaling_table(
-    power, knee=None, seeds=5, sd=0.02, sizes=SIZES, adam=0.5, malladi=0.5, warm=0.01, apart=0.0, diverged_above=None
+    power,
+    knee=None,
+    seeds=5,
+    sd=0.02,
+    sizes=SIZES,
+    adam=0.5,
+    malladi=0.5,
+    warm=0.01,
+    apart=0.0,
+    diverged_above=None,
+    rough=0.0,
+    exact=1.0,
 ):
     """Trials whose best learning rate goes as B to `power` up to the knee and is constant beyond. Test accuracy falls
-    with the distance from the best, in octaves; `warm` is what warm-up gains; curves of scaled runs are `apart`."""
+    with the distance from the best, in octaves; `warm` is what warm-up gains; curves of scaled runs are `apart`,
+    and those of one batch size differ from seed to seed by `rough` in the logarithm."""
     rng = np.random.default_rng(3)
     out = []
 
@@ -162,8 +174,9 @@ def scaling_table(
                 off = (np.log2(lr / best) + rng.normal(0, sd)) ** 2
                 status = "diverged" if diverged_above and lr > diverged_above else "finished"
                 own = dataclasses.replace(trial, lr=lr)
+                seeds_own = np.exp(rough * np.cos(seed + size))
                 for epoch in (1.0, 2.0, 3.0):
-                    train = 1 / epoch * (1 + 0.1 * abs(np.log2(lr / best))) * (size / sizes[0]) ** apart
+                    train = 1 / epoch * (1 + 0.1 * abs(np.log2(lr / best))) * (size / sizes[0]) ** apart * seeds_own
                     measures = {
                         "epoch": epoch,
                         "train_loss": train,
@@ -177,6 +190,7 @@ def scaling_table(
         add(scaling.SGD, size, 2.0**-6 * (min(size, knee or size) / sizes[0]) ** power, GRID)
     top = 2.0**-6 * (min(sizes[-1], knee or sizes[-1]) / sizes[0]) ** power
     add(scaling.WARM, sizes[-1], top, GRID, warm)
+    add(scaling.FLOAT32, sizes[-1], top / exact, GRID)
     for arm, exponent in ((scaling.ADAM, adam), (scaling.MALLADI, malladi)):
         for size in (64, 128, 256, 512):
             add(arm, size, 2.0**-10 * (size / 64) ** exponent, [2.0**k for k in range(-13, -5)])
@@ -235,6 +249,8 @@ def part(table, start):
         ({}, "Scaled linearly", Outcome.REPRODUCED),
         ({"apart": 0.1}, "Scaled linearly", Outcome.CONDITIONAL),  # 7 % an octave: one octave coincides
         ({"apart": 0.3}, "Scaled linearly", Outcome.NOT_REPRODUCED),
+        ({"apart": 0.3, "rough": 1.0}, "Scaled linearly", Outcome.INCONCLUSIVE),  # far apart, but so are seeds
+        ({"diverged_above": 0.2}, "Scaled linearly", Outcome.CONDITIONAL),  # coincide, then diverge
         ({}, "Warm-up", Outcome.REPRODUCED),
         ({"warm": -0.01}, "Warm-up", Outcome.NOT_REPRODUCED),
         ({"warm": 0.0}, "Warm-up", Outcome.INCONCLUSIVE),
@@ -247,6 +263,13 @@ def part(table, start):
 def test_scaling_parts(fields, name, outcome):
     verdict = part(scaling_table(1.0, sizes=SIZES[:6], **fields), name)
     assert verdict.outcome == outcome, verdict
+
+
+def test_the_two_precisions_are_held_against_each_other():
+    (name,) = (n for n in scaling.judge(scaling_table(1.0, sizes=SIZES[:6])).effects if "float32" in n)
+    same, double = (scaling.judge(scaling_table(1.0, sizes=SIZES[:6], exact=k)).effects[name] for k in (1, 2))
+    assert f"B={SIZES[5]}" in name and not same.excludes(1)
+    assert double.value == pytest.approx(2, rel=0.05) and double.excludes(1)
 
 
 def test_scaling_knee_slopes_and_law_are_found():
@@ -278,6 +301,7 @@ def test_scaling_design_has_every_rule_of_every_size_on_its_grid():
     rates = np.log2(sorted({t.lr for t in arms[scaling.SGD]}))
     assert np.diff(rates) == pytest.approx(0.5)
     warm = arms[scaling.WARM]
+    assert {(t.batch_size, t.precision) for t in arms[scaling.FLOAT32]} == {(256, "float32")}  # the first in bfloat16
     assert {(t.batch_size, t.warmup_epochs) for t in warm} == {(2**15, 2.0)}
     kappa = {
         t.batch_size: ((1 - t.beta1) / 0.1, (1 - t.beta2) / 0.001, (1e-8 / t.eps) ** 2) for t in arms[scaling.MALLADI]

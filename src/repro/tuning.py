@@ -142,6 +142,17 @@ def slope(found: Mapping[int, Optimum]) -> Estimate:
     return dataclasses.replace(widest, value=over_seeds.value, n=fewest)
 
 
+def ratio(a: Optimum, b: Optimum) -> Estimate:
+    """How many times the best learning rate of `b` that of `a` is, bootstrapped over the seeds that both share. Both
+    have run on one grid."""
+
+    def statistic(seeds: np.ndarray, axis: int = -1) -> np.ndarray:
+        return 2.0 ** (_locate(a.rates, a.losses, seeds, axis) - _locate(b.rates, b.losses, seeds, axis))
+
+    shared = np.arange(min(a.losses.shape[1], b.losses.shape[1]))
+    return bootstrap_interval(shared, statistic, np.random.default_rng(0), resamples=RESAMPLES, vectorized=True)
+
+
 def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, float] | None:
     """(ε_max, B_noise) of ε_opt(B) = ε_max/(1 + B_noise/B), least squares in the logarithm (McCandlish et al. 2018,
     eq. 2.7); None below four batch sizes."""

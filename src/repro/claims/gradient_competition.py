@@ -135,19 +135,26 @@ def answer(sentence: Sentence, effects: Mapping[tuple[str, str], Mapping[str, Es
     return answers
 
 
+def _named(answers: Answers, which: bool | None) -> str:
+    """The readings of which this is the answer, and at which points: "sum, frozen, one batch (early and late)"."""
+    points: dict[str, list[str]] = {}
+    for (name, arm), found in answers.items():
+        if found is which:
+            points.setdefault(name, []).append(arm)
+    return "; ".join(f"{name} ({' and '.join(arms)})" for name, arms in points.items())
+
+
 def judge_sentence(sentence: Sentence, table: pd.DataFrame) -> tuple[Answers, Verdict]:
     found = sentence.effects(table)
     answers = answer(sentence, found)
     effects = {f"{what}, {name}, {arm}": e for (name, arm), slopes in found.items() for what, e in slopes.items()}
-    points: dict[str, list[str]] = {}
-    for (name, arm), supports in answers.items():
-        points.setdefault(name, []).extend([arm] if supports else [])
-    told = "; ".join(f"{name} ({' and '.join(arms)})" for name, arms in points.items() if arms)
+    told, unsettled = (_named(answers, which) for which in (True, None))
+    left = f" Not settled: {unsettled}." if unsettled else ""
     outcome, reason = Outcome.NOT_REPRODUCED, "No reading supports it."
     if all(answers.values()):
         outcome, reason = Outcome.REPRODUCED, "Every reading supports it."
     elif told:
-        outcome, reason = Outcome.CONDITIONAL, f"Supported, of all readings, by: {told}."
+        outcome, reason = Outcome.CONDITIONAL, f"Supported, of all readings, by: {told}.{left}"
     elif None in answers.values():
         outcome, reason = Outcome.INCONCLUSIVE, "No reading is settled to support it, and not all are ruled out."
     return answers, Verdict(outcome, reason, effects)
@@ -192,6 +199,8 @@ def bends(table: pd.DataFrame) -> dict[str, Estimate]:
         "fitted to the norms": lambda row: fit(row).scale,
         "of the examples' gradients": lambda row: row["noise_trace"] / row["noise_squared_norm"],
     }
+    fitted, direct = ways.values()
+    ways["fitted over the examples' (times)"] = lambda row: fitted(row) / direct(row)
     found = {}
     for arm, (way, scale) in itertools.product(POINTS, ways.items()):
         logs = over_seeds(table, arm, lambda row, f=scale: np.log(f(row)))  # type: ignore[misc]
@@ -247,7 +256,7 @@ def _told(table: pd.DataFrame, sentence: Sentence) -> list[str]:
 
 def norm_title(table: pd.DataFrame) -> str:
     count = len(_told(table, ROOT))
-    return f"In {count} of {len(READINGS)} readings the mean norm grows as √B\nboth early and late in training"
+    return f"In {count} of {len(READINGS)} readings the mean norm surely grows as √B\nboth early and late in training"
 
 
 def spread_title(table: pd.DataFrame) -> str:
@@ -299,15 +308,16 @@ def histogram_lines(table: pd.DataFrame) -> pd.DataFrame:
             continue
         shares = shares.div(shares.sum(axis=1), axis=0)
         out += [point(mean_interval(shares[x].tolist()), x=x, series=f"B={size}") for x in shares]
-    return pd.DataFrame(out)
+    points = pd.DataFrame(out)
+    return points.assign(low=points["low"].clip(lower=0)) if out else points  # a share
 
 
 def histogram_title(table: pd.DataFrame) -> str:
     cv: dict[Any, Any] = {row["x"]: row["mean"] for row in _by_size(table, EARLY, lambda r: r["cv_frozen_single"], "")}
     first, last = min(cv), max(cv)
     return (
-        f"Scaled to one mean, norms of one batch spread by {cv[first]:.2f} of it\n"
-        f"at B={first:g} and by {cv[last]:.2f} at B={last:g}"
+        f"The norm of one batch has a standard deviation of {cv[first]:.2f} times its mean\n"
+        f"at B={first:g} and of {cv[last]:.2f} at B={last:g}"
     )
 
 

@@ -65,7 +65,7 @@ def judge_counts(table: pd.DataFrame) -> Verdict:
     effects, more = {}, {}
     for reduction, arm in itertools.product(("sum", "mean"), POINTS):
         e = over_seeds(table, arm, functools.partial(decades, reduction))
-        effects[f"decades more large values, {reduction}-reduced, {arm}"] = e
+        effects[f"log₁₀ of how many times as many large values, {reduction}-reduced, {arm}"] = e
         more[reduction, arm] = True if e.low > MANY else False if e.high < MANY else None
     sums, means = ({more[reduction, arm] for arm in POINTS} for reduction in ("sum", "mean"))
     if sums == means == {True}:
@@ -239,9 +239,10 @@ def quantile_lines(table: pd.DataFrame) -> pd.DataFrame:
 def quantile_title(table: pd.DataFrame) -> str:
     points = quantile_lines(table)
     ends = points[points["x"] == points["x"].max()].set_index("series")["mean"]
+    beyond = [f"{name} lies {value:.1f} sd beyond" for name, value in ends.iloc[[0, -1]].items()]
     return (
-        f"{points['x'].max():g} standard deviations out, {ends.index[0]} lies {ends.iloc[0]:.1f} too far,\n"
-        f"{ends.index[-1]} {ends.iloc[-1]:.1f}: standardised, larger batches have {_comparative(table, DRAWS)} tails"
+        f"Where a Gaussian is {points['x'].max():g} sd out, {', '.join(beyond)}:\n"
+        f"standardised, larger batches have {_comparative(table, DRAWS)} tails"
     )
 
 
@@ -263,7 +264,9 @@ def kurtosis_curves(table: pd.DataFrame) -> pd.DataFrame:
     for arm in POINTS if measured(table, EARLY) else ():
         out += _by_size(table, arm, f"kurtosis_{DRAWS}", f"across draws, {arm}")
         out += _by_size(table, arm, f"kurtosis_{COORDINATES}", f"across coordinates, {arm}")
-        out += _by_size(table, arm, f"kurtosis_{COORDINATES}_surrogate", f"Gaussian of the same scales, {arm}")
+        out += _by_size(
+            table, arm, f"kurtosis_{COORDINATES}_surrogate", f"Gaussian of the same scales, across coordinates, {arm}"
+        )
     points = pd.DataFrame(out)
     for column in ("mean", "low", "high") if out else ():
         points[column] += 3
@@ -296,7 +299,7 @@ def alpha_dots(table: pd.DataFrame) -> pd.DataFrame:
                 rows.append(point(estimate, name=f"gradient noise, B={size:g}, {arm}", series=series))
     nulls = null_alphas() if rows else {}
     for name, value in nulls.items():
-        series = "Gaussian values" if "Gaussian" in name else "measured"
+        series = "Gaussian values" if "Gaussian" in name else "Student's t"
         rows.append({"name": f"control: {name}", "mean": value, "low": value, "high": value, "series": series})
     return pd.DataFrame(rows)
 
@@ -341,7 +344,8 @@ CLAIM = Claim(
             "magnitude of a gradient value, sum-reduced",
             "values a bin",
             "Raw counts over all draws and coordinates, early in training, in ten bins a decade. Dividing by B moves "
-            "each line to the left by its B. Geometric means over seeds, bands 95 % t intervals of the logarithm.",
+            "each line to the left by its B. Counts in the title are for as many values as the post has drawn, "
+            "10,240,000. Geometric means over seeds, bands 95 % t intervals of the logarithm.",
             x_scale="log",
             y_scale="log",
         ),
@@ -351,7 +355,7 @@ CLAIM = Claim(
             quantile_lines,
             quantile_title,
             "quantile of a Gaussian (standard deviations)",
-            "quantile here minus quantile there",
+            "measured minus Gaussian quantile (sd)",
             "Each coordinate over draws, standardised, early in training. Zero: as a Gaussian; above it on the right: "
             "a heavier upper tail. Bands are 95 % t intervals over seeds.",
             x_scale="linear",

@@ -99,6 +99,10 @@ def judge(table: pd.DataFrame) -> Verdict:
         f"test accuracy, {SMALL} minus {RAISED} (pp)": left,
         **{f"test accuracy, {SMALL} minus B={b} at its best, lr {t.lr:g} (pp)": e for b, (t, e) in best.items()},
     }
+    if len(best) > 1:
+        few, many = ({"arm": GRID, "batch_size": b, "lr": best[b][0].lr} for b in (min(best), max(best)))
+        name = f"test accuracy, B={min(best)} at its best minus B={max(best)} at its best (pp)"
+        effects[name] = paired(table, few, many, "test_accuracy", 100)
     if min(lost.n, left.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
     if lost.low <= 0:
@@ -187,7 +191,8 @@ CLAIM = Claim(
         f"inconclusive. Reproduced: at the raised learning rate it is the same to within ±{MARGIN} pp (two one-sided "
         "tests, 5 %) or higher. Not reproduced: it is lower by more than that, the interval above zero. Conditional: "
         "it comes back, but at the largest batch size of the grid even the best learning rate, which must not lie on "
-        f"the grid's edge, leaves more than {MARGIN} pp, its interval above zero. Inconclusive: anything else. The "
+        f"the grid's edge, leaves more than {MARGIN} pp, its interval above zero; equivalence is not asked "
+        "there. Inconclusive: anything else. The "
         "margin is for 10,000 test images and grows as one over the root of their number."
     ),
     settings=SETTINGS,
@@ -207,7 +212,8 @@ CLAIM = Claim(
             "learning rate (per step)",
             "batch size B",
             "As the post prints it, in each cell: distance of the weights and of the biases from their start, and "
-            "test accuracy; means over seeds that finished. Colour: test accuracy.",
+            "test accuracy; means over seeds that finished. Colour: test accuracy. Diverged: the loss became infinite "
+            "or not a number; a network stuck at chance has finished.",
         ),
         Figure(
             "left",

@@ -25,9 +25,10 @@ CLAIM = Claim(
         "batch. Conditional: up to the knee it does, and above it does not hold 1. Not reproduced: up to the knee it "
         "does not hold 1. Inconclusive: it holds both, a best learning rate lies on the grid's edge, or there are too "
         "few. Apart: training curves of linearly scaled runs coincide where their losses differ by at most "
-        f"{100 * COINCIDE:.0f} % from the second epoch on (conditional: up to some k); warm-up helps if at the largest "
-        "batch size, each at its best, test accuracy is higher with it (paired t interval above zero); Adam's best "
-        "learning rate goes as √B if the interval of its slope holds ½ and not 1."
+        f"{100 * COINCIDE:.0f} % from the second epoch on, and part where the 95 % t interval of some epoch's mean "
+        "ratio lies beyond that (conditional: they coincide up to some k and part beyond; inconclusive: neither); "
+        "warm-up helps if at the largest batch size, each at its best, test accuracy is higher with it (paired t "
+        "interval above zero); Adam's best learning rate goes as √B if the interval of its slope holds ½ and not 1."
     ),
     settings=SETTINGS,
     design=design,

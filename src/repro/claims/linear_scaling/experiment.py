@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from repro.engine import BFLOAT16_MIN_BATCH_SIZE
 from repro.evidence import paired, point, select
 from repro.spec import Outcome, Scale, Settings, Verdict
 from repro.stats import Estimate, geometric, mean_interval
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
-from repro.tuning import Optimum, inner, knee, noise_scale, optima, slope
+from repro.tuning import Optimum, inner, knee, noise_scale, optima, ratio, slope
 
-SGD, WARM, ADAM, MALLADI = "SGD", "SGD, warm-up", "Adam", "Adam, rescaled"
+SGD, WARM, FLOAT32 = "SGD", "SGD, warm-up", "SGD, in float32"
+ADAM, MALLADI = "Adam", "Adam, rescaled"
 LINEAR, SQUARE_ROOT, CONSTANT = "linear", "square root", "constant"
 RULES = {LINEAR: 1.0, SQUARE_ROOT: 0.5, CONSTANT: 0.0}  # learning rate goes as the batch size to this power
 MEASURED = ["train_loss", "validation_loss", "validation_accuracy", "test_accuracy"]  # of every cell of the grid
@@ -76,9 +79,10 @@ SETTINGS = {
 
 
 def design(settings: Settings) -> list[Sweep]:
-    """SGD: every batch size at every learning rate. Warm-up: the same at the largest batch size. Adam: a coarser grid,
-    as it is and with 1 - β₁, 1 - β₂ multiplied by κ and ε divided by √κ, where the batch size is κ times the smallest
-    (Malladi et al. 2022, definition 1). All are evaluated on a validation split, and on the test set too."""
+    """SGD: every batch size at every learning rate. Warm-up: the same at the largest batch size. In float32: the same
+    at the smallest batch size that the engine may multiply in bfloat16. Adam: a coarser grid, as it is and with
+    1 - β₁, 1 - β₂ multiplied by κ and ε divided by √κ, where the batch size is κ times the smallest (Malladi et al.
+    2022, definition 1). All are evaluated on a validation split, and on the test set too."""
     epochs = settings["epochs"]
     base = Trial(
         dataset=settings["dataset"],
@@ -95,6 +99,7 @@ def design(settings: Settings) -> list[Sweep]:
     grid = rates(settings["lr"], settings["lr_factor"], settings["lr_steps"])
     seeds = paired_seeds(settings["seeds"])
     sizes, adam_sizes = settings["batch_sizes"], settings["adam_batch_sizes"]
+    rounded = [size for size in sizes if size >= BFLOAT16_MIN_BATCH_SIZE]
     adam = Trial(**{**vars(base), "optimizer": "adam", "checkpoints": ()})
     adam_grid = rates(settings["adam_lr"], 2, settings["adam_lr_steps"])
     adam_seeds = paired_seeds(min(settings["seeds"], settings["adam_seeds"]))
@@ -110,6 +115,11 @@ def design(settings: Settings) -> list[Sweep]:
             WARM,
             base,
             {"batch_size": [max(sizes)], "warmup_epochs": [settings["warmup_epochs"]], "lr": grid, SEEDS: seeds},
+        ),
+        Sweep(
+            FLOAT32,
+            dataclasses.replace(base, precision="float32"),
+            {"batch_size": [min(rounded, default=max(sizes))], "lr": grid, SEEDS: seeds},
         ),
         Sweep(ADAM, adam, {"batch_size": adam_sizes, "lr": adam_grid, SEEDS: adam_seeds}),
         Sweep(
@@ -184,6 +194,10 @@ def base_size(table: pd.DataFrame) -> int | None:
     return None if not found else 64 if 64 in found else min(found)
 
 
+def next_size(found: Mapping[int, Optimum], base: int) -> int:
+    return min(size for size in found if size > base)
+
+
 def training_losses(table: pd.DataFrame) -> pd.DataFrame:
     """Training loss of SGD after the start: a row a batch size, learning rate and epoch, a column a seed."""
     rows = select(table, arm=SGD, status="finished")
@@ -207,17 +221,35 @@ def scaled_losses(losses: pd.DataFrame, base: int, lr: float) -> dict[int, pd.Da
     return found if base in found else {}
 
 
+def log_ratios(losses: pd.DataFrame, base: int, lr: float) -> dict[int, pd.DataFrame]:
+    """Logarithms of `scaled_losses` over those of the base (epochs from the second on that both measured, seeds), by
+    larger batch size."""
+    scaled = scaled_losses(losses, base, lr)
+    ratios = {size: (runs / scaled[base]).dropna().map(math.log) for size, runs in scaled.items() if size > base}
+    return {size: of_size[of_size.index >= 2] for size, of_size in ratios.items()}
+
+
 def carries(losses: pd.DataFrame, base: int, lr: float) -> int:
-    """The largest k up to which training curves coincide with that of `base` at `lr`, from the second epoch on."""
-    scaled, farthest = scaled_losses(losses, base, lr), 1
+    """The largest k up to which training curves coincide with that of `base` at `lr`, in the mean over seeds."""
+    ratios, farthest = log_ratios(losses, base, lr), 1
     for size in (b for b in losses.index.unique("batch_size") if b > base):
-        if size not in scaled:
-            break
-        ratios = np.log(scaled[size] / scaled[base]).mean(axis=1).dropna()  # at the epochs that both measured
-        if (ratios[ratios.index >= 2].abs() > math.log1p(COINCIDE)).any():
+        if size not in ratios or (ratios[size].mean(axis=1).abs() > math.log1p(COINCIDE)).any():
             break
         farthest = size // base
     return farthest
+
+
+def parts(table: pd.DataFrame, base: int, lr: float) -> float:
+    """The least k at which training curves surely differ from that of `base` at `lr`: at some epoch by more than what
+    counts as coinciding, with the t interval over seeds, or because a run diverged. Infinite where there is none."""
+    ratios = log_ratios(training_losses(table), base, lr)
+    lost = select(table, arm=SGD, status="diverged")
+    apart = set(lost["batch_size"][(lost["lr"] * base / (lr * lost["batch_size"])).map(math.log2).abs() < 0.1])
+    for size, of_size in ratios.items():
+        found = [mean_interval(values) for values in of_size.to_numpy()]
+        if any(max(e.low, -e.high) > math.log1p(COINCIDE) for e in found):
+            apart.add(size)
+    return min((size / base for size in apart if size > base), default=math.inf)
 
 
 def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -249,7 +281,10 @@ def reach(table: pd.DataFrame) -> pd.DataFrame:
             "n": found[base].losses.shape[1],
             "series": "curves coincide up to",
         }
-        rows += [{"x": lr, **largest}, {"x": lr, "mean": cap / lr, "n": None, "series": f"k that makes it {cap:.3g}"}]
+        rows += [
+            {"x": lr, **largest},
+            {"x": lr, "mean": cap / lr, "n": None, "series": f"k at which the rule reaches lr {cap:.3g}"},
+        ]
     return pd.DataFrame(rows).assign(low=np.nan, high=np.nan)
 
 
@@ -307,12 +342,19 @@ def judge_curves(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes to compare.")
     losses, lowest = training_losses(table), float(found[base].rates[0])
     farthest = carries(losses, base, found[base].tuned.lr)
+    sure = parts(table, base, found[base].tuned.lr)
+    apart = f"surely further apart from k={sure:.0f} on" if sure < math.inf else "surely further apart nowhere"
     reason = (
         f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k={farthest}, of {tried} "
-        f"tried; from the lowest learning rate of the grid, {lowest:.3g}, up to k={carries(losses, base, lowest)}."
+        f"tried, and are {apart}; from the lowest learning rate of the grid, {lowest:.3g}, they coincide up to "
+        f"k={carries(losses, base, lowest)}."
     )
-    outcome = Outcome.REPRODUCED if farthest == tried else Outcome.CONDITIONAL if farthest > 1 else None
-    return Verdict(outcome or Outcome.NOT_REPRODUCED, reason)
+    if farthest == tried:
+        return Verdict(Outcome.REPRODUCED, reason)
+    if farthest > 1 and sure < math.inf:
+        return Verdict(Outcome.CONDITIONAL, reason)
+    first = next_size(found, base) / base
+    return Verdict(Outcome.NOT_REPRODUCED if sure == first else Outcome.INCONCLUSIVE, reason)
 
 
 def judge_warmup(table: pd.DataFrame) -> Verdict:
@@ -361,9 +403,15 @@ def judge(table: pd.DataFrame) -> Verdict:
         )
         for row in told[told["x"] == told["x"].max()].itertuples()
     }
+    sgd = optima(ends(table, SGD))
+    for size, exact in optima(ends(table, FLOAT32)).items():
+        if size in sgd:
+            left[f"best learning rate at B={size}, as chosen by the engine over float32 (times)"] = ratio(
+                sgd[size], exact
+            )
     fitted = noise_scale(regimes(table).found)
     if fitted:
-        left["B_noise of ε_max/(1 + B_noise/B), fitted (examples)"] = Estimate(
+        left["B_noise of ε_max/(1 + B_noise/B), fitted to n batch sizes (examples)"] = Estimate(
             fitted[1], -math.inf, math.inf, len(regimes(table).found), "least squares"
         )
     parts = {

@@ -10,6 +10,7 @@ import pandas as pd
 
 from repro.claims.linear_scaling.experiment import (
     ADAM,
+    COINCIDE,
     LINEAR,
     MALLADI,
     MEASURED,
@@ -20,6 +21,7 @@ from repro.claims.linear_scaling.experiment import (
     carries,
     costs,
     ends,
+    next_size,
     reach,
     regimes,
     scaled_curves,
@@ -104,7 +106,12 @@ def curves_title(table: pd.DataFrame) -> str:
         return "Training curves of linearly scaled runs"
     lr = found[base].tuned.lr
     farthest = carries(training_losses(table), base, lr)
-    return f"Scaled linearly from lr {lr:.3g} at B={base}, training curves\ncoincide up to k={farthest}"
+    told = (
+        f"coincide up to k={farthest}"
+        if farthest > 1
+        else f"differ by more than {100 * COINCIDE:.0f} % already at k={next_size(found, base) // base}"
+    )
+    return f"Scaled linearly from lr {lr:.3g} at B={base}, training curves\n{told}"
 
 
 def reach_title(table: pd.DataFrame) -> str:
@@ -175,7 +182,7 @@ FIGURES = (
         "batch size B",
         "best learning rate (per step)",
         "Learning rate of the least loss on held-out data, which decides, and on the training data, with bootstrap "
-        "intervals over seeds. The rules start from the smallest batch.",
+        "intervals over seeds, rough where these are few. The rules start from the smallest batch.",
         y_scale="log",
     ),
     Figure(
@@ -185,8 +192,8 @@ FIGURES = (
         costs_title,
         "batch size B",
         "test accuracy left on the table (pp)",
-        "Best of the grid minus the rule's learning rate, set at the smallest batch size. A line ends where the "
-        f"rule's runs diverge or its learning rate is beyond the grid. The axis is logarithmic beyond "
+        "The grid's best by held-out loss minus the rule's learning rate, set at the smallest batch size. A line "
+        f"ends where the rule's runs diverge or its learning rate is beyond the grid. The axis is logarithmic beyond "
         f"±2. {INTERVALS}",
         y_scale="symlog",
     ),
@@ -231,6 +238,7 @@ FIGURES = (
         grid_title,
         "learning rate (per step)",
         "batch size B",
-        "Every trial of plain SGD: mean test accuracy (%) over seeds, × where one diverged.",
+        "Every trial of plain SGD: mean test accuracy (%) over seeds, × where one diverged: its loss became infinite "
+        "or not a number. One stuck at chance has finished.",
     ),
 )
