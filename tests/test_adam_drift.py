@@ -141,8 +141,30 @@ def test_the_exponent_is_found():
     assert powers == pytest.approx([0.4, 0.9])
 
 
+def test_the_exponent_is_counted_from_any_epoch():
+    """√t is a straight line in the logarithms from the start, and steeper counted from its first epoch."""
+    table = drift_table()
+    later = drift.exponent(table, drift.PUBLISHED_SGD, 1.0)
+    t = np.array(sorted({e for e in table["epoch"] if e > 1}))
+    assert later.value == pytest.approx(np.polyfit(np.log(t - 1), np.log(t**0.4 - 1), 1)[0], rel=1e-6)
+    assert drift.exponent(table, drift.PUBLISHED_SGD, 0.123).n == 0  # never measured there
+
+
 def test_distance_a_weight_counts_weights_without_biases():
-    assert drift.weights_of(drift_table()) == 784 * 1024 + 1024 * 1024 + 1024 * 10
+    (effect,) = drift.judge(drift_table()).effects.values()
+    adam = drift_table().query("arm == @drift.PUBLISHED_ADAM and final")
+    root = (784 * 1024 + 1024 * 1024 + 1024 * 10) ** 0.5
+    assert effect.value == pytest.approx(adam["weight_distance"].mean() / root)
+
+
+def test_drift_at_adams_default_is_told_beside_that_at_its_best():
+    def told(best):
+        effects = drift.judge(drift_table(tuned=1.5, best=best)).parts["Drift at tuned learning rates"].effects
+        return {name: e.value for name, e in effects.items() if "default 0.001" in name}
+
+    behind, norm, _, cosine = told((1e-2, 1e-2)).values()
+    assert behind == pytest.approx(5, abs=0.2) and norm == pytest.approx(1.5, rel=0.03) and 0.8 < cosine < 1
+    assert not told((1e-2, 1e-3)), "where the default is the best there is nothing to add"
 
 
 def test_drift_design_runs_the_published_cell_and_torch_optimizers_over_decades():

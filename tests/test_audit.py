@@ -447,3 +447,13 @@ def test_audit_command_with_nothing_recorded_is_one_line(home):
     assert "at most 1e-09 s" in line
     assert "did you mean 'bfloat16'" in error_line(repro("audit", "bfloat61"))
     assert repro("audit", "--sample", 0).exit_code == 2
+
+
+def test_what_is_measured_at_the_end_alone_agrees_with_itself(books):
+    """The ledger has a column in every row, empty before the end; a training has not."""
+    trial = Trial(**SMALL, batch_norm=True, final_probes=("curvature",))
+    record(books, [trial])
+    (check,) = audited(books).values()
+    assert check.failure == "" and check.exact
+    rewrite_where(books, {"largest_eigenvalue": lambda v: v and slightly(v)}, final=True)
+    assert "differs" in audited(books)[trial.key].failure

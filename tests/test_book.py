@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from repro import book
-from repro.ledger import PROJECT
+from repro.ledger import PROJECT, cache_folder
 from repro.trial import SpecError
 
 
@@ -37,6 +37,7 @@ def root(tmp_path, smoke_ledger):
     write(tmp_path / "notebooks" / "page.ipynb", "print(scale)")
     (tmp_path / "_build" / "site").mkdir(parents=True)
     (tmp_path / "_build" / "site" / "index.html").write_text("the previous site")
+    (tmp_path / "_build" / "site" / "objects.inv").touch()
     return tmp_path
 
 
@@ -52,6 +53,26 @@ def test_a_good_build_replaces_the_site_with_the_executed_notebook(root):
     assert site.seconds["page"] > 0
     committed = nbformat.read(root / "notebooks" / "page.ipynb", as_version=4)
     assert not any(c.get("outputs") for c in committed.cells), "the committed notebook stays as it was"
+
+
+@pytest.mark.parametrize("made", [lambda f: (f.mkdir(), (f / "thesis.tex").touch()), lambda f: f.touch()])
+def test_a_folder_that_holds_something_else_is_left_alone(root, tmp_path, made):
+    made(tmp_path / "other")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(book.BookError, match=r"output .*give a new or an empty"):
+        book.build("smoke", root=root, output=tmp_path / "other", workers=0)
+    assert sorted(p for p in tmp_path.rglob("*") if "stage" not in p.name) == before
+
+
+def test_folders_given_relative_are_the_ones_that_notebooks_see(root, tmp_path, monkeypatch):
+    """A build's kernels run in folders of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPRO_CACHE", "books")
+    monkeypatch.setattr(book, "notebooks", lambda root=None: [])
+    monkeypatch.setattr(book, "write_fragments", lambda *given: None)
+    book.refresh(print)
+    monkeypatch.chdir(root / "book")
+    assert cache_folder() == tmp_path / "books"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from repro.claims import bfloat16 as half
 from repro.claims import generalization_gap as gap
 from repro.claims import reference_setup as reference
 from repro.evidence import MET, MISSED, NOT_RUN, NOT_TESTABLE, by_seed, compare, curve, is_met
-from repro.ledger import PROJECT
+from repro.ledger import PROJECT, Ledger
 from repro.spec import Outcome, Published, Scale
 from repro.trial import DATASETS, SpecError, Trial
 
@@ -468,3 +469,17 @@ def test_every_dataset_has_a_name_on_pages():
     from repro.pages import DATASET_NAMES
 
     assert set(DATASET_NAMES) == set(DATASETS)
+
+
+@pytest.mark.parametrize("claim", claims.all_claims().values(), ids=lambda c: c.id)
+def test_a_sweep_that_was_stopped_is_judged_and_drawn(claim):
+    """Of what is recorded, any one arm alone, and the whole without it."""
+    finding = next(iter(claims.findings(claim, "paper", Ledger(working=Path("none")))))
+    arms = sorted(set(finding.table["arm"])) if finding.num_finished else []
+    for arm in arms:
+        for kept in (finding.table["arm"] == arm, finding.table["arm"] != arm):
+            part = finding.table[kept].dropna(axis=1, how="all")
+            assert claim.judge(part).reason
+            for figure in claim.figures:
+                drawn = figure.data(part)
+                assert drawn.empty or figure.title(part)

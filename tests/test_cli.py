@@ -196,11 +196,12 @@ def check_claim_json(told):
             assert {"name", "value", "low", "high", "n"} <= set(effect)
             if None not in (effect["value"], effect["low"], effect["high"]):
                 assert effect["low"] <= effect["value"] <= effect["high"]
-            assert effect["n"] == len(effect["values"])
+            assert len(effect["values"]) in (0, effect["n"])  # what is fitted or resampled has no value a seed
+        assert {"verdict", "reason", "effects", "parts"} <= set.union(set(finding), *map(set, finding["parts"]))
     assert [p["name"] for p in told["published"]] == [n.name for n in claim.published]
     for number in told["published"]:
-        assert number["outcome"] in {"met", "missed", "not testable here", "not run"}
-        assert number["ours"] is not None or number["outcome"] in {"not testable here", "not run"}
+        assert number["outcome"] in {"met", "missed", "not testable here", "not run", "for comparison"}
+        assert number["ours"] is not None or number["outcome"] not in {"met", "missed"}
         assert {"published", "unit", "low", "high", "n"} <= set(number)
 
 
@@ -235,6 +236,17 @@ def test_list_and_show_for_people(trained, monkeypatch):
     text = " ".join(shown.stdout.split())
     assert claim.statement in text and claim.rule in text and "not run" in text
     assert all(n.name in text for n in claim.published)
+
+
+def test_show_tells_the_parts_of_a_verdict_with_their_effects(tmp_path, monkeypatch):
+    """Of a claim whose verdict has no effects of its own, as recorded."""
+    monkeypatch.setenv("REPRO_CACHE", str(tmp_path))
+    monkeypatch.setattr(cli.out, "width", 200)
+    told = json.loads(repro("show", "sharp-minima", "--json").stdout)["findings"]
+    parts = next(f for f in told if f["scale"] == "paper")["parts"]
+    text = " ".join(repro("show", "sharp-minima").stdout.split())
+    assert len(parts) == 5 and sum(len(p["effects"]) for p in parts) > 20
+    assert all(p["name"] in text and e["name"] in text for p in parts for e in p["effects"])
 
 
 def test_doctor_without_data(home):

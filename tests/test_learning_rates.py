@@ -329,11 +329,19 @@ def test_hinge_needs_three_points_on_either_side():
     assert hinge(np.arange(5.0), np.array([0.0, 1, 2, 2, 2])) == 2.0
 
 
+def test_a_slope_is_of_the_seeds_that_all_batch_sizes_have():
+    table = scaling_table(1.0, sizes=SIZES[:5], sd=0.3)
+    lacking = table.query("not (batch_size == 64 and lr > 0.5 and init_seed == 0)")
+    found, without = (scaling.regimes(t).below for t in (lacking, table.query("init_seed != 0")))
+    assert found.n == without.n == 4 and found.value == without.value
+    assert found.values == ()
+
+
 def test_the_noise_scale_of_a_known_law_is_found():
     sizes = np.array([16, 64, 256, 1024, 4096])
     rates = 0.8 / (1 + 300 / sizes)
     optimum = {
-        int(b): tuning.Optimum(None, Estimate(np.log2(r), 0, 0, 1, ""), None, None)
+        int(b): tuning.Optimum(None, Estimate(np.log2(r), 0, 0, 1, ""), None, None, ())
         for b, r in zip(sizes, rates, strict=True)
     }
     assert tuning.noise_scale(optimum) == pytest.approx((0.8, 300), rel=1e-3)

@@ -88,12 +88,12 @@ def test_a_chapter_shows_verdict_rule_numbers_and_where_they_come_from(site, nam
 
 
 def test_the_landing_page_lists_every_claim_with_its_verdict(site):
-    text = " ".join(page(site, "book/index").text)
+    text = " ".join(" ".join(page(site, "book/index").text).split()).replace("’", "'")
     for claim in claims.all_claims().values():
-        assert claim.title in text
-        assert claim.statement in text.replace("’", "'")
         finding = next(iter(claims.findings(claim, "paper", Ledger())))
-        assert finding.verdict.outcome in text
+        verdict = finding.verdict.outcome if finding.num_finished else "not run"
+        assert claim.title in text
+        assert f"{claim.statement}” {verdict} " in text
 
 
 def test_no_launch_or_edit_button_without_a_repository(site):
@@ -106,8 +106,7 @@ def test_no_page_needs_another_host_to_be_read(site):
     """Scripts and styles come with the site; math is MathML."""
     for name in PAGES:
         text = (site / f"{name}.html").read_text(encoding="utf-8")
-        for source in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', text):
-            assert "mathjax" not in source
+        assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', text)
     assert "<math" in (site / "book" / "verdicts.html").read_text(encoding="utf-8")
 
 

@@ -66,7 +66,8 @@ def compare(claim: str, trial: Trial, recorded: Rows, now: Rows) -> Check:
     worst, most = ("", math.nan, math.nan), -1.0
     for before, after in zip(recorded, now, strict=True):
         for name in (n for n, v in before.items() if _is_measure(n, v, spec)):
-            a, b = before[name], after.get(name, [])
+            a = before[name]
+            b = after.get(name, math.nan if isinstance(a, float) else [])  # the ledger has columns in every row
             size = _size(name, a, b, exact)
             if size > most:
                 a, b = (float(np.max(v)) if np.size(v) else math.nan for v in (a, b))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -80,7 +81,8 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> float:
             start_timeout=120,
         )
         seconds = time.perf_counter() - began
-        nbformat.write(scrub(nbformat.read(partial, as_version=4)), target)
+        nbformat.write(scrub(nbformat.read(partial, as_version=4)), partial)
+        partial.replace(target)
     except papermill.PapermillExecutionError as error:
         reason = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).split())
         raise BookError(f"{name}: cell {error.exec_count} failed: {error.ename}: {reason[:300]}") from None
@@ -99,8 +101,16 @@ def scrub(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def _fix_folders() -> None:
+    """Make the folders given in the environment absolute: a notebook's kernel runs in a folder of its own."""
+    for name in ("REPRO_CACHE", "REPRO_DATA"):
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).absolute())
+
+
 def refresh(say: Callable[[str], None]) -> None:
     """Re-run the committed notebooks at smoke scale, in place, and the generated parts of the pages."""
+    _fix_folders()
     for path in notebooks():
         seconds = execute(path, path, {})
         say(f"{path.name}: {seconds:.1f} s")
@@ -111,7 +121,9 @@ def write_fragments(folder: Path, ledger: Ledger, scale: Scale | None, seconds: 
     """Write the generated parts of the pages. Without a scale, only what is recorded."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in {**fragments(ledger, scale, seconds), "speed.md": speed.fragment()}.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        partial = folder / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
 
 
 def _configure(stage: Path, repository: str | None) -> None:
@@ -140,10 +152,23 @@ def _sphinx(stage: Path) -> Path:
     return pages
 
 
+def _site_folder(output: Path) -> Path:
+    """Where the site goes, absolute: a folder that is not there yet, is empty, or holds a site; BookError else."""
+    site = output.absolute()
+    if site.is_dir() and any(site.iterdir()) and not (site / "objects.inv").is_file():
+        raise BookError(f"output {output}: that folder holds something that is no site; give a new or an empty one")
+    try:
+        site.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BookError(f"output {output}: {error.strerror}; give a folder that can be written") from None
+    if site.is_file() or not os.access(site.parent, os.W_OK):
+        raise BookError(f"output {output}: is a file or cannot be written; give a new or an empty folder")
+    return site
+
+
 def _replace(site: Path, pages: Path) -> None:
     """Put `pages` where `site` is, keeping the old site until the new one is in place."""
-    site.parent.mkdir(parents=True, exist_ok=True)
-    old = site.with_name(site.name + ".old")
+    old = site.with_name(f".{site.name}.old")
     if site.exists():  # else `old` is what a build killed at this point left of the site
         shutil.rmtree(old, ignore_errors=True)
         site.rename(old)
@@ -177,7 +202,8 @@ def build(
     train in one sweep; the notebooks then find their rows. Raises BookError and leaves the old site alone."""
     choose("scale", scale, tuple(Scale))
     scale = Scale(scale)
-    output = output or root / "_build" / "site"
+    output = _site_folder(output or root / "_build" / "site")
+    _fix_folders()
     stage = root / "_build" / "stage"
     with _alone(stage):
         ledger = Ledger()

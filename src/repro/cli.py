@@ -7,7 +7,6 @@ import functools
 import importlib.metadata
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,20 +93,24 @@ def _finite(estimate: Any) -> dict[str, Any]:
     return {k: v if math.isfinite(v) else None for k, v in bounds.items()} | {"n": estimate.n}
 
 
-def finding_json(finding: Any) -> dict[str, Any]:
-    """A finding as plain data: the verdict and its effects, with intervals and per-seed values."""
-    verdict = finding.verdict
+def verdict_json(verdict: Any) -> dict[str, Any]:
+    """A verdict as plain data: its effects, with intervals and, where they have them, values by seed; and the verdicts
+    on the parts of the claim."""
     effects = [
         {"name": name, **_finite(e), "method": e.method, "values": list(e.values)}
         for name, e in verdict.effects.items()
     ]
+    parts = [{"name": name, **verdict_json(part)} for name, part in verdict.parts.items()]
+    return {"verdict": verdict.outcome, "reason": verdict.reason, "effects": effects, "parts": parts}
+
+
+def finding_json(finding: Any) -> dict[str, Any]:
+    """A finding as plain data."""
     return {
         "scale": finding.scale,
         "dataset": finding.dataset,
         "trials": {"finished": finding.num_finished, "planned": len(finding.trials)},
-        "verdict": verdict.outcome,
-        "reason": verdict.reason,
-        "effects": effects,
+        **verdict_json(finding.verdict),
     }
 
 
@@ -184,11 +187,18 @@ def show(claim: str, as_json: AsJson = False) -> None:
     out.print(f"against it: {_escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
     out.print(f"rule: {_escape(it.rule)}\n", highlight=False)
     found = [f for scale in Scale for f in claims.findings(it, scale, ledger)]
+
+    def effects(verdict: Any) -> None:
+        for name, e in verdict.effects.items():
+            out.print(f"    {_escape(name)}: {_escape(interval(e))}, n={e.n}", highlight=False)
+
     for f in found:
         trials = f"{f.num_finished}/{len(f.trials)} trials"
         out.print(f"[bold]{f.scale}, {f.dataset}[/] ({trials}): {styled(f.verdict)}", highlight=False)
-        for name, e in f.verdict.effects.items():
-            out.print(f"  {_escape(name)}: {_escape(interval(e))}, n={e.n}", highlight=False)
+        effects(f.verdict)
+        for name, part in f.verdict.parts.items():
+            out.print(f"  {_escape(name)}: {styled(part)}", highlight=False)
+            effects(part)
     table = Table("published number", "published", "here, paper scale", "n", "")
     for c in next(f for f in found if f.scale == Scale.PAPER).published:
         here = _escape(interval(c.ours, c.number.format))
@@ -299,7 +309,7 @@ def build(
     output: Annotated[Path | None, typer.Option(help="Where the site goes. Default: _build/site.")] = None,
     repository: Annotated[
         str | None, typer.Option(help="https://github.com/OWNER/NAME: adds launch and edit links.")
-    ] = os.environ.get("REPRO_REPOSITORY"),
+    ] = None,
     workers: Workers = None,
 ) -> None:
     """Build the book: train what is missing, run every notebook, make the site."""

@@ -17,6 +17,7 @@ from repro.trial import DATASETS
 MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
 SMALLEST = 1e-12  # that has a logarithm here
 MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
+BESIDE = "for comparison"
 
 
 def select(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -98,7 +99,7 @@ class Comparison:
 
     number: Published
     ours: Estimate
-    outcome: str  # MET, MISSED, NOT_TESTABLE or NOT_RUN
+    outcome: str  # MET, MISSED, NOT_TESTABLE, NOT_RUN or BESIDE
 
 
 def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
@@ -108,7 +109,9 @@ def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
         values: list[float] = []
         if number.column:
             values = list(by_seed(final(table, **number.where), number.column, number.factor).values())
-        if number.column is None:
+        if number.again:
+            outcome = BESIDE
+        elif number.column is None:
             outcome = NOT_TESTABLE
         elif len(values) < MIN_RUNS:
             outcome = NOT_RUN

@@ -157,7 +157,7 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
     for i, (series, rows) in enumerate(groups):
         y = [names.index(n) for n in rows["name"]]
         style: dict[str, Any] = {
-            "marker": MARKERS[i],
+            "marker": MARKERS[i % len(MARKERS)],
             "ms": 6,
             "color": f"C{i}",
             "mfc": "none" if i else f"C{i}",

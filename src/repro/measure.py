@@ -11,7 +11,7 @@ import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,23 +22,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repro.data import Dataset, generator
+from repro.noise import Loss, evaluating
 from repro.trial import Trial
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> their mean loss
 CHUNK = 1024  # examples at once, where a whole dataset is gone through
 
 
 @torch.no_grad()
 def loss_and_accuracy(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 2048) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy (fraction) over x (n, features), y (n,), in eval mode."""
-    training = model.training
-    model.eval()
     total, correct = 0.0, 0
-    for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
-        logits = model(images)
-        total += functional.cross_entropy(logits, labels, reduction="sum").item()
-        correct += int((logits.argmax(1) == labels).sum())
-    model.train(training)
+    with evaluating(model):
+        for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
+            logits = model(images)
+            total += functional.cross_entropy(logits, labels, reduction="sum").item()
+            correct += int((logits.argmax(1) == labels).sum())
     return total / len(y), correct / len(y)
 
 

@@ -21,7 +21,7 @@ from torch.func import functional_call, grad, vmap
 
 from repro.tails import unbiased_kurtosis
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> their mean loss
 Gradients = Callable[[Tensor], Tensor]  # indices (draws, B) -> sum-reduced gradients (draws, P)
 
 CHUNK = 16  # draws whose gradients are held at once

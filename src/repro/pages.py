@@ -78,7 +78,9 @@ def interval(estimate: Estimate, form: str = "") -> str:
 
 def label(finding: Finding) -> str:
     """ "Paper scale, MNIST (recorded)": what was run, and whether just now."""
+    own = len(finding.table) and not finding.table["recorded"].all()  # of paper scale, in the reader's own ledger
     when = "recorded" if finding.scale == Scale.PAPER else "trained when this page was run"
+    when = "trained here, at least in part" if finding.scale == Scale.PAPER and own else when
     return f"{finding.scale.capitalize()} scale, {DATASET_NAMES[finding.dataset]} ({when})"
 
 

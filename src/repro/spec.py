@@ -52,7 +52,8 @@ class Published:
     `printed` is its text as printed: the last digit sets the resolution. `where` picks the rows of the
     table by column and value, `column` the measure; `factor` turns it into `unit` (100 for percent).
     `column=None`: not testable here, and `note` says why. `logarithmic`: of a positive measure whose values differ
-    by factors, so that means, intervals and the comparison are of logarithms.
+    by factors, so that means, intervals and the comparison are of logarithms. `again`: the number is listed
+    already, and stands here beside another measure of ours, for comparison: it is neither met nor missed.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Published:
     factor: float = 1.0
     note: str = ""
     logarithmic: bool = False
+    again: bool = False
 
     @property
     def value(self) -> float:
@@ -88,7 +90,7 @@ class Figure:
     """One picture of a claim's table: `data` prepares the tidy table that is drawn (and offered as CSV) by
     `kind`, a function of the room figures; `title` states the finding, computed from the claim's table. The scales
     are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run. Dots know "log"
-    alone."""
+    alone, curves "symlog" as well."""
 
     id: str
     kind: str
@@ -107,8 +109,9 @@ Settings = Mapping[str, Any]
 def _like(name: str, value: object, default: object) -> object:
     """`value`, if it is of the kind that the setting's default is; a list given for a tuple becomes one."""
     if isinstance(default, tuple):
-        kind = str if isinstance(default[0], str) else int
-        if isinstance(value, list | tuple) and value and all(type(v) is kind for v in value):
+        names = isinstance(default[0], str)
+        fits = (lambda v: type(v) is str) if names else (lambda v: type(v) is int and v >= 1)
+        if isinstance(value, list | tuple) and value and all(map(fits, value)):
             return tuple(value)
         raise SpecError(f"{name} {value!r}: must be a list such as {list(default)}")
     if isinstance(default, str) != isinstance(value, str) or not (isinstance(value, str) or is_number(value)):
@@ -152,4 +155,10 @@ class Claim:
             choose(f"setting of {self.id}", name, settings)
             if value is not None:
                 settings[name] = _like(name, value, settings[name])
-        return list(self.design(settings))
+        try:
+            return list(self.design(settings))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in overrides.items() if value is not None)
+            if not given:
+                raise
+            raise SpecError(f"{given}: makes no experiment ({error}); change one setting at a time") from error

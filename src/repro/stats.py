@@ -5,6 +5,7 @@ Every interval is two-sided at 95 % unless `level` says otherwise.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -185,7 +186,8 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, resam
 
     if not len(a):
         return mean_interval([])
-    return bootstrap_interval(np.arange(len(a)), spearman, rng, resamples=resamples, vectorized=True)
+    found = bootstrap_interval(np.arange(len(a)), spearman, rng, resamples=resamples, vectorized=True)
+    return dataclasses.replace(found, values=())  # it was of positions
 
 
 def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) -> int:

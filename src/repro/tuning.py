@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,9 @@ class Tuned:
 
 
 def _grid(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """`column` by learning rate, a column a seed, NaN where a trial diverged."""
+    """`column` by learning rate, a column a seed, NaN where a trial diverged; empty where nothing has it."""
+    if column not in rows:
+        return pd.DataFrame()
     values = rows[["lr", "init_seed"]].assign(value=rows[column].where(rows["status"] == "finished", np.inf))
     grid = values.pivot(index="lr", columns="init_seed", values="value").dropna(axis=1)
     return grid.replace([np.inf, -np.inf], np.nan)
@@ -63,12 +65,28 @@ def cells(arm: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 @dataclass(frozen=True)
 class Optimum:
     """The best learning rate of one batch size, by a loss. `log2_lr` is between grid points, with its
-    bootstrap interval over seeds; `losses` (learning rates, seeds) holds NaN where a trial diverged."""
+    bootstrap interval over `seeds`; `losses` (learning rates, seeds) holds NaN where a trial diverged."""
 
     tuned: Tuned
     log2_lr: Estimate
     rates: np.ndarray
     losses: np.ndarray
+    seeds: tuple[int, ...]
+
+    def on(self, seeds: Sequence[int]) -> np.ndarray:
+        """`losses` of these seeds alone."""
+        return self.losses[:, [self.seeds.index(s) for s in seeds]]
+
+
+def _shared(found: Iterable[Optimum]) -> list[int]:
+    """The seeds that all have."""
+    return sorted(set.intersection(*(set(o.seeds) for o in found)))
+
+
+def _over_seeds(statistic: Callable[..., np.ndarray], n: int) -> Estimate:
+    """`statistic` of the positions of n seeds, with its bootstrap interval. It has no value of its own a seed."""
+    e = bootstrap_interval(np.arange(n), statistic, np.random.default_rng(0), resamples=RESAMPLES, vectorized=True)
+    return dataclasses.replace(e, values=())
 
 
 def _locate(rates: np.ndarray, losses: np.ndarray, seeds: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -86,13 +104,7 @@ def _locate(rates: np.ndarray, losses: np.ndarray, seeds: np.ndarray, axis: int 
 @functools.lru_cache(maxsize=1024)
 def _best_log2_lr(rates: tuple[float, ...], losses: tuple[tuple[float, ...], ...]) -> Estimate:
     """log2 of the best learning rate, with its bootstrap interval over seeds; a page asks for the same ones often."""
-    return bootstrap_interval(
-        np.arange(len(losses[0])),
-        functools.partial(_locate, np.array(rates), np.array(losses)),
-        np.random.default_rng(0),
-        resamples=RESAMPLES,
-        vectorized=True,
-    )
+    return _over_seeds(functools.partial(_locate, np.array(rates), np.array(losses)), len(losses[0]))
 
 
 def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Optimum]:
@@ -106,7 +118,7 @@ def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Opti
             continue
         rates, values = losses.index.to_numpy(dtype=float), losses.to_numpy()
         estimate = _best_log2_lr(tuple(rates.tolist()), tuple(map(tuple, values.tolist())))
-        found[int(str(size))] = Optimum(tuned, estimate, rates, values)
+        found[int(str(size))] = Optimum(tuned, estimate, rates, values, tuple(map(int, losses.columns)))
     return found
 
 
@@ -128,29 +140,30 @@ def slope(found: Mapping[int, Optimum]) -> Estimate:
         return mean_interval([])
     x = np.log2(list(found))
     centred = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    fewest = min(o.losses.shape[1] for o in found.values())
+    shared = _shared(found.values())
+    if not shared:
+        return mean_interval([])
+    grids = [(o.rates, o.on(shared)) for o in found.values()]
 
     def statistic(seeds: np.ndarray, axis: int = -1) -> np.ndarray:
-        located = [_locate(o.rates, o.losses, seeds, axis) for o in found.values()]
-        return np.tensordot(centred, np.stack(located), 1)
+        return np.tensordot(centred, np.stack([_locate(*grid, seeds, axis) for grid in grids]), 1)
 
-    over_seeds = bootstrap_interval(
-        np.arange(fewest), statistic, np.random.default_rng(0), resamples=RESAMPLES, vectorized=True
-    )
+    over_seeds = _over_seeds(statistic, len(shared))
     about_line = slope_interval(x, [o.log2_lr.value for o in found.values()])
     widest = max(over_seeds, about_line, key=lambda e: e.high - e.low)
-    return dataclasses.replace(widest, value=over_seeds.value, n=fewest)
+    return dataclasses.replace(widest, value=over_seeds.value, n=len(shared))
 
 
 def ratio(a: Optimum, b: Optimum) -> Estimate:
-    """How many times the best learning rate of `b` that of `a` is, bootstrapped over the seeds that both share. Both
-    have run on one grid."""
+    """How many times the best learning rate of `b` that of `a` is, bootstrapped over the seeds that both share."""
+
+    shared = _shared([a, b])
 
     def statistic(seeds: np.ndarray, axis: int = -1) -> np.ndarray:
-        return 2.0 ** (_locate(a.rates, a.losses, seeds, axis) - _locate(b.rates, b.losses, seeds, axis))
+        located = [_locate(o.rates, o.on(shared), seeds, axis) for o in (a, b)]
+        return 2.0 ** (located[0] - located[1])
 
-    shared = np.arange(min(a.losses.shape[1], b.losses.shape[1]))
-    return bootstrap_interval(shared, statistic, np.random.default_rng(0), resamples=RESAMPLES, vectorized=True)
+    return _over_seeds(statistic, len(shared)) if shared else mean_interval([])
 
 
 def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, float] | None:

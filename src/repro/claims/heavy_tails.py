@@ -253,9 +253,10 @@ def _comparative(table: pd.DataFrame, axis: str) -> str:
 
 def _by_size(table: pd.DataFrame, arm: str, column: str, series: str) -> list[dict[str, object]]:
     """Mean over seeds of a list by batch size."""
-    columns = zip(*(row[column] for row in measured(table, arm)), strict=True)
-    estimates = (mean_interval(list(values)) for values in columns)
-    return [point(e, x=size, series=series) for size, e in zip(_sizes(table), estimates, strict=True)]
+    rows = measured(table, arm)
+    columns = zip(*(row[column] for row in rows), strict=True)
+    sizes = rows[0]["tail_batch_size"] if rows else ()
+    return [point(mean_interval(values), x=x, series=series) for x, values in zip(sizes, columns, strict=True)]
 
 
 def kurtosis_curves(table: pd.DataFrame) -> pd.DataFrame:

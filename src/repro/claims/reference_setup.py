@@ -10,7 +10,7 @@ import pandas as pd
 from repro.evidence import MET, MISSED, NOT_RUN, Comparison, by_seed, compare, count, final, select
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import mean_interval, most_misses_by_chance, prediction_interval
-from repro.trial import SEEDS, Sweep, Trial, paired_seeds
+from repro.trial import SEEDS, Sweep, Trial, choose, paired_seeds
 
 RULE = (
     "A published number is met when it lies, to within half a unit of its last printed digit, in the 95 % "
@@ -48,6 +48,8 @@ SETTINGS = {
 
 def design(settings: Settings) -> list[Sweep]:
     sweeps = []
+    for row in settings["rows"]:
+        choose("row", row, ROWS)
     changes: dict[str, dict[str, Any]] = {row: ROWS[row] for row in settings["rows"]} | RIVALS
     for arm, change in changes.items():
         epochs: float = change.get("epochs") or settings["epochs"]
@@ -129,7 +131,7 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 def _judge_start(table: pd.DataFrame) -> Verdict:
     """Without full MNIST only the norm at the start can be held against the published numbers."""
-    norms = start_norms(table)
+    norms, inits = start_norms(table), {name for name, change in RIVALS.items() if "init" in change}
     inside = {arm for arm, norm in norms.items() if START_NORM_LOW <= norm <= START_NORM_HIGH}
     told = ", ".join(f"{arm}: {norm:.1f}" for arm, norm in sorted(norms.items()))
     bound = (
@@ -139,9 +141,11 @@ def _judge_start(table: pd.DataFrame) -> Verdict:
         f"weight norm at the start, {arm}": mean_interval(select(table, step=0, arm=arm)["weight_norm"].tolist())
         for arm in norms
     }
+    if not {"SGD B=64", *inits} <= norms.keys():
+        return Verdict(Outcome.INCONCLUSIVE, f"{bound}; the initialisations have not all been run.", effects)
     if "SGD B=64" not in inside:
         return Verdict(Outcome.NOT_REPRODUCED, f"{bound}; the reference setup has {told}.", effects)
-    rivals = inside & {name for name, change in RIVALS.items() if "init" in change}
+    rivals = inside & inits
     if rivals:
         return Verdict(Outcome.INCONCLUSIVE, f"{bound}; that does not rule out {', '.join(rivals)}.", effects)
     reason = f"{bound} ({told}): the initialisation is settled, the preprocessing needs full MNIST."

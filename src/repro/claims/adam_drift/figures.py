@@ -117,7 +117,7 @@ FIGURES = (
         distances_title,
         "learning rate (per step)",
         "weight distance",
-        f"Distance of all weights from their start. {INTERVALS}",
+        f"Distance of all weights from their start, where no seed diverged. {INTERVALS}",
         x_scale="log",
         y_scale="log",
     ),
@@ -159,6 +159,7 @@ FIGURES = (
         growth_title,
         "error at the last two checkpoints (%)",
         "",
-        f"Laws of two constants, fitted to the checkpoints before the last two. {INTERVALS}",
+        "Laws of two constants: a + bt, a + b√t, a + b log t and at^b, t in epochs, fitted to the checkpoints before "
+        f"the last two. {INTERVALS}",
     ),
 )

@@ -175,8 +175,8 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
         for size, optimum in found.items():
             wanted = start * (size / base) ** power
             nearest = float(optimum.rates[np.argmin(np.abs(np.log(optimum.rates / wanted)))])
-            step = optimum.rates[1] / optimum.rates[0]
-            inside = nearest / step < wanted < nearest * step
+            half_step = 1.001 * math.sqrt(optimum.rates[1] / optimum.rates[0])
+            inside = nearest / half_step <= wanted <= nearest * half_step
             a, b = ({"arm": SGD, "batch_size": size, "lr": lr} for lr in (optimum.tuned.lr, nearest))
             lost = paired(table, a, b, "test_accuracy", 100) if inside else mean_interval([])
             if lost.n < optimum.losses.shape[1]:
@@ -233,7 +233,7 @@ def carries(losses: pd.DataFrame, base: int, lr: float) -> int:
     """The largest k up to which training curves coincide with that of `base` at `lr`, in the mean over seeds."""
     ratios, farthest = log_ratios(losses, base, lr), 1
     for size in (b for b in losses.index.unique("batch_size") if b > base):
-        if size not in ratios or (ratios[size].mean(axis=1).abs() > math.log1p(COINCIDE)).any():
+        if size not in ratios or ratios[size].empty or (ratios[size].mean(axis=1).abs() > math.log1p(COINCIDE)).any():
             break
         farthest = size // base
     return farthest
@@ -342,6 +342,8 @@ def judge_curves(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes to compare.")
     losses, lowest = training_losses(table), float(found[base].rates[0])
     farthest = carries(losses, base, found[base].tuned.lr)
+    if all(r.empty for r in log_ratios(losses, base, found[base].tuned.lr).values()):
+        return Verdict(Outcome.INCONCLUSIVE, "No two batch sizes were measured at one epoch from the second on.")
     sure = parts(table, base, found[base].tuned.lr)
     apart = f"surely further apart from k={sure:.0f} on" if sure < math.inf else "surely further apart nowhere"
     reason = (

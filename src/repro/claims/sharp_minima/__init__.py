@@ -38,12 +38,13 @@ CLAIM = Claim(
         f"an end of the grid, or the training losses still differ by a factor of {SAME_FACTOR:g}. "
         "Reproduced: sharper as published and in all five comparisons. "
         "Conditional: sharper as published, and not in one of the five. Not reproduced: not sharper as published. "
-        f"Inconclusive: anything else, or fewer than {MIN_PAIRS} pairs. Apart: φ predicts test error if Spearman's ρ "
-        "over all runs at fair budgets and ρ within their arms are both above zero (BCa bootstrap over runs); "
-        f"conditional, if only the first is; not, if the first is below {WEAK:g}. Ten iterations find the maximum if "
-        f"the scale-free search finds no more than {SAME_FACTOR:g} times as much in any arm. φ is a property of the "
-        "function if rescaling, which changes no output by 1e-10, changes φ by less than a factor of "
-        f"{SAME_FACTOR:g}."
+        "That the sharper one errs more is not part of this verdict and is judged apart. "
+        f"Inconclusive: anything else, or fewer than {MIN_PAIRS} pairs. Apart: φ, by the scale-free search, predicts "
+        "test error if Spearman's ρ over all runs at fair budgets and ρ within their arms are both above zero (BCa "
+        f"bootstrap over runs); conditional, if only the first is; not, if the first is below {WEAK:g}. Ten iterations "
+        f"find the maximum if the scale-free search finds no more than {SAME_FACTOR:g} times as much in any arm, in "
+        "eval mode. φ is a property of the function if rescaling, which changes no output by 1e-10, changes φ by less "
+        f"than a factor of {SAME_FACTOR:g}."
     ),
     settings=SETTINGS,
     design=design,

@@ -281,10 +281,11 @@ def judge_rescaling(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "The rescaled networks have not been run.")
     change = mean_interval((decades(rows["sharpness_rescaled"]) - rows["decades"]).tolist())
     outputs = rows["rescaling_difference"].max()
-    effects = {"φ after rescaling, against before (decades)": change}
+    effects = {"φ after rescaling, against before (log₁₀ of the ratio)": change}
     if change.n < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, "Too few rescaled networks.", effects)
-    told = f"With outputs that differ by {outputs:.0g} at most, φ becomes {factor(change)} what it was"
+    same = f"outputs that differ by {outputs:.0g} at most" if outputs else "the same outputs"
+    told = f"With {same}, φ becomes {factor(change)} what it was"
     if not outputs < 1e-10:
         return Verdict(Outcome.INCONCLUSIVE, f"{told}: the functions are not the same.", effects)
     if change.within(math.log10(SAME_FACTOR)):
@@ -299,7 +300,7 @@ OTHER_MEASURES = {  # by name: the column, and the two arms
     "φ on 100 random dimensions, unit columns": ("sharpness_manifold", LARGE, SMALL),
     "φ on 100 random dimensions, entries of unit variance": ("sharpness_manifold_wide", LARGE, SMALL),
     "φ, scale-free search": (SCALE_FREE, LARGE, SMALL),
-    "λ_max": ("largest_eigenvalue", LARGE, SMALL),
+    "λ_max, the largest eigenvalue of the Hessian": ("largest_eigenvalue", LARGE, SMALL),
     "φ, statistics of batch norm taken anew": (ANEW, LARGE_ANEW, SMALL_ANEW),
     "the same, scale-free search": (ANEW_FREE, LARGE_ANEW, SMALL_ANEW),
 }
@@ -310,15 +311,18 @@ def judge_published(table: pd.DataFrame) -> Verdict:
     rows = prepared(table, PUBLISHED_SEARCH)
     small, large = (select(rows, arm=arm) for arm in (SMALL, LARGE))
     sharper = difference(large, small)
-    effects = {"φ, large against small batch (decades)": sharper}
+    effects = {"φ, large against small batch (log₁₀ of the ratio)": sharper}
     for name, (column, one, other) in OTHER_MEASURES.items():
         if column in table:
             known = prepared(table, column)
-            effects[f"{name} (decades)"] = difference(select(known, arm=one), select(known, arm=other))
-    effects["test error, large minus small batch (pp)"] = difference(large, small, "test_error")
+            effects[f"{name} (log₁₀ of the ratio)"] = difference(select(known, arm=one), select(known, arm=other))
+    worse = difference(large, small, "test_error")
+    effects["test error, large minus small batch (pp)"] = worse
     if sharper.n < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, f"Too few pairs of seeds that finished: {sharper.n}.", effects)
     told = f"At equal epochs and one learning rate the large batch ends {factor(sharper)} as sharp as the small one"
+    told += f", with {abs(worse.value):.2f} pp {'more' if worse.value > 0 else 'less'} test error"
+    told += f" [{worse.low:+.2f}, {worse.high:+.2f}]"
     if sharper.low > 0:
         return Verdict(Outcome.REPRODUCED, f"{told}.", effects)
     if sharper.high < 0 or sharper.within(math.log10(SAME_FACTOR)):
@@ -331,7 +335,7 @@ def judge_fair(table: pd.DataFrame) -> Verdict:
     found = budgets(table)
     effects = {}
     for budget in found:
-        effects[f"φ, {budget.name} (decades)"] = budget.sharper
+        effects[f"φ, {budget.name} (log₁₀ of the ratio)"] = budget.sharper
         effects[f"test error, {budget.name} (pp)"] = difference(budget.large, budget.small, "test_error")
     told = "; ".join(b.told for b in found)
     states = {b.state for b in found}
@@ -352,7 +356,9 @@ def judge_search(table: pd.DataFrame) -> Verdict:
         rows = rows.dropna(subset=[SCALE_FREE])
         rows = rows.assign(shortfall=decades(rows[SCALE_FREE]) - rows["decades"])
         shortfalls = {str(arm): mean_interval(group["shortfall"].tolist()) for arm, group in rows.groupby("arm")}
-    effects = {f"φ, scale-free search against published, {arm} (decades)": e for arm, e in shortfalls.items()}
+    effects = {
+        f"φ, scale-free search against published, {arm} (log₁₀ of the ratio)": e for arm, e in shortfalls.items()
+    }
     if not shortfalls or min(e.n for e in shortfalls.values()) < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, "Too few networks searched both ways.", effects)
     worst = max(shortfalls, key=lambda arm: shortfalls[arm].value)
@@ -365,7 +371,7 @@ def judge_search(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to say.", effects)
 
 
-AS_PUBLISHED = "“large-batch methods converge to sharp minimizers”, as published"
+AS_PUBLISHED = "“large-batch methods tend to converge to sharp minimizers”, as published"
 AT_FAIR_BUDGETS = "the same by a scale-free search, and at fair budgets"
 PREDICTS = "sharp minimizers generalise worse, at fair budgets"
 SEARCH = "ten iterations of L-BFGS-B find the maximum"

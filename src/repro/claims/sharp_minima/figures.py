@@ -227,7 +227,7 @@ FIGURES = (
         "points",
         prediction_points,
         prediction_title,
-        "sharpness φ (full space, ε = 1e-3)",
+        "sharpness φ (scale-free search)",
         "test error (%)",
         "Every run at a fair budget, and the small-batch runs that it is held against. ρ is Spearman's, with its "
         "95 % bootstrap interval over runs.",
