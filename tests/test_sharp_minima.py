@@ -269,7 +269,7 @@ def test_fair_budgets_are_what_they_are_called():
         assert len(keys) == len(set(keys))
 
 
-def test_the_paper_trains_f1_on_a_tenth_of_the_data():
+def test_the_papers_large_batch_is_a_tenth_of_the_data():
     main, second = CLAIM.settings[Scale.PAPER]
     assert main["dataset"] == "mnist" and second["dataset"] == "fashion-mnist"
     arms = {sweep.name: sweep.trials() for sweep in sharp.design(main)}

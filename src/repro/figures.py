@@ -18,9 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from repro.spec import Figure
+from repro.spec import PUBLISHED_SERIES, Figure
 
-PUBLISHED = "published"  # the series drawn as hollow black diamonds
 PUBLISHED_STYLE: dict[str, Any] = {"marker": "D", "color": "black", "mfc": "none", "ms": 8}
 MARKERS = "os^vDPX"
 TINY = 6.5  # points: the text in a cell of a heat map
@@ -48,7 +47,7 @@ def _bars(rows: pd.DataFrame) -> np.ndarray:
 
 def _series(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """(name, rows by x, style) of every series. Batch sizes get one sequential palette, all else categories."""
-    groups = list(table[table["series"] != PUBLISHED].groupby("series", sort=False))
+    groups = list(table[table["series"] != PUBLISHED_SERIES].groupby("series", sort=False))
     sized = len(groups) > 1 and all(str(name).startswith("B=") for name, _ in groups)
     palette = sns.color_palette("viridis_r", len(groups) + 1)[1:] if sized else sns.color_palette("colorblind")
     return [
@@ -76,9 +75,9 @@ def curves(ax: Axes, table: pd.DataFrame) -> None:
             ax.plot(rows["x"], rows["mean"], label=name, color=style["color"], ls=style["ls"], lw=1.2)
         else:
             ax.errorbar(rows["x"], rows["mean"], _bars(rows), label=name, capsize=3, ms=5, **style)
-    published = table[table["series"] == PUBLISHED]
+    published = table[table["series"] == PUBLISHED_SERIES]
     if len(published):
-        ax.plot(published["x"], published["mean"], ls="none", label=PUBLISHED, **PUBLISHED_STYLE)
+        ax.plot(published["x"], published["mean"], ls="none", label=PUBLISHED_SERIES, **PUBLISHED_STYLE)
     _legend(ax)
 
 
@@ -163,7 +162,7 @@ def dots(ax: Axes, table: pd.DataFrame) -> None:
             "mfc": "none" if i else f"C{i}",
             "capsize": 3,
         }
-        if series == PUBLISHED:
+        if series == PUBLISHED_SERIES:
             style = PUBLISHED_STYLE
         ax.errorbar(rows["mean"], y, xerr=_bars(rows), label=series, ls="none", zorder=4 - 0.1 * i, **style)
     if table["mean"].min() < 0 and table["mean"].abs().max() > 10:

@@ -1,6 +1,7 @@
 """Probes of random gradients: what a trained network's last layer is told by batches of every size.
 
-A draw is 1,024 training examples in random order, without replacement; batches of B are cut from it. All
+A draw is 1,024 training examples (half of a training set that is smaller than twice that) in random order, without
+replacement; batches of B are cut from it. All
 gradients are of the last linear layer's weight and sum-reduced; the mean-reduced ones are the same divided by B.
 """
 
@@ -71,7 +72,7 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
 
     "frozen": at the network as it is; "moving": after and along SGD steps of the trial's lr through the draw, with
     batches of B. "single": of one batch, the draw's first (frozen) or last (moving); "accumulated": summed over the
-    draw's ⌊1024/B⌋ batches. Of each the mean over draws, the coefficient of variation, and the 5 % and 95 % quantiles;
+    draw's whole batches. Of each the mean over draws, the coefficient of variation, and the 5 % and 95 % quantiles;
     a histogram of the norms of single frozen batches over their mean; S² and ‖G‖² of the training set.
     Frozen readings take `trial.draws` draws, moving ones a fiftieth of them.
     """

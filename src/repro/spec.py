@@ -103,6 +103,7 @@ class Figure:
     y_scale: str = "linear"
 
 
+PUBLISHED_SERIES = "published"  # of a figure's table: drawn as hollow black diamonds
 Settings = Mapping[str, Any]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence import by_seed, final
+from repro.evidence import by_seed, final, point
 from repro.spec import Claim, Figure, Outcome, Scale, Settings, Verdict
 from repro.stats import Estimate, equivalence_p, paired_difference, paired_values
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
@@ -139,19 +139,7 @@ def shift_dots(table: pd.DataFrame) -> pd.DataFrame:
             estimate, same = shift(table, changed, kept, column)
             if estimate.n < 2:
                 continue
-            rows.append(
-                {
-                    "name": name,
-                    "mean": estimate.value,
-                    "low": estimate.low,
-                    "high": estimate.high,
-                    "series": arm,
-                    "n": estimate.n,
-                    "same": same,
-                    "band_low": -1.0,
-                    "band_high": 1.0,
-                }
-            )
+            rows.append(point(estimate, name=name, series=arm, same=same, band_low=-1.0, band_high=1.0))
     return pd.DataFrame(rows)
 
 

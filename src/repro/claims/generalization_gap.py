@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from repro.evidence import curve, final, margin_for, paired
-from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.spec import PUBLISHED_SERIES, Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.stats import Estimate, equivalence_p
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
@@ -145,7 +145,7 @@ def accuracy_curves(table: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy at both budgets, train accuracy at equal epochs, and the post's test accuracies."""
     shown = [n for n in PUBLISHED if n.column == "test_accuracy"] if "mnist" in set(table["dataset"]) else []
     published = pd.DataFrame(
-        {"x": [n.where["batch_size"] for n in shown], "mean": [n.value for n in shown], "series": "published"}
+        {"x": [n.where["batch_size"] for n in shown], "mean": [n.value for n in shown], "series": PUBLISHED_SERIES}
     )
     curves = (
         curve(table, "test_accuracy", "test, equal epochs", 100, arm=EQUAL_EPOCHS),

@@ -241,7 +241,10 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
 def judge_growth(table: pd.DataFrame) -> Verdict:
     powers = {arm: exponent(table, arm) for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)}
     effects = {f"distance grows as the epoch to this power, {arm}": e for arm, e in powers.items()}
-    later = {f"the same, counted from the end of the first epoch, {arm}": exponent(table, arm, 1) for arm in powers}
+    later = {
+        f"distance grows as the epoch to this power, both from the end of the first, {arm}": exponent(table, arm, 1)
+        for arm in powers
+    }
     effects |= {name: e for name, e in later.items() if e.n}
     sgd, adam = powers.values()
     if min(sgd.n, adam.n) < 2:

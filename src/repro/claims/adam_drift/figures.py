@@ -19,7 +19,7 @@ from repro.claims.adam_drift.experiment import (
     growth,
 )
 from repro.evidence import by_seed, final, point, select
-from repro.spec import Figure
+from repro.spec import PUBLISHED_SERIES, Figure
 from repro.stats import mean_interval
 
 
@@ -67,7 +67,9 @@ def paths(table: pd.DataFrame) -> pd.DataFrame:
         for epoch, values in distances_by_epoch(table, arm).iterrows():
             parts.append(point(mean_interval(values), x=epoch, series=arm))
     if "mnist" in set(table["dataset"]):
-        parts += [{"x": 30, "mean": n.value, "series": "published"} for n in PUBLISHED if n.column == "weight_distance"]
+        parts += [
+            {"x": 30, "mean": n.value, "series": PUBLISHED_SERIES} for n in PUBLISHED if n.column == "weight_distance"
+        ]
     return pd.DataFrame(parts, columns=["x", "mean", "low", "high", "n", "series"])
 
 

@@ -258,8 +258,8 @@ def judge_prediction(table: pd.DataFrame) -> Verdict:
     across, within = prediction(rows), prediction(rows, within=True)
     effects = {
         "rank correlation of φ and test error, runs at fair budgets": across,
-        "the same within arms": within,
-        "the same over every run at any budget": prediction(prepared(table)),
+        "rank correlation of φ and test error, within arms": within,
+        "rank correlation of φ and test error, every run at any budget": prediction(prepared(table)),
     }
     told = f"Spearman's ρ over {len(rows)} runs at fair budgets is {across.value:+.2f}, within arms {within.value:+.2f}"
     if len(rows) < 3 * MIN_PAIRS or rows["group"].nunique() < 3:
@@ -302,7 +302,7 @@ OTHER_MEASURES = {  # by name: the column, and the two arms
     "φ, scale-free search": (SCALE_FREE, LARGE, SMALL),
     "λ_max, the largest eigenvalue of the Hessian": ("largest_eigenvalue", LARGE, SMALL),
     "φ, statistics of batch norm taken anew": (ANEW, LARGE_ANEW, SMALL_ANEW),
-    "the same, scale-free search": (ANEW_FREE, LARGE_ANEW, SMALL_ANEW),
+    "φ, statistics of batch norm taken anew, scale-free search": (ANEW_FREE, LARGE_ANEW, SMALL_ANEW),
 }
 
 

@@ -38,7 +38,7 @@ from repro.claims.sharp_minima.experiment import (
 )
 from repro.claims.sharp_minima.published import PUBLISHED
 from repro.evidence import final, point, select, unfold
-from repro.spec import Figure
+from repro.spec import PUBLISHED_SERIES, Figure
 from repro.stats import geometric, mean_interval
 
 
@@ -82,7 +82,7 @@ def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
         run = {d["name"] for d in dots}
         for number in (n for n in PUBLISHED if n.column in (PUBLISHED_SEARCH, ANEW) and names[n.where["arm"]] in run):
             at = dict.fromkeys(("mean", "low", "high"), number.value)
-            dots.append({"name": names[number.where["arm"]], **at, "n": None, "series": "published"})
+            dots.append({"name": names[number.where["arm"]], **at, "n": None, "series": PUBLISHED_SERIES})
     order = [*names.values(), *(f"{large}, {b}" for b in (TUNED, MATCHED, EQUAL_STEPS))]
     drawn = pd.DataFrame(dots)
     place = drawn["name"].map(lambda name: order.index(name) if name in order else len(order))
