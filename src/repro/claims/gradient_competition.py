@@ -316,7 +316,7 @@ def histogram_title(table: pd.DataFrame) -> str:
     cv: dict[Any, Any] = {row["x"]: row["mean"] for row in _by_size(table, EARLY, lambda r: r["cv_frozen_single"], "")}
     first, last = min(cv), max(cv)
     return (
-        f"The norm of one batch has a standard deviation of {cv[first]:.2f} times its mean\n"
+        f"One batch's norm has a standard deviation of {cv[first]:.2f} of its mean\n"
         f"at B={first:g} and of {cv[last]:.2f} at B={last:g}"
     )
 

@@ -239,9 +239,9 @@ def quantile_lines(table: pd.DataFrame) -> pd.DataFrame:
 def quantile_title(table: pd.DataFrame) -> str:
     points = quantile_lines(table)
     ends = points[points["x"] == points["x"].max()].set_index("series")["mean"]
-    beyond = [f"{name} lies {value:.1f} sd beyond" for name, value in ends.iloc[[0, -1]].items()]
     return (
-        f"Where a Gaussian is {points['x'].max():g} sd out, {', '.join(beyond)}:\n"
+        f"At a Gaussian's {points['x'].max():g} sd, {ends.index[0]} lies {ends.iloc[0]:.1f} sd beyond, "
+        f"{ends.index[-1]} {ends.iloc[-1]:.1f} sd:\n"
         f"standardised, larger batches have {_comparative(table, DRAWS)} tails"
     )
 
@@ -265,9 +265,7 @@ def kurtosis_curves(table: pd.DataFrame) -> pd.DataFrame:
     for arm in POINTS if measured(table, EARLY) else ():
         out += _by_size(table, arm, f"kurtosis_{DRAWS}", f"across draws, {arm}")
         out += _by_size(table, arm, f"kurtosis_{COORDINATES}", f"across coordinates, {arm}")
-        out += _by_size(
-            table, arm, f"kurtosis_{COORDINATES}_surrogate", f"Gaussian of the same scales, across coordinates, {arm}"
-        )
+        out += _by_size(table, arm, f"kurtosis_{COORDINATES}_surrogate", f"across coordinates, Gaussian, {arm}")
     points = pd.DataFrame(out)
     for column in ("mean", "low", "high") if out else ():
         points[column] += 3
@@ -356,7 +354,7 @@ CLAIM = Claim(
             quantile_lines,
             quantile_title,
             "quantile of a Gaussian (standard deviations)",
-            "measured minus Gaussian quantile (sd)",
+            "measured minus Gaussian (sd)",
             "Each coordinate over draws, standardised, early in training. Zero: as a Gaussian; above it on the right: "
             "a heavier upper tail. Bands are 95 % t intervals over seeds.",
             x_scale="linear",
@@ -368,7 +366,7 @@ CLAIM = Claim(
             kurtosis_title,
             "batch size B",
             "kurtosis",
-            f"3 for a Gaussian, and so for the surrogate across draws. {CAPTION}",
+            f"3 for a Gaussian. Gaussian: values of the same standard deviations, coordinate by coordinate. {CAPTION}",
             y_scale="log",
         ),
         Figure(

@@ -94,8 +94,9 @@ def sharpness_title(table: pd.DataFrame) -> str:
     sharper = difference(select(rows, arm=LARGE), select(rows, arm=SMALL))
     short = {SEARCHED: "scale-free", TUNED: "tuned", MATCHED: "matched loss"}
     known = [b for b in budgets(table) if b.sharper.n and not b.flaw]
-    told = "; ".join(f"{short.get(b.name, b.name)} {factor(b.sharper)}" for b in known)
-    return f"The large batch ends {factor(sharper)} as sharp as the small one;\n{told.replace(' times', '')} times"
+    first, *others = (f"{short.get(b.name, b.name)} {factor(b.sharper)}" for b in known)
+    told = f"The large batch ends {factor(sharper)} as sharp; {first}"
+    return f"{told},\n{', '.join(others).replace(' times', '')}" if others else told
 
 
 def _lines(table: pd.DataFrame, arm: str, x: str, column: str, series: str, log: bool = False) -> pd.DataFrame:
