@@ -238,3 +238,14 @@ def test_a_sweep_that_loses_its_last_worker_says_so_and_goes_on_with_a_new_one(t
     report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address, progress=kill, say=say)
     assert report.trained == 6
     assert "waiting for workers" in told[-1] and f"dask worker {cluster.address}" in told[-1]
+
+
+def test_workers_are_not_asked_for_while_there_are_some():
+    """Dask's client refreshes what it knows of the scheduler by itself, without the list of workers, at any moment."""
+
+    class Beaten:
+        def scheduler_info(self, **asked):
+            return {"address": "tcp://127.0.0.1:1", "workers": {}, "n_workers": 2}
+
+    told = []
+    assert not runner._awaits_workers(Beaten(), "tcp://127.0.0.1:1", told.append) and told == []

@@ -306,7 +306,7 @@ def _connect(scheduler: str, say: Say) -> Iterator[Client]:
 
 def _awaits_workers(client: Client, address: str, say: Say) -> bool:
     """Whether there are none, which is said."""
-    if client.scheduler_info()["workers"]:
+    if client.scheduler_info()["n_workers"]:  # "workers" may be empty: the client's own beat asks for none of them
         return False
     say(f"waiting for workers: start some with 'dask worker {address} --nthreads 1'")
     return True
@@ -329,7 +329,7 @@ def _on_cluster(trials: list[Trial], connection: contextlib.AbstractContextManag
         except ImportError as absent:
             raise RunError(f"the scheduler at {address} cannot import this package ({absent}); install it") from None
         say(f"dashboard: {client.dashboard_link}")
-        num_workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        num_workers = client.scheduler_info()["n_workers"]
         futures: dict[Any, list[Trial]] = {}
 
         def submit(stack: list[Trial]) -> Any:
