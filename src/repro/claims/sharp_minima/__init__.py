@@ -17,10 +17,7 @@ from repro.spec import Claim
 CLAIM = Claim(
     id="sharp-minima",
     title="Sharp minima",
-    statement=(
-        "large-batch methods tend to converge to sharp minimizers of the training and testing functions—and as is well "
-        "known, sharp minima lead to poorer generalization"
-    ),
+    statement="large-batch methods tend to converge to sharp minimizers of the training and testing functions",
     source="keskar2017",
     counter_claim=(
         "most notions of flatness are problematic for deep models and can not be directly applied to explain "
@@ -38,7 +35,6 @@ CLAIM = Claim(
         f"an end of the grid, or the training losses still differ by a factor of {SAME_FACTOR:g}. "
         "Reproduced: sharper as published and in all five comparisons. "
         "Conditional: sharper as published, and not in one of the five. Not reproduced: not sharper as published. "
-        "That the sharper one errs more is not part of this verdict and is judged apart. "
         f"Inconclusive: anything else, or fewer than {MIN_PAIRS} pairs. Apart: φ, by the scale-free search, predicts "
         "test error if Spearman's ρ over all runs at fair budgets and ρ within their arms are both above zero (BCa "
         f"bootstrap over runs); conditional, if only the first is; not, if the first is below {WEAK:g}. Ten iterations "
