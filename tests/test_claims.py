@@ -443,6 +443,29 @@ class TestEveryClaim:
         with pytest.raises(SpecError, match="dataset"):
             claim.sweeps("smoke", dataset="mnist6k")
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("batch_sizes", [0]),
+            ("batch_sizes", [-4]),
+            ("batch_size", 0),
+            ("lr", 0),
+            ("lr_steps", 2000),
+            ("lr_steps", 2.5),
+            ("lr_factor", 1e300),
+            ("lr_lowest", -3.5),
+            ("rows", ["x"]),
+            ("optimizers", ["x"]),
+        ],
+        ids=str,
+    )
+    def test_a_setting_that_makes_no_experiment_is_one_line(self, claim, name, value):
+        if name not in claim.settings[Scale.SMOKE][0]:
+            return
+        with pytest.raises(SpecError) as told:
+            [t.key for sweep in claim.sweeps("smoke", **{name: value}) for t in sweep.trials()]
+        assert "\n" not in str(told.value)
+
     def test_overrides_reach_the_trials(self, claim):
         trials = [t for s in claim.sweeps("smoke", dataset="mnist", seeds=1) for t in s.trials()]
         assert {t.dataset for t in trials} == {"mnist"}
