@@ -185,10 +185,12 @@ class Chapter:
         met, tested = count(compared, MET), count(compared, MET, MISSED)
         numbers = f"{met} of {tested} tested numbers met" if tested else "No number is tested so far"
         mean = "mean (of what differs by factors, geometric)" if any(c.number.logarithmic for c in compared) else "mean"
+        beside = " For comparison: the same number beside another measure of ours, not counted."
         caption = (
             f"{numbers}. Ours: {mean} and 95 % t interval over n seeds, paper scale, "
             f"{DATASET_NAMES[self.recorded[0].dataset]}. Met: the published number lies in the 95 % prediction "
             "interval for one more run, widened by half a unit of its last printed digit."
+            f"{beside if any(c.number.again for c in compared) else ''}"
         )
         return HTML(html_table(["", "number", "published", "here"], rows, caption))
 
