@@ -8,7 +8,8 @@ import pytest
 
 from repro import claims, tuning
 from repro.claims import learning_rate_recovery as recovery
-from repro.claims.linear_scaling import experiment as scaling
+from repro.claims.linear_scaling import experiment as plan
+from repro.claims.linear_scaling import judgement as scaling
 from repro.spec import Outcome, Scale
 from repro.stats import Estimate, hinge, parabola_vertex
 from repro.trial import SpecError, Trial
@@ -187,11 +188,11 @@ def scaling_table(
                     out.append({**row(arm, own, seed, status, **measures), "final": epoch == 3.0})
 
     for size in sizes:
-        add(scaling.SGD, size, 2.0**-6 * (min(size, knee or size) / sizes[0]) ** power, GRID)
+        add(plan.SGD, size, 2.0**-6 * (min(size, knee or size) / sizes[0]) ** power, GRID)
     top = 2.0**-6 * (min(sizes[-1], knee or sizes[-1]) / sizes[0]) ** power
-    add(scaling.WARM, sizes[-1], top, GRID, warm)
-    add(scaling.FLOAT32, sizes[-1], top / exact, GRID)
-    for arm, exponent in ((scaling.ADAM, adam), (scaling.MALLADI, malladi)):
+    add(plan.WARM, sizes[-1], top, GRID, warm)
+    add(plan.FLOAT32, sizes[-1], top / exact, GRID)
+    for arm, exponent in ((plan.ADAM, adam), (plan.MALLADI, malladi)):
         for size in (64, 128, 256, 512):
             add(arm, size, 2.0**-10 * (size / 64) ** exponent, [2.0**k for k in range(-13, -5)])
     return pd.DataFrame(out)
@@ -294,17 +295,17 @@ def test_a_rule_that_diverges_or_leaves_the_grid_has_no_cost_in_numbers():
 
 
 def test_scaling_design_has_every_rule_of_every_size_on_its_grid():
-    settings = scaling.SETTINGS[Scale.PAPER][0]
-    arms = {s.name: s.trials() for s in scaling.design(settings)}
-    assert {t.batch_size for t in arms[scaling.SGD]} == {2**k for k in range(4, 16)}
+    settings = plan.SETTINGS[Scale.PAPER][0]
+    arms = {s.name: s.trials() for s in plan.design(settings)}
+    assert {t.batch_size for t in arms[plan.SGD]} == {2**k for k in range(4, 16)}
     assert {t.evaluate_on for arm in arms.values() for t in arm} == {"both"}
-    rates = np.log2(sorted({t.lr for t in arms[scaling.SGD]}))
+    rates = np.log2(sorted({t.lr for t in arms[plan.SGD]}))
     assert np.diff(rates) == pytest.approx(0.5)
-    warm = arms[scaling.WARM]
-    assert {(t.batch_size, t.precision) for t in arms[scaling.FLOAT32]} == {(256, "float32")}  # the first in bfloat16
+    warm = arms[plan.WARM]
+    assert {(t.batch_size, t.precision) for t in arms[plan.FLOAT32]} == {(256, "float32")}  # the first in bfloat16
     assert {(t.batch_size, t.warmup_epochs) for t in warm} == {(2**15, 2.0)}
     kappa = {
-        t.batch_size: ((1 - t.beta1) / 0.1, (1 - t.beta2) / 0.001, (1e-8 / t.eps) ** 2) for t in arms[scaling.MALLADI]
+        t.batch_size: ((1 - t.beta1) / 0.1, (1 - t.beta2) / 0.001, (1e-8 / t.eps) ** 2) for t in arms[plan.MALLADI]
     }
     for size, factors in kappa.items():
         assert factors == pytest.approx([size / 64] * 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,12 @@ def records(table: pd.DataFrame, column: str, **where: Any) -> list[dict[str, An
         return []
     known = rows.dropna(subset=[column]).sort_values("init_seed")
     return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
+
+
+def over_seeds(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> Estimate:
+    """Mean of a value of `records`, one a seed; what is not finite is left out."""
+    values = [value(row) for row in rows]
+    return mean_interval([v for v in values if np.isfinite(v)])
 
 
 def is_met(number: Published, values: list[float]) -> bool:

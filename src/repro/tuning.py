@@ -156,7 +156,6 @@ def slope(found: Mapping[int, Optimum]) -> Estimate:
 
 def ratio(a: Optimum, b: Optimum) -> Estimate:
     """How many times the best learning rate of `b` that of `a` is, bootstrapped over the seeds that both share."""
-
     shared = _shared([a, b])
 
     def statistic(seeds: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.evidence import final, point, records, unfold
+from repro.evidence import final, over_seeds, point, records, unfold
 from repro.gradients import (
     READINGS,
     Reading,
@@ -75,12 +75,6 @@ def measured(table: pd.DataFrame, arm: str) -> list[dict[str, Any]]:
     return records(table, "drawn_batch_size", arm=arm)
 
 
-def over_seeds(table: pd.DataFrame, arm: str, value: Callable[[Row], float]) -> Estimate:
-    """Mean over seeds of a value of the final row; what is not finite is left out."""
-    values = [value(row) for row in measured(table, arm)]
-    return mean_interval([v for v in values if np.isfinite(v)])
-
-
 def is_root(slope: Estimate) -> bool | None:
     """Whether the interval lies inside the band of √B; None where it lies neither inside nor outside."""
     if slope.n < MIN_SEEDS:
@@ -114,7 +108,8 @@ class Sentence:
         found = {}
         for reading, arm in itertools.product(SUMS if self.of_spread else READINGS, POINTS):
             slopes = {what: functools.partial(slope, reading) for what, slope in self.slopes.items()}
-            found[self.label(reading), arm] = {what: over_seeds(table, arm, slope) for what, slope in slopes.items()}
+            rows = measured(table, arm)
+            found[self.label(reading), arm] = {what: over_seeds(rows, slope) for what, slope in slopes.items()}
         return found
 
 
@@ -203,7 +198,7 @@ def bends(table: pd.DataFrame) -> dict[str, Estimate]:
     ways["fitted over the examples' (times)"] = lambda row: fitted(row) / direct(row)
     found = {}
     for arm, (way, scale) in itertools.product(POINTS, ways.items()):
-        logs = over_seeds(table, arm, lambda row, f=scale: np.log(f(row)))  # type: ignore[misc]
+        logs = over_seeds(measured(table, arm), lambda row, f=scale: np.log(f(row)))  # type: ignore[misc]
         found[f"B_simple, {way}, {arm}"] = geometric(logs) if logs.n else logs
     return found
 

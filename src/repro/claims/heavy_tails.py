@@ -12,7 +12,8 @@ import pandas as pd
 
 from repro import tails
 from repro.claims.gradient_competition import EARLY, MIN_SEEDS, POINTS, SETTINGS, design
-from repro.evidence import final, point, records, unfold
+from repro.evidence import final, over_seeds, point, records, unfold
+from repro.gradients import PUBLISHED_VALUES
 from repro.spec import Claim, Figure, Outcome, Published, Verdict
 from repro.stats import Estimate, geometric, mean_interval
 
@@ -39,12 +40,6 @@ def excess(row: Any, measure: str, axis: str) -> dict[float, float]:
     return {size: ours[size] - surrogate[size] for size in ours}
 
 
-def over_seeds(table: pd.DataFrame, arm: str, value: Callable[[Any], float]) -> Estimate:
-    """Mean over seeds of a value of the final row; what is not finite is left out."""
-    values = [value(row) for row in measured(table, arm)]
-    return mean_interval([v for v in values if np.isfinite(v)])
-
-
 def growth(table: pd.DataFrame, arm: str, measure: str, axis: str) -> Estimate:
     """The measure beyond its surrogate at the largest batch size, minus that at B=2: above zero, heavier."""
 
@@ -52,7 +47,7 @@ def growth(table: pd.DataFrame, arm: str, measure: str, axis: str) -> Estimate:
         found = excess(row, measure, axis)
         return found[max(found)] - found[SMALL]
 
-    return over_seeds(table, arm, value)
+    return over_seeds(measured(table, arm), value)
 
 
 def decades(reduction: str, row: Any) -> float:
@@ -64,7 +59,7 @@ def judge_counts(table: pd.DataFrame) -> Verdict:
     """More large values at the largest batch than at B=2, whatever their scale?"""
     effects, more = {}, {}
     for reduction, arm in itertools.product(("sum", "mean"), POINTS):
-        e = over_seeds(table, arm, functools.partial(decades, reduction))
+        e = over_seeds(measured(table, arm), functools.partial(decades, reduction))
         effects[f"log₁₀ of how many times as many large values, {reduction}-reduced, {arm}"] = e
         more[reduction, arm] = True if e.low > MANY else False if e.high < MANY else None
     sums, means = ({more[reduction, arm] for arm in POINTS} for reduction in ("sum", "mean"))
@@ -108,8 +103,8 @@ def judge_alpha(table: pd.DataFrame) -> Verdict:
     sizes = [size for size in _sizes(table) if size >= min(GAUSSIAN_FROM, max(_sizes(table)))]
     effects, beyond, below = {}, [], []
     for size, arm in itertools.product(sizes, POINTS):
-        ours = over_seeds(table, arm, functools.partial(alpha, size, ""))
-        apart = over_seeds(table, arm, functools.partial(alpha_apart, size))
+        ours = over_seeds(measured(table, arm), functools.partial(alpha, size, ""))
+        apart = over_seeds(measured(table, arm), functools.partial(alpha_apart, size))
         effects[f"α̂, B={size:g}, {arm}"] = ours
         effects[f"α̂ minus that of Gaussian values of the same scales, B={size:g}, {arm}"] = apart
         below.append(ours.high < 2)
@@ -213,9 +208,8 @@ def count_lines(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_title(table: pd.DataFrame) -> str:
-    sums, means = (
-        2 + over_seeds(table, EARLY, functools.partial(decades, reduction)).value for reduction in ("sum", "mean")
-    )
+    rows = measured(table, EARLY)
+    sums, means = (2 + over_seeds(rows, functools.partial(decades, kind)).value for kind in ("sum", "mean"))
     told = "fewer" if means < 2 else _rounded(10**means)
     return (
         f"Where B={SMALL} has 100 large values, the largest batch has\n{_rounded(10**sums)}; "
@@ -293,7 +287,7 @@ def alpha_dots(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for arm, size in itertools.product(POINTS, (SMALL, max(_sizes(table), default=SMALL))):
         for series, kind in (("measured", ""), ("Gaussian values", "_surrogate")):
-            estimate = over_seeds(table, arm, functools.partial(alpha, size, kind))
+            estimate = over_seeds(measured(table, arm), functools.partial(alpha, size, kind))
             if estimate.n:
                 rows.append(point(estimate, name=f"gradient noise, B={size:g}, {arm}", series=series))
     nulls = null_alphas() if rows else {}
@@ -344,7 +338,7 @@ CLAIM = Claim(
             "values a bin",
             "Raw counts over all draws and coordinates, early in training, in ten bins a decade. Dividing by B moves "
             "each line to the left by its B. Counts in the title are for as many values as the post has drawn, "
-            "10,240,000. Geometric means over seeds, bands 95 % t intervals of the logarithm.",
+            f"{PUBLISHED_VALUES:,}. Geometric means over seeds, bands 95 % t intervals of the logarithm.",
             x_scale="log",
             y_scale="log",
         ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from repro.claims.linear_scaling.experiment import COINCIDE, SETTINGS, design, judge
+from repro.claims.linear_scaling.experiment import SETTINGS, design
 from repro.claims.linear_scaling.figures import FIGURES
+from repro.claims.linear_scaling.judgement import COINCIDE, judge
 from repro.spec import Claim, Published
 
 

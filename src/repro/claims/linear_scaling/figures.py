@@ -8,14 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from repro.claims.linear_scaling.experiment import (
-    ADAM,
+from repro.claims.linear_scaling.experiment import ADAM, MALLADI, SGD
+from repro.claims.linear_scaling.judgement import (
     COINCIDE,
     LINEAR,
-    MALLADI,
     MEASURED,
     RULES,
-    SGD,
     SQUARE_ROOT,
     base_size,
     carries,
