@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
-from repro.stats import Estimate, bootstrap_interval, hinge, mean_interval, parabola_vertex, slope_interval
+from repro.stats import Estimate, bootstrap_interval, hinges, mean_interval, parabola_vertex, slope_interval
 
 RESAMPLES = 999
 
@@ -127,10 +127,13 @@ def inner(found: Mapping[int, Optimum]) -> dict[int, Optimum]:
     return {size: o for size, o in found.items() if not o.tuned.edge}
 
 
-def knee(found: Mapping[int, Optimum]) -> float | None:
-    """The batch size at which log lr against log B bends most, of three or more on either side."""
-    at = hinge(np.log2(list(found)), [o.log2_lr.value for o in found.values()]) if found else None
-    return None if at is None else 2**at
+def knees(found: Mapping[int, Optimum]) -> list[int]:
+    """The batch size at which log lr against log B bends, of three or more on either side: where a bent line fits
+    best, then where it fits about as well (`stats.hinges`). Empty where there are too few."""
+    sizes = list(found)
+    x = np.log2(sizes)
+    places = hinges(x, [o.log2_lr.value for o in found.values()]) if found else []
+    return [sizes[list(x).index(at)] for at in places]
 
 
 def slope(found: Mapping[int, Optimum]) -> Estimate:

@@ -82,7 +82,7 @@ def best_title(table: pd.DataFrame) -> str:
     if both.knee is None:
         return f"The best learning rate grows as B to the {both.below.value:.2f}"
     return (
-        f"Up to B={both.knee:.0f} the best learning rate grows as B to the {both.below.value:.2f},\nbeyond as B to the "
+        f"Up to B={both.knee} the best learning rate grows as B to the {both.below.value:.2f},\nbeyond as B to the "
         f"{both.above.value:.2f}"
     )
 

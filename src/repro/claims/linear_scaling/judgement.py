@@ -14,7 +14,7 @@ from repro.claims.linear_scaling.experiment import ADAM, FLOAT32, MALLADI, SGD, 
 from repro.evidence import paired, point, select
 from repro.spec import Outcome, Verdict
 from repro.stats import Estimate, geometric, mean_interval
-from repro.tuning import Optimum, inner, knee, noise_scale, optima, ratio, slope
+from repro.tuning import Optimum, inner, knees, noise_scale, optima, ratio, slope
 
 LINEAR, SQUARE_ROOT, CONSTANT = "linear", "square root", "constant"
 RULES = {LINEAR: 1.0, SQUARE_ROOT: 0.5, CONSTANT: 0.0}  # learning rate goes as the batch size to this power
@@ -31,20 +31,25 @@ def ends(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Regimes:
-    """The best learning rate below and above the knee, or at all batch sizes where there is none."""
+    """The best learning rate below and above the knee, or at all batch sizes where there is none; and the slopes below
+    the other knees that fit about as well."""
 
     found: dict[int, Optimum]
-    knee: float | None
+    knee: int | None
     below: Estimate
     above: Estimate
+    elsewhere: dict[int, Estimate]
 
 
 def regimes(table: pd.DataFrame, column: str = "validation_loss") -> Regimes:
     found = inner(optima(ends(table, SGD), column))
-    at = knee(found)
-    below = {b: o for b, o in found.items() if at is None or b <= at}
+    at, *others = knees(found) or [None]
+
+    def up_to(top: int | None) -> Estimate:
+        return slope({b: o for b, o in found.items() if top is None or b <= top})
+
     above = {b: o for b, o in found.items() if at is not None and b >= at}
-    return Regimes(found, at, slope(below), slope(above))
+    return Regimes(found, at, up_to(at), slope(above), {other: up_to(other) for other in others})
 
 
 # What a rule costs
@@ -181,9 +186,11 @@ def reach(table: pd.DataFrame) -> pd.DataFrame:
 
 # Judging
 
+HELD = {LINEAR: "1 and not ½", SQUARE_ROOT: "½ and not 1", "both": "both 1 and ½", "neither": "neither 1 nor ½"}
+
 
 def _power(estimate: Estimate) -> str:
-    """What the interval of a slope contains: "linear", "square root", "both" or "neither"; "" where it is unknown."""
+    """What the interval of a slope holds, of HELD; "" where it is unknown."""
     if not math.isfinite(estimate.value) or not math.isfinite(estimate.high):
         return ""
     linear, root = not estimate.excludes(1.0), not estimate.excludes(0.5)
@@ -191,7 +198,8 @@ def _power(estimate: Estimate) -> str:
 
 
 def _told(estimate: Estimate) -> str:
-    return f"slope {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    told = f"slope {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return f"{told}, which holds {HELD[_power(estimate)]}" if _power(estimate) else told
 
 
 def judge_slope(table: pd.DataFrame) -> Verdict:
@@ -206,24 +214,30 @@ def judge_slope(table: pd.DataFrame) -> Verdict:
     effects = {"slope of the best learning rate below the knee (log-log)": both.below}
     if both.knee:
         effects["slope above the knee (log-log)"] = both.above
+    for other, below in both.elsewhere.items():
+        effects[f"slope below a knee at B={other}, which fits about as well (log-log)"] = below
     by_training = regimes(table, "train_loss")
-    knee_there = f" below its knee, B={by_training.knee:.0f}" if by_training.knee else ""
+    knee_there = f" below its knee, B={by_training.knee}" if by_training.knee else ""
     effects[f"slope of the best by training loss{knee_there} (log-log)"] = by_training.below
     if not law or min(o.losses.shape[1] for o in found.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.", effects)
     where = (
-        f"Up to B={both.knee:.0f} the best learning rate has {_told(both.below)}"
+        f"Up to B={both.knee} the best learning rate has {_told(both.below)}"
         if both.knee
-        else (f"The best learning rate has {_told(both.below)}")
+        else f"The best learning rate has {_told(both.below)}"
     )
     if law == "both":
-        return Verdict(Outcome.INCONCLUSIVE, f"{where}, which holds both 1 and ½.", effects)
+        return Verdict(Outcome.INCONCLUSIVE, f"{where}.", effects)
+    contrary = {b: e for b, e in both.elsewhere.items() if _power(e) not in ("", "both", law)}
+    if contrary:
+        otherwise = "; ".join(f"at B={b} {_told(e)}" for b, e in contrary.items())
+        reason = f"{where}. But the knee fits about as well elsewhere, with another law below it: {otherwise}."
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects)
     if law != LINEAR:
-        held = "½, the square root, and not 1" if law == SQUARE_ROOT else "neither 1 nor ½"
-        return Verdict(Outcome.NOT_REPRODUCED, f"{where}, which holds {held}.", effects)
+        return Verdict(Outcome.NOT_REPRODUCED, f"{where}.", effects)
     if both.knee and both.above.excludes(1.0):
-        return Verdict(Outcome.CONDITIONAL, f"{where}, which holds 1; above it {_told(both.above)}.", effects)
-    return Verdict(Outcome.REPRODUCED, f"{where}, which holds 1.", effects)
+        return Verdict(Outcome.CONDITIONAL, f"{where}; above it {_told(both.above)}.", effects)
+    return Verdict(Outcome.REPRODUCED, f"{where}.", effects)
 
 
 def judge_curves(table: pd.DataFrame) -> Verdict:
@@ -277,11 +291,8 @@ def judge_adam(table: pd.DataFrame, arm: str) -> Verdict:
     if not _power(along):
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.", effects)
     outcomes = {SQUARE_ROOT: Outcome.REPRODUCED, "both": Outcome.INCONCLUSIVE}
-    held = {SQUARE_ROOT: "½ and not 1", "both": "both ½ and 1", LINEAR: "1 and not ½", "neither": "neither 1 nor ½"}
-    law = _power(along)
-    return Verdict(
-        outcomes.get(law, Outcome.NOT_REPRODUCED), f"{_told(along).capitalize()} holds {held[law]}.", effects
-    )
+    outcome = outcomes.get(_power(along), Outcome.NOT_REPRODUCED)
+    return Verdict(outcome, f"It has {_told(along)}.", effects)
 
 
 def judge(table: pd.DataFrame) -> Verdict:
