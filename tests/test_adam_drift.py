@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from repro.claims.adam_drift import experiment as drift
+from repro.claims.adam_drift import figures
 from repro.spec import Outcome, Scale
 from repro.trial import Trial
 
@@ -53,7 +54,7 @@ def drift_table(published=5.7, tuned=1.0, cosine=0.12, tuned_cosine=0.9, behind=
                     "epoch": 10.0,
                     "weight_norm": noisy(norm),
                     "weight_distance": noisy(norm / 5),
-                    "cosine_1": noisy(cos),
+                    **dict.fromkeys(("cosine_1", "cosine_2", "cosine_3"), noisy(cos)),
                     "validation_accuracy": accuracy,
                     "test_accuracy": accuracy,
                 }
@@ -167,12 +168,28 @@ def test_drift_at_adams_default_is_told_beside_that_at_its_best():
     assert not told((1e-2, 1e-3)), "where the default is the best there is nothing to add"
 
 
+def test_the_grid_shows_every_optimizer_at_every_rate_and_marks_what_diverged():
+    table = drift_table(tuned=1.5)
+    lost = (table["arm"] == "SGD") & (table["lr"] == 0.1) & (table["init_seed"] == 3)
+    cells = figures.grid(table.assign(status=table["status"].mask(lost, "diverged"))).set_index(["y", "lr"])
+    assert [*dict.fromkeys(cells.index.get_level_values("y"))] == ["SGD", "Adam"]
+    assert cells.loc[("SGD", 0.1), "text"] == "×" and np.isnan(cells.loc[("SGD", 0.1), "value"])
+    distance, cosine, accuracy = cells.loc[("Adam", 0.01), "text"].split()
+    assert float(distance) == pytest.approx(1.5 * 9, rel=0.02) and float(accuracy) == pytest.approx(93, abs=0.2)
+    assert float(cosine) == pytest.approx(0.9, abs=0.02)
+    assert "SGD at none, Adam at none" in figures.grid_title(table)
+    assert "SGD at none, Adam from lr 0.0001" in figures.grid_title(
+        table.assign(cosine_1=table["cosine_1"].where(table["arm"] != "Adam", 0.2))
+    )
+
+
 def test_drift_design_runs_the_published_cell_and_torch_optimizers_over_decades():
     arms = {s.name: s.trials() for s in drift.design(drift.SETTINGS[Scale.PAPER][0])}
     cells = {(t.optimizer, t.lr, t.batch_size, t.epochs) for a in list(arms)[:2] for t in arms[a]}
     assert cells == {("sgd", 0.01, 64, 30), ("adam", 0.01, 64, 30)}
     tuned = {name: trials for name, trials in arms.items() if not name.endswith("published")}
     assert {"SGD", "momentum", "Nesterov", "AdaGrad", "RMSProp", "Adam", "AdamW"} <= set(tuned)
-    for trials in tuned.values():
-        assert sorted({t.lr for t in trials}) == [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    for name, trials in tuned.items():
+        steps = 11 if name in drift.COMPARED else 6  # steps of half a decade, or of one
+        assert np.log10(sorted({t.lr for t in trials})) == pytest.approx(np.linspace(-5, 0, steps), abs=0.03)
         assert {t.evaluate_on for t in trials} == {"both"}

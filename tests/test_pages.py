@@ -101,6 +101,19 @@ def test_a_cell_of_a_heat_map_without_a_value_says_why():
     assert {t.get_text(): t.get_position()[0] for t in ax.texts} == {"98.0": 0.5, "diverged": 1.5}
 
 
+@pytest.mark.parametrize(
+    ("y", "from_above"),
+    [([64, 1024, 16], ["1024", "64", "16"]), (["SGD", "Adam", "RMSProp"], ["SGD", "Adam", "RMSProp"])],
+)
+def test_rows_of_a_heat_map_go_up_by_number_or_down_by_name(y, from_above):
+    ax = drawn_axes("heat map", tidy(x=[1, 1, 1], y=y, value=[1.0, 2, 3], text=[str(v) for v in y]))
+    height = {t.get_text(): ax.transData.transform((0, t.get_position()[1]))[1] for t in ax.get_yticklabels()}
+    assert sorted(height, key=height.get, reverse=True) == from_above
+    assert {t.get_text(): t.get_position()[1] for t in ax.texts} == {
+        t.get_text(): t.get_position()[1] for t in ax.get_yticklabels()
+    }
+
+
 def test_a_title_is_computed_from_the_table(smoke_ledger):
     claim = claims.get("generalization-gap")
     table = claims.find(claim, "smoke", smoke_ledger).table

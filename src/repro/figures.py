@@ -126,20 +126,24 @@ def _scale(ax: Axes, table: pd.DataFrame, x_scale: str, y_scale: str) -> None:
 
 def heat_map(ax: Axes, table: pd.DataFrame) -> None:
     """A cell for every pair of x and y, coloured by value, with a text of its own; white where there is no value.
+    Rows go upwards, by number, or names downwards, in the order of the table.
 
     Columns: x, y, value, text.
     """
-    values, texts = (table.pivot(index="y", columns="x", values=name) for name in ("value", "text"))
+    order = list(dict.fromkeys(table["y"]))
+    named = isinstance(order[0], str)
+    order = order[::-1] if named else sorted(order)
+    values, texts = (table.pivot(index="y", columns="x", values=name).loc[order] for name in ("value", "text"))
     low = table["value"].quantile(0.25)  # most cells are good: colours are for telling those apart
     cells = {"annot": texts.fillna(""), "fmt": "", "annot_kws": {"size": TINY}, "cbar": False, "linewidths": 0.5}
     sns.heatmap(values, cmap="viridis", vmin=low, ax=ax, **cells)
-    columns, rows = list(values.columns), list(values.index)
+    columns = list(values.columns)
     for x, y, text in table.loc[table["value"].isna(), ["x", "y", "text"]].to_numpy():  # seaborn leaves these out
-        ax.text(columns.index(x) + 0.5, rows.index(y) + 0.5, text, size=TINY, ha="center", va="center")
+        ax.text(columns.index(x) + 0.5, order.index(y) + 0.5, text, size=TINY, ha="center", va="center")
     ax.invert_yaxis()
     ax.grid(False)
     ax.tick_params(length=0)
-    ax.set_yticklabels([f"{y:g}" for y in values.index], rotation=0)
+    ax.set_yticklabels([y if named else f"{y:g}" for y in order], rotation=0)
     ax.set_xticklabels([f"{x:.3g}" for x in values.columns], rotation=0 if values.shape[1] < 10 else 60)
 
 

@@ -53,12 +53,11 @@ def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
     return _best(_grid(rows, column), largest)
 
 
-def cells(arm: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """A row a batch size and learning rate: means of `columns` over the seeds that finished, how many trials were run
-    and how many of them diverged. `arm` holds the final rows of one arm, of trials that diverged too."""
-    by = ["batch_size", "lr"]
-    finished = arm["status"] == "finished"
-    groups = arm[by].join(arm[columns].where(finished)).assign(diverged=~finished).groupby(by)
+def cells(rows: pd.DataFrame, columns: list[str], by: str = "batch_size") -> pd.DataFrame:
+    """A row a batch size (or other `by`) and learning rate: means of `columns` over the seeds that finished, how many
+    trials were run and how many of them diverged. `rows` are final ones, of trials that diverged too."""
+    finished = rows["status"] == "finished"
+    groups = rows[[by, "lr"]].join(rows[columns].where(finished)).assign(diverged=~finished).groupby([by, "lr"])
     return groups[columns].mean().assign(trials=groups.size(), diverged=groups["diverged"].sum()).reset_index()
 
 

@@ -17,6 +17,7 @@ from repro.trial import SEEDS, Sweep, Trial, choose, paired_seeds
 from repro.tuning import tune
 
 PUBLISHED_SGD, PUBLISHED_ADAM = "SGD, as published", "Adam, as published"
+COMPARED = ("SGD", "Adam")
 MUCH = 2.0  # times the weight norm: "much larger"
 MARGIN = 0.3  # percentage points of 10,000 test images
 OPTIMIZERS = {
@@ -77,9 +78,16 @@ SETTINGS = {
 }
 
 
+def rates(settings: Settings, name: str) -> list[float]:
+    """The grid of learning rates of an optimizer, per step."""
+    lowest, highest = settings["lr_lowest"], settings["lr_highest"]
+    between = [float(f"3e{k}") for k in range(lowest, highest)] if name in COMPARED else []
+    return sorted([*(float(f"1e{k}") for k in range(lowest, highest + 1)), *between])
+
+
 def design(settings: Settings) -> list[Sweep]:
     """SGD and Adam as published, at one learning rate, evaluated on the test set. And every optimizer over decades of
-    learning rates, evaluated on a validation split and on the test set."""
+    learning rates, the two that are compared over 1, 3, 10, evaluated on a validation split and on the test set."""
     for name in settings["optimizers"]:
         choose("optimizer", name, OPTIMIZERS)
     epochs = settings["epochs"]
@@ -92,7 +100,6 @@ def design(settings: Settings) -> list[Sweep]:
         checkpoints=log_checkpoints(epochs),
     )
     tuned = dataclasses.replace(published, evaluate_on="both", epochs=settings["grid_epochs"], checkpoints=())
-    rates = [float(f"1e{k}") for k in range(settings["lr_lowest"], settings["lr_highest"] + 1)]
     seeds: dict[str | tuple[str, ...], list[tuple[int, int]]] = {SEEDS: paired_seeds(settings["seeds"])}
     return [
         Sweep(PUBLISHED_SGD, published, seeds),
@@ -101,7 +108,7 @@ def design(settings: Settings) -> list[Sweep]:
             Sweep(
                 name,
                 dataclasses.replace(tuned, **OPTIMIZERS[name]),  # type: ignore[arg-type]
-                {"lr": rates, SEEDS: paired_seeds(settings["seeds"])},
+                {"lr": rates(settings, name), SEEDS: paired_seeds(settings["seeds"])},
             )
             for name in settings["optimizers"]
         ),
@@ -148,7 +155,7 @@ def judge_drift(table: pd.DataFrame, sgd: dict[str, object], adam: dict[str, obj
 
 def judge_tuned(table: pd.DataFrame, judge_pair: Callable[[dict[str, object], dict[str, object]], Verdict]) -> Verdict:
     """A judgement of SGD and Adam at their best learning rates, where both have one inside the grid."""
-    pair = {name: chosen(table, name) for name in ("SGD", "Adam")}
+    pair = {name: chosen(table, name) for name in COMPARED}
     for name, found in pair.items():
         if found is None:
             return Verdict(Outcome.INCONCLUSIVE, f"The learning rates of {name} have not been run.")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from repro.claims.adam_drift.experiment import (
+    COMPARED,
     DEFAULTS,
     OPTIMIZERS,
     PUBLISHED,
@@ -21,6 +22,9 @@ from repro.claims.adam_drift.experiment import (
 from repro.evidence import by_seed, final, point, select
 from repro.spec import PUBLISHED_SERIES, Figure
 from repro.stats import mean_interval
+from repro.tuning import cells
+
+MEASURED = ["weight_distance", "weight_norm", "cosine_1", "cosine_2", "cosine_3", "test_accuracy"]
 
 
 def by_rate(table: pd.DataFrame, column: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
@@ -47,10 +51,33 @@ def errors_by_rate(table: pd.DataFrame) -> pd.DataFrame:
 def distances_title(table: pd.DataFrame) -> str:
     found = distances_by_rate(table)
     both = found.pivot(index="x", columns="series", values="mean")
-    if not {"SGD", "Adam"} <= set(both.columns) or both[["SGD", "Adam"]].dropna().empty:
+    if not set(COMPARED) <= set(both.columns) or both[[*COMPARED]].dropna().empty:
         return "Distance of the weights from their start, by learning rate"
     ratio = (both["Adam"] / both["SGD"]).dropna()
     return f"At one learning rate Adam goes {ratio.min():.1f} to {ratio.max():.0f} times as far as SGD"
+
+
+def grid(table: pd.DataFrame) -> pd.DataFrame:
+    rows = select(table, final=True)
+    found = cells(rows[rows["arm"].isin(OPTIMIZERS)], MEASURED, "arm")
+    if found.empty:
+        return found
+    text = [
+        "×" if lost else f"{w:.{2 if w < 10 else 1 if w < 100 else 0}f}\n{c:.2f}\n{100 * a:.1f}"
+        for w, c, a, lost in found[["weight_distance", "cosine_1", "test_accuracy", "diverged"]].to_numpy()
+    ]
+    value = 100 * found["test_accuracy"].where(found["diverged"] == 0)
+    found = found.assign(x=found["lr"], y=found["arm"], value=value, text=text, n=found["trials"], series="trials")
+    return found.sort_values("y", key=lambda names: names.map(list(OPTIMIZERS).index))
+
+
+def grid_title(table: pd.DataFrame) -> str:
+    found = grid(table)
+    if found.empty:
+        return "Every optimizer at every learning rate"
+    lost = found[(found["diverged"] == 0) & (found["cosine_1"] < 0.5)].groupby("y")["lr"].min()
+    told = [f"{name} from lr {lost[name]:g}" if name in lost else f"{name} at none" for name in COMPARED]
+    return f"The first layer forgets its start (cosine below ½): {', '.join(told)}"
 
 
 def errors_title(table: pd.DataFrame) -> str:
@@ -105,7 +132,7 @@ def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
 def tuned_title(table: pd.DataFrame) -> str:
     found = tuned_distances(table)
     best = found[found["series"] == "best learning rate"].set_index("name")["mean"]
-    if not {"SGD", "Adam"} <= set(best.index):
+    if not set(COMPARED) <= set(best.index):
         return "Distance of the weights from their start, tuned"
     return f"Tuned, Adam ends {best['Adam'] / best['SGD']:.1f} times as far from its start as SGD"
 
@@ -133,6 +160,17 @@ FIGURES = (
         f"The same runs. {INTERVALS}",
         x_scale="log",
         y_scale="log",
+    ),
+    Figure(
+        "grid",
+        "heat map",
+        grid,
+        grid_title,
+        "learning rate (per step)",
+        "",
+        "In each cell: distance of the weights from their start, cosine of the first layer with its start, and test "
+        "accuracy (%), which is the colour too; means over seeds, × where one diverged. Norms and the cosines of the "
+        "other layers are in the table.",
     ),
     Figure(
         "tuned",

@@ -43,7 +43,7 @@ class Regimes:
 
 def regimes(table: pd.DataFrame, column: str = "validation_loss") -> Regimes:
     found = inner(optima(ends(table, SGD), column))
-    at, *others = knees(found) or [None]
+    at, *others = knees(found) or (None,)
 
     def up_to(top: int | None) -> Estimate:
         return slope({b: o for b, o in found.items() if top is None or b <= top})
