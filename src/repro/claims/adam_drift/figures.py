@@ -63,7 +63,7 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
     if found.empty:
         return found
     text = [
-        "×" if lost else f"{w:.{2 if w < 10 else 1 if w < 100 else 0}f}\n{c:.2f}\n{100 * a:.1f}"
+        "×" if lost else f"{w:.{2 if w < 10 else 1 if w < 100 else 0}f}\n{c:z.2f}\n{100 * a:.1f}"
         for w, c, a, lost in found[["weight_distance", "cosine_1", "test_accuracy", "diverged"]].to_numpy()
     ]
     value = 100 * found["test_accuracy"].where(found["diverged"] == 0)
