@@ -144,6 +144,17 @@ def test_bends_are_found_by_both_ways():
         assert effects[f"B_simple, fitted to the norms, {arm}"].value == pytest.approx(500, rel=0.02)
 
 
+def test_a_norm_that_does_not_bend_has_no_mean_bend():
+    straight = OBEYS.copy()
+    first = straight.index[straight["arm"] == EARLY][0]
+    straight.at[first, "noise_squared_norm"] = 0.0
+    with np.errstate(divide="ignore"):
+        effects = competition.bends(straight)
+        assert "noise and mean" in competition.theory_title(straight)
+    lost, kept = (effects[f"B_simple, of the examples' gradients, {arm}"] for arm in (EARLY, LATE))
+    assert np.isnan(lost.value) and kept.value == pytest.approx(500)
+
+
 def test_dots_are_what_the_judge_weighs():
     verdict = competition.judge(SPLIT)
     for dots, sentence, what in (
@@ -247,6 +258,13 @@ def test_tails_judge(table, outcome, says):
 )
 def test_tails_judges_each_part_apart(table, part, outcome):
     assert tails_claim.judge(table).parts[part].outcome == outcome
+
+
+def test_where_too_few_values_are_drawn_none_is_called_large():
+    few = tail_table().drop(columns=["large_values_sum", "large_values_mean"])
+    part = tails_claim.judge(few).parts[tails_claim.COUNTS]
+    assert (part.outcome, "Too few values" in part.reason) == (Outcome.INCONCLUSIVE, True)
+    assert tails_claim.count_title(few).startswith("How many values")
 
 
 def test_tails_are_judged_beyond_their_surrogate():

@@ -393,6 +393,17 @@ def test_histograms_and_scales_of_the_probe(measured):
     assert values["single_slope"] == pytest.approx(gradients.norm_slope(gradients.READINGS[0], values))
 
 
+def test_values_are_called_large_only_where_enough_are_drawn():
+    """Ten times the batch, each value ten times as large: nearly all exceed what few did; of the means, as few."""
+    values = torch.rand(1_024_000, generator=torch.Generator().manual_seed(0))
+    small, large = (noise.Histogram.of(k * values, torch.logspace(-3, 2, 51)) for k in (1, 10))
+    found = gradients.large_values({2: small, 20: large})
+    assert found["large_values_mean"] == pytest.approx(2, abs=0.01)
+    assert found["large_values_sum"] == pytest.approx(math.log10(0.9 * 10_240_000), abs=0.02)
+    few = noise.Histogram.of(values[:10_000], torch.logspace(-3, 2, 51))
+    assert gradients.large_values({2: few, 20: few}) == {}
+
+
 def test_probes_leave_the_model_and_follow_the_data_seed():
     model = models.build(TRIAL)
     before = {n: p.clone() for n, p in model.state_dict().items()}

@@ -200,11 +200,18 @@ def test_prediction(made, outcome):
 # The search
 
 
+def wildly_searched(made):
+    """The search of one arm finds a hundred thousand times as much, or nothing more."""
+    wild = made["sharpness"] * 10.0 ** np.where(made["init_seed"] == 0, 13, 0)
+    return made.assign(sharpness_scale_free=made["sharpness_scale_free"].mask(made["arm"] == sharp.SMALL_ON, wild))
+
+
 @pytest.mark.parametrize(
     ("made", "outcome"),
     [
         (table(), Outcome.REPRODUCED),
         (table(searched=3.0), Outcome.NOT_REPRODUCED),
+        (wildly_searched(table(searched=3.0)), Outcome.NOT_REPRODUCED),  # one arm is sure, another larger but not sure
         (table(few=2), Outcome.INCONCLUSIVE),
         (table().drop(columns="sharpness_scale_free"), Outcome.INCONCLUSIVE),
     ],
@@ -222,6 +229,7 @@ def test_search(made, outcome):
     [
         (table(rescaled=3.0), Outcome.NOT_REPRODUCED),
         (table(rescaled=0.01), Outcome.REPRODUCED),
+        (table(rescaled=np.array([0.25, 0.3, 0.38])), Outcome.INCONCLUSIVE),  # about the factor that counts as the same
         (table(rescaled=3.0, outputs=1e-3), Outcome.INCONCLUSIVE),  # not the same function
         (table(few=2), Outcome.INCONCLUSIVE),
         (without(sharp.RESCALED), Outcome.INCONCLUSIVE),
@@ -313,6 +321,8 @@ def test_titles_state_what_is_drawn():
     assert "ρ = +" in titles["prediction"] and "α = 1.25" in titles["interpolation"]
     assert "90.0 % at the small batch, 80.0 % at the large" in titles["interpolation-accuracy"]
     assert "1.2 at B=256 and 1.2 at B=6000" in titles["landscape"]
-    assert "φ is the smaller the larger the weights:\nρ = -1.00" in titles["weights"]
+    assert "φ falls with the weights:\nρ = -1.00" in titles["weights"]
     alike = listed(table()).assign(weight_norm=lambda rows: rows["sharpness"])
-    assert "no smaller where larger are the weights:\nρ = +1.00" in sharp_figures.weight_title(alike)
+    assert "φ rises with the weights:\nρ = +1.00" in sharp_figures.weight_title(alike)
+    unrelated = alike.assign(weight_norm=np.random.default_rng(1).normal(size=len(alike)))
+    assert "does not surely rise or fall with the weights" in sharp_figures.weight_title(unrelated)

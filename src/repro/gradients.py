@@ -179,13 +179,17 @@ def large_values(histograms: Mapping[int, noise.Histogram]) -> dict[str, float]:
     """Log₁₀ of how many values of the largest batch's gradient are large, of as many values as the post has drawn.
 
     The post does not say what is large. It counts about 100 such values at B=2; what 100 exceed there is taken for the
-    threshold. For the sum-reduced gradient, and for the mean-reduced one with a threshold of its own.
+    threshold. For the sum-reduced gradient, and for the mean-reduced one with a threshold of its own. Nothing where too
+    few values were drawn for even one to be as large.
     """
     small = SMALL if SMALL in histograms else min(histograms)
     large = max(histograms)
     total = int(histograms[small].counts.sum())
-    threshold = histograms[small].value_exceeded_by(LARGE_COUNT / PUBLISHED_VALUES * total)
-    found = {}
+    wanted = LARGE_COUNT / PUBLISHED_VALUES * total
+    found: dict[str, float] = {}
+    if wanted < 1:
+        return found
+    threshold = histograms[small].value_exceeded_by(wanted)
     for reduction, factor in (("sum", 1.0), ("mean", large / small)):  # a mean at B exceeds t where the sum exceeds B t
         share = histograms[large].count_above(threshold * factor) / total
         found[f"large_values_{reduction}"] = float(np.log10(share * PUBLISHED_VALUES))

@@ -169,7 +169,7 @@ def ratio(a: Optimum, b: Optimum) -> Estimate:
 
 def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, float] | None:
     """(ε_max, B_noise) of ε_opt(B) = ε_max/(1 + B_noise/B), least squares in the logarithm (McCandlish et al. 2018,
-    eq. 2.7); None below four batch sizes."""
+    eq. 2.6); None below four batch sizes."""
     if len(found) < 4:
         return None
     sizes, rates = np.array(list(found), dtype=float), np.array([o.log2_lr.value for o in found.values()])

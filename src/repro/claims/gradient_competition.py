@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from repro.gradients import (
     norm_slope,
     per_example,
 )
+from repro.noise import NoiseScale
 from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
 from repro.stats import Estimate, geometric, mean_interval
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
@@ -189,17 +191,18 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 def bends(table: pd.DataFrame) -> dict[str, Estimate]:
     """B_simple = S²/‖G‖², where the root-mean-square norm bends from √B to B: fitted, and from the examples. Geometric
-    means over seeds: it is a ratio, and late in training differs by factors."""
+    means over seeds: it differs by factors. Not a number where one is infinite: its norms do not bend."""
     ways: dict[str, Callable[[Row], float]] = {
         "fitted to the norms": lambda row: fit(row).scale,
-        "of the examples' gradients": lambda row: row["noise_trace"] / row["noise_squared_norm"],
+        "of the examples' gradients": lambda row: NoiseScale(row["noise_trace"], row["noise_squared_norm"]).scale,
     }
     fitted, direct = ways.values()
     ways["fitted over the examples' (times)"] = lambda row: fitted(row) / direct(row)
     found = {}
     for arm, (way, scale) in itertools.product(POINTS, ways.items()):
-        logs = over_seeds(measured(table, arm), lambda row, f=scale: np.log(f(row)))  # type: ignore[misc]
-        found[f"B_simple, {way}, {arm}"] = geometric(logs) if logs.n else logs
+        logs = [np.log(scale(row)) for row in measured(table, arm)]
+        bend = mean_interval(logs if np.isfinite(logs).all() else [])
+        found[f"B_simple, {way}, {arm}"] = geometric(bend) if bend.n else bend
     return found
 
 
@@ -283,9 +286,10 @@ def theory_curves(table: pd.DataFrame) -> pd.DataFrame:
 
 def theory_title(table: pd.DataFrame) -> str:
     found = bends(table)
-    fitted, direct = (
-        found[f"B_simple, {how}, {EARLY}"] for how in ("fitted to the norms", "of the examples' gradients")
-    )
+    ways = ("fitted to the norms", "of the examples' gradients")
+    fitted, direct = (found[f"B_simple, {way}, {EARLY}"] for way in ways)
+    if not math.isfinite(fitted.value + direct.value):
+        return "The root-mean-square norm early in training, and noise and mean of which it is made"
     return (
         f"Early in training, the norms bend at B = {fitted.value:,.0f}, fitted;\n"
         f"by noise and mean of the examples' gradients they should at {direct.value:,.0f}"

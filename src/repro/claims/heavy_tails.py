@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +52,9 @@ def growth(table: pd.DataFrame, arm: str, measure: str, axis: str) -> Estimate:
 
 
 def decades(reduction: str, row: Any) -> float:
-    """Log₁₀ of how many times as many values are large at the largest batch as at B=2, where they are 100."""
-    return row[f"large_values_{reduction}"] - 2
+    """Log₁₀ of how many times as many values are large at the largest batch as at B=2, where they are 100; not a number
+    where too few were drawn to say."""
+    return row.get(f"large_values_{reduction}", math.nan) - 2
 
 
 def judge_counts(table: pd.DataFrame) -> Verdict:
@@ -62,6 +64,8 @@ def judge_counts(table: pd.DataFrame) -> Verdict:
         e = over_seeds(measured(table, arm), functools.partial(decades, reduction))
         effects[f"log₁₀ of how many times as many large values, {reduction}-reduced, {arm}"] = e
         more[reduction, arm] = True if e.low > MANY else False if e.high < MANY else None
+    if not all(e.n for e in effects.values()):
+        return Verdict(Outcome.INCONCLUSIVE, "Too few values were drawn to say which are large.", effects)
     sums, means = ({more[reduction, arm] for arm in POINTS} for reduction in ("sum", "mean"))
     if sums == means == {True}:
         return Verdict(Outcome.REPRODUCED, "Far more large values, for sums and for means.", effects)
@@ -210,6 +214,8 @@ def count_lines(table: pd.DataFrame) -> pd.DataFrame:
 def count_title(table: pd.DataFrame) -> str:
     rows = measured(table, EARLY)
     sums, means = (2 + over_seeds(rows, functools.partial(decades, kind)).value for kind in ("sum", "mean"))
+    if not math.isfinite(sums) or not math.isfinite(means):
+        return "How many values of the gradient are how large, by batch size"
     told = "fewer" if means < 2 else _rounded(10**means)
     return (
         f"Where B={SMALL} has 100 large values, the largest batch has\n{_rounded(10**sums)}; "

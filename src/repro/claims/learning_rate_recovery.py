@@ -103,10 +103,17 @@ def judge(table: pd.DataFrame) -> Verdict:
         few, many = ({"arm": GRID, "batch_size": b, "lr": best[b][0].lr} for b in (min(best), max(best)))
         name = f"test accuracy, B={min(best)} at its best minus B={max(best)} at its best (pp)"
         effects[name] = paired(table, few, many, "test_accuracy", 100)
-    if min(lost.n, left.n) < 2:
-        return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
+    unpaired = Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
+    if lost.n < 2:
+        return unpaired
     if lost.low <= 0:
         return Verdict(Outcome.INCONCLUSIVE, f"Nothing to recover: {lost.value:+.2f} pp is no clear loss.", effects)
+    raised = select(table, arm=RAISED, final=True)["status"]
+    if "diverged" in set(raised):
+        reason = f"{(raised == 'diverged').sum()} of {len(raised)} trials at the raised learning rate diverged."
+        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
+    if left.n < 2:
+        return unpaired
     told = f"At one learning rate {lost.value:.2f} pp are lost; with the raised one {left.value:+.2f} pp are left"
     same = equivalence_p(left.values, [0.0] * left.n, margin) < 0.05
     if not same and left.high >= 0:
@@ -189,7 +196,8 @@ CLAIM = Claim(
         "Paired differences in test accuracy over seeds, from the small batch at its learning rate. There must be "
         "something to recover: the large batch at the same learning rate is lower (95 % t interval), else "
         f"inconclusive. Reproduced: at the raised learning rate it is the same to within ±{MARGIN} pp (two one-sided "
-        "tests, 5 %) or higher. Not reproduced: it is lower by more than that, the interval above zero. Conditional: "
+        "tests, 5 %) or higher. Not reproduced: it is lower by more than that, the interval above zero, or a trial "
+        "diverges there. Conditional: "
         "it comes back, but at the largest batch size of the grid even the best learning rate, which must not lie on "
         f"the grid's edge, leaves more than {MARGIN} pp, its interval above zero; equivalence is not asked "
         "there. Inconclusive: anything else. The "

@@ -101,13 +101,24 @@ def training_losses(table: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot(index=["batch_size", "lr", "epoch"], columns="init_seed", values="train_loss").sort_index()
 
 
+def on_rule(rate: float, size: int, base: int, lr: float) -> bool:
+    """Whether `rate` is the learning rate that the linear rule gives `size` from `base` at `lr`, but for rounding."""
+    return abs(math.log2(rate * base / (lr * size))) < 0.1
+
+
+def scaled_sizes(rows: pd.DataFrame, base: int, lr: float) -> list[int]:
+    """The batch sizes, from the base on, that have been run at the learning rate the linear rule gives them."""
+    cells = rows[["batch_size", "lr"]].drop_duplicates().itertuples(index=False)
+    return sorted({size for size, rate in cells if size >= base and on_rule(rate, size, base, lr)})
+
+
 def scaled_losses(losses: pd.DataFrame, base: int, lr: float) -> dict[int, pd.DataFrame]:
     """Of `training_losses`, those (epochs, seeds) of `base` at learning rate `lr`, and of larger batch sizes at rates
     scaled linearly from it, by batch size: what the grid holds and what finished with every seed of the base."""
     found: dict[int, pd.DataFrame] = {}
     for size in losses.index.unique("batch_size"):
         runs = losses.loc[size]
-        near = [rate for rate in runs.index.unique("lr") if abs(math.log2(rate * base / (lr * size))) < 0.1]
+        near = [rate for rate in runs.index.unique("lr") if on_rule(rate, size, base, lr)]
         if size < base or not near:
             continue
         runs = runs.loc[near[0]].dropna(axis=1, how="all")
@@ -139,8 +150,7 @@ def parts_from(table: pd.DataFrame, base: int, lr: float) -> float:
     """The least k at which training curves surely differ from that of `base` at `lr`: at some epoch by more than what
     counts as coinciding, with the t interval over seeds, or because a run diverged. Infinite where there is none."""
     ratios = log_ratios(training_losses(table), base, lr)
-    lost = select(table, arm=SGD, status="diverged")
-    apart = set(lost["batch_size"][(lost["lr"] * base / (lr * lost["batch_size"])).map(math.log2).abs() < 0.1])
+    apart = set(scaled_sizes(select(table, arm=SGD, status="diverged"), base, lr))
     for size, of_size in ratios.items():
         found = [mean_interval(values) for values in of_size.to_numpy()]
         if any(max(e.low, -e.high) > math.log1p(COINCIDE) for e in found):
@@ -235,21 +245,26 @@ def judge_slope(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, reason, effects)
     if law != LINEAR:
         return Verdict(Outcome.NOT_REPRODUCED, f"{where}.", effects)
-    if both.knee and both.above.excludes(1.0):
-        return Verdict(Outcome.CONDITIONAL, f"{where}; above it {_told(both.above)}.", effects)
-    return Verdict(Outcome.REPRODUCED, f"{where}.", effects)
+    if not both.knee:
+        return Verdict(Outcome.REPRODUCED, f"{where}.", effects)
+    outcome = Outcome.REPRODUCED if _power(both.above) == LINEAR else Outcome.INCONCLUSIVE
+    if both.above.excludes(1.0):
+        outcome = Outcome.CONDITIONAL
+    return Verdict(outcome, f"{where}; above it {_told(both.above)}.", effects)
 
 
 def judge_curves(table: pd.DataFrame) -> Verdict:
     base, found = base_size(table), optima(ends(table, SGD))
-    tried = max(found) // base if base else 1
-    if base is None or tried < 4:
-        return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes to compare.")
-    losses, lowest = training_losses(table), float(found[base].rates[0])
-    farthest = carries(losses, base, found[base].tuned.lr)
-    if all(r.empty for r in log_ratios(losses, base, found[base].tuned.lr).values()):
+    if base is None or len(found[base].seeds) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.")
+    lr, lowest, losses = found[base].tuned.lr, float(found[base].rates[0]), training_losses(table)
+    tried = max(scaled_sizes(ends(table, SGD), base, lr)) // base
+    if tried < 4:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes whose scaled learning rate is on the grid.")
+    farthest = carries(losses, base, lr)
+    if all(r.empty for r in log_ratios(losses, base, lr).values()):
         return Verdict(Outcome.INCONCLUSIVE, "No two batch sizes were measured at one epoch from the second on.")
-    sure = parts_from(table, base, found[base].tuned.lr)
+    sure = parts_from(table, base, lr)
     apart = f"surely further apart from k={sure:.0f} on" if sure < math.inf else "surely further apart nowhere"
     reason = (
         f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k={farthest}, of {tried} "

@@ -288,9 +288,10 @@ def judge_rescaling(table: pd.DataFrame) -> Verdict:
     told = f"With {same}, φ becomes {factor(change)} what it was"
     if not outputs < 1e-10:
         return Verdict(Outcome.INCONCLUSIVE, f"{told}: the functions are not the same.", effects)
-    if change.within(math.log10(SAME_FACTOR)):
+    margin = math.log10(SAME_FACTOR)
+    if change.within(margin):
         return Verdict(Outcome.REPRODUCED, f"{told}.", effects)
-    if change.excludes(0):
+    if change.low > margin or change.high < -margin:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}: φ is a property of the parameters.", effects)
     return Verdict(Outcome.INCONCLUSIVE, f"{told}, too uncertain to say.", effects)
 
@@ -361,10 +362,11 @@ def judge_search(table: pd.DataFrame) -> Verdict:
     }
     if not shortfalls or min(e.n for e in shortfalls.values()) < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, "Too few networks searched both ways.", effects)
-    worst = max(shortfalls, key=lambda arm: shortfalls[arm].value)
-    told = f"A search that fills the box finds {factor(shortfalls[worst])} the φ of the published one in {worst}"
     margin = math.log10(SAME_FACTOR)
-    if shortfalls[worst].value > margin and shortfalls[worst].low > 0:
+    sure = [arm for arm, e in shortfalls.items() if e.value > margin and e.low > 0]
+    worst = max(sure or shortfalls, key=lambda arm: shortfalls[arm].value)
+    told = f"A search that fills the box finds {factor(shortfalls[worst])} the φ of the published one in {worst}"
+    if sure:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}, where it differs most.", effects)
     if all(e.high < margin for e in shortfalls.values()):
         return Verdict(Outcome.REPRODUCED, f"{told}, where it differs most.", effects)

@@ -206,8 +206,8 @@ def weight_title(table: pd.DataFrame) -> str:
     e = prediction(normalised(table), "weight_norm")
     if e.n < 3 * MIN_PAIRS:
         return "φ against the norm of the weights: too few runs to rank them"
-    ranked = "the smaller the larger" if e.high < 0 else "no smaller where larger are"
-    return f"Over {e.n} runs, φ is {ranked} the weights:\nρ = {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+    ranked = "falls" if e.high < 0 else "rises" if e.low > 0 else "does not surely rise or fall"
+    return f"Over {e.n} runs, φ {ranked} with the weights:\nρ = {e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
 
 
 FIGURES = (
