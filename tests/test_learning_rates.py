@@ -130,8 +130,8 @@ def test_tune_finds_the_best_mean_where_every_seed_finished():
 @pytest.mark.parametrize(
     ("rows", "lr", "edge"),
     [
-        (runs(0.1, [0.9]) + runs(0.2, [0.8]), 0.1, "lowest"),
-        (runs(0.1, [0.8]) + runs(0.2, [0.9]), 0.2, "highest"),
+        (runs(0.1, [0.9]) + runs(0.2, [0.8]) + runs(0.4, [0.7]), 0.1, "lowest"),
+        (runs(0.1, [0.8]) + runs(0.2, [0.9]) + runs(0.4, [0.95]), 0.4, "highest"),
         (runs(0.1, [0.8]) + runs(0.2, [0.9]) + runs(0.4, [0.1], "diverged"), 0.2, ""),
         (
             runs(0.1, [0.8, 0.8]) + runs(0.2, [0.7, 0.95]) + runs(0.4, [0.75, None]),
@@ -146,9 +146,16 @@ def test_tune_names_the_edge(rows, lr, edge):
 
 
 @pytest.mark.parametrize(
-    "rows", [[], runs(0.1, [0.9], "diverged"), runs(0.1, [0.9, None]) + runs(0.2, [None, 0.9])], ids=str
+    "rows",
+    [
+        [],
+        runs(0.1, [0.9]) + runs(0.2, [0.8]),
+        [row for lr in (0.1, 0.2, 0.4) for row in runs(lr, [0.9], "diverged")],
+        runs(0.1, [0.9, None]) + runs(0.2, [None, 0.9]) + runs(0.4, [0.9, 0.9]),
+    ],
+    ids=["none", "fewer than three", "diverged", "no seed in common"],
 )
-def test_tune_finds_nothing_where_nothing_is_feasible_or_shared(rows):
+def test_tune_finds_nothing_where_too_little_is_feasible_or_shared(rows):
     table = pd.DataFrame(rows, columns=["lr", "init_seed", "status", "validation_accuracy"])
     assert tune(table, "validation_accuracy", largest=True) is None
 

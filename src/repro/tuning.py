@@ -15,6 +15,7 @@ from scipy.optimize import least_squares
 from repro.stats import Estimate, bootstrap_interval, hinges, mean_interval, parabola_vertex, slope_interval
 
 RESAMPLES = 999
+LEAST = 3  # learning rates that have a best one
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def _grid(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def _best(grid: pd.DataFrame, largest: bool) -> Tuned | None:
     means = grid.dropna().mean(axis=1).dropna()
-    if means.empty:
+    if means.empty or len(grid) < LEAST:
         return None
     best = float(means.index[int(means.argmax() if largest else means.argmin())])
     ends = {grid.index[0]: "lowest", grid.index[-1]: "highest"}
@@ -49,7 +50,7 @@ def _best(grid: pd.DataFrame, largest: bool) -> Tuned | None:
 def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
     """The learning rate whose mean of `column` over seeds is largest (or smallest), among those at which every seed
     finished. `rows` are the final rows of one arm, diverged ones too; of an unfinished sweep, the seeds that every
-    learning rate has been run with count. None where there are no such, or no learning rate is feasible."""
+    learning rate has been run with count. None where fewer than three learning rates have such, or none is feasible."""
     return _best(_grid(rows, column), largest)
 
 
@@ -113,7 +114,7 @@ def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Opti
     for size, rows in arm.groupby("batch_size"):
         losses = _grid(rows, column)
         tuned = _best(losses, largest=False)
-        if tuned is None or tuned.tried < 3:
+        if tuned is None:
             continue
         rates, values = losses.index.to_numpy(dtype=float), losses.to_numpy()
         estimate = _best_log2_lr(tuple(rates.tolist()), tuple(map(tuple, values.tolist())))

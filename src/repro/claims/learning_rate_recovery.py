@@ -82,7 +82,7 @@ def best_cells(table: pd.DataFrame) -> dict[int, tuple[Tuned, Estimate]]:
     ends = select(table, arm=GRID, final=True)
     for size in sorted(set(ends["batch_size"].tolist())):
         best = tune(select(ends, batch_size=size), "test_accuracy", largest=True)
-        if best and best.tried == ends["lr"].nunique() >= 3:
+        if best and best.tried == ends["lr"].nunique():
             cell = {"arm": GRID, "batch_size": size, "lr": best.lr}
             found[size] = (best, paired(table, {"arm": SMALL}, cell, "test_accuracy", 100))
     return found

@@ -126,7 +126,7 @@ def chosen(table: pd.DataFrame, name: str) -> tuple[dict[str, object], str] | No
     """The rows of an optimizer at its learning rate of highest validation accuracy, and the edge of the grid that it
     sits on, if any; None where it has none."""
     best = tune(select(table, arm=name, final=True), "validation_accuracy", largest=True)
-    return None if best is None or best.tried < 3 else ({"arm": name, "lr": best.lr}, best.edge)
+    return None if best is None else ({"arm": name, "lr": best.lr}, best.edge)
 
 
 def judge_drift(table: pd.DataFrame, sgd: dict[str, object], adam: dict[str, object], told: str) -> Verdict:

@@ -201,7 +201,7 @@ def tuned_budget(table: pd.DataFrame, rows: pd.DataFrame) -> Budget:
     if {"final", "validation_accuracy"} <= set(table.columns):
         best = tune(select(table, arm=LEARNING_RATES, final=True), "validation_accuracy", largest=True)
     if best is None:
-        return Budget(TUNED, large.iloc[:0], small, flaw="no learning rate has been run with every seed")
+        return Budget(TUNED, large.iloc[:0], small, flaw="too few learning rates have been run")
     edge = f"that is the {best.edge} of the grid" if best.edge else ""
     return Budget(TUNED, select(large, lr=best.lr), small, f" (lr {best.lr:g})", edge)
 
