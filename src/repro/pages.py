@@ -209,7 +209,7 @@ class Chapter:
                 f"<strong>{html.escape(label(finding))}</strong></p><p>{html.escape(verdict.reason)}</p>"
                 f"{_effects(verdict)}{parts}<p><small>{html.escape(origin(finding))}</small></p></div>"
             )
-        rule = f"<p><strong>The rule, written before the run.</strong> {html.escape(self.claim.rule)}</p>"
+        rule = f"<p><strong>The rule, written before the run</strong> (what was changed since is told under Deviations). {html.escape(self.claim.rule)}</p>"
         return HTML("".join(blocks) + rule)
 
 

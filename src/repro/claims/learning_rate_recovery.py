@@ -221,7 +221,7 @@ CLAIM = Claim(
             "batch size B",
             "As the post prints it, in each cell: distance of the weights and of the biases from their start, and "
             "test accuracy; means over seeds that finished. Colour: test accuracy. Diverged: the loss became infinite "
-            "or not a number; a network stuck at chance has finished.",
+            "or not a number; a network stuck at chance has finished. Empty cells were not run.",
         ),
         Figure(
             "left",

@@ -45,7 +45,7 @@ def distances_by_rate(table: pd.DataFrame) -> pd.DataFrame:
 
 def errors_by_rate(table: pd.DataFrame) -> pd.DataFrame:
     found = by_rate(table, lambda rows: 100 * (1 - rows["test_accuracy"]))
-    return found.assign(low=found["low"].clip(lower=found["mean"] / 10))
+    return found.assign(low=found["low"].clip(lower=found["mean"] / 10), high=found["high"].clip(upper=100))
 
 
 def distances_title(table: pd.DataFrame) -> str:
@@ -169,8 +169,8 @@ FIGURES = (
         "learning rate (per step)",
         "",
         "In each cell: distance of the weights from their start, cosine of the first layer with its start, and test "
-        "accuracy (%), which is the colour too; means over seeds, × where one diverged. Norms and the cosines of the "
-        "other layers are in the table.",
+        "accuracy (%), which is the colour too; means over seeds, × where one diverged, empty where none was run. "
+        "Norms and the cosines of the other layers are in the table.",
     ),
     Figure(
         "tuned",
