@@ -148,7 +148,7 @@ def test_tables_escape_what_is_not_theirs(chapters):
     assert "&lt;script" not in text
     assert "<script" not in text
     assert "repro-badge" in text
-    assert "The rule, written before the run." in text
+    assert "The rule, written before the run" in text
 
 
 def test_order_of_findings_recorded_first_but_a_tinkerers_own_run_before(chapters):

@@ -209,8 +209,8 @@ class Chapter:
                 f"<strong>{html.escape(label(finding))}</strong></p><p>{html.escape(verdict.reason)}</p>"
                 f"{_effects(verdict)}{parts}<p><small>{html.escape(origin(finding))}</small></p></div>"
             )
-        rule = f"<p><strong>The rule, written before the run</strong> (what was changed since is told under Deviations). {html.escape(self.claim.rule)}</p>"
-        return HTML("".join(blocks) + rule)
+        title = "<strong>The rule, written before the run</strong> (what was changed since is told under Deviations)."
+        return HTML("".join([*blocks, f"<p>{title} {html.escape(self.claim.rule)}</p>"]))
 
 
 def _effects(verdict: Verdict) -> str:
