@@ -247,7 +247,7 @@ def test_kill_9_loses_only_the_trials_in_flight(tmp_path, quiet_sweep):
 def stopped(process):
     """The count in the one line that a stopped process leaves beside its progress bar."""
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == ""
+    assert process.returncode == 130 and out == "", err
     foretold = ("generalization-gap, smoke", f"{NUM} trials to train, about", "dashboard: ")
     [line] = [li for li in err.splitlines() if li.strip() and not li.startswith(foretold)]
     told = re.fullmatch(
