@@ -37,8 +37,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
-from repro import data, engine, ledger, runner
-from repro.ledger import Ledger
+from repro.runs import ledger, provenance, runner
+from repro.runs.ledger import Ledger
+from repro.training import data, engine
 from repro.trial import DATASETS, Trial
 
 WIDE = "784-1024-1024-10"
@@ -185,8 +186,8 @@ def bench(quick: bool) -> dict:
         "cores": cores,
         "dataset": name,
         "torch": torch.__version__,
-        "processor": ledger.machine()["run_processor"],
-        "commit": ledger.machine()["run_git_commit"],
+        "processor": provenance.machine()["run_processor"],
+        "commit": provenance.machine()["run_git_commit"],
         "native_bfloat16": engine.has_native_bfloat16(),
     }
     told["speeds"] = []

@@ -12,8 +12,9 @@ os.environ["REPRO_CACHE"] = _cache.name
 @pytest.fixture(scope="session")
 def smoke_ledger():
     """A ledger that holds the smoke-scale trials of every claim."""
-    from repro import claims, runner
-    from repro.ledger import Ledger
+    from repro import claims
+    from repro.runs import runner
+    from repro.runs.ledger import Ledger
 
     ledger = Ledger()
     plan = {c.id: claims.find(c, "smoke", ledger).trials for c in claims.all_claims().values()}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repro.data import Dataset, generator
+from repro.training.data import Dataset, generator
 from repro.trial import Trial
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from repro.claims.adam_drift import experiment as drift
 from repro.claims.adam_drift import figures
-from repro.spec import Outcome, Scale
+from repro.evidence.spec import Outcome, Scale
 from repro.trial import Trial
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from test_cli import error_line, no_constants, repro
 
-from repro import audit, cli, ledger, runner
+from repro import cli
 from repro import trial as spec
-from repro.ledger import Ledger, LedgerError, failed_rows
+from repro.runs import audit, ledger, provenance, runner
+from repro.runs.ledger import Ledger, LedgerError, failed_rows
 from repro.trial import Trial
 
 SMALL = {"train_size": 100, "widths": (8,), "lr": 0.05, "batch_size": 16, "steps": 12, "checkpoints": (5,)}
@@ -29,7 +30,7 @@ def home(tmp_path, monkeypatch):
     """An empty cache and no recorded results, for the command line: its ledger."""
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cli.out, "width", 200)
-    ledger.machine()  # provenance, asked for once a process, is of the true project
+    provenance.machine()  # provenance, asked for once a process, is of the true project
     monkeypatch.setattr(ledger, "PROJECT", tmp_path)
     return Ledger()
 

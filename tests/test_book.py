@@ -6,8 +6,9 @@ import filelock
 import nbformat
 import pytest
 
-from repro import book
-from repro.ledger import PROJECT, cache_folder
+from repro.publish import book
+from repro.runs.ledger import cache_folder
+from repro.runs.provenance import PROJECT
 from repro.trial import SpecError
 
 

@@ -11,13 +11,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from repro import claims, engine
+from repro import claims
 from repro.claims import bfloat16 as half
 from repro.claims import generalization_gap as gap
 from repro.claims import reference_setup as reference
-from repro.evidence import MET, MISSED, NOT_RUN, NOT_TESTABLE, by_seed, compare, curve, is_met
-from repro.ledger import PROJECT, Ledger
-from repro.spec import Outcome, Published, Scale
+from repro.evidence.spec import Outcome, Published, Scale
+from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE, by_seed, compare, curve, is_met
+from repro.runs.ledger import Ledger
+from repro.runs.provenance import PROJECT
+from repro.training import engine
 from repro.trial import DATASETS, SpecError, Trial
 
 ALL = list(claims.all_claims().values())
@@ -490,7 +492,7 @@ def test_unknown_claim_gets_the_nearest_name():
 
 
 def test_every_dataset_has_a_name_on_pages():
-    from repro.pages import DATASET_NAMES
+    from repro.publish.pages import DATASET_NAMES
 
     assert set(DATASET_NAMES) == set(DATASETS)
 

@@ -11,8 +11,10 @@ import urllib.request
 import pytest
 from typer.testing import CliRunner
 
-from repro import claims, cli, data, ledger
-from repro.ledger import Ledger
+from repro import claims, cli
+from repro.runs import ledger, provenance
+from repro.runs.ledger import Ledger
+from repro.training import data
 
 CLAIM = "generalization-gap"
 pytestmark = pytest.mark.xdist_group("cli")
@@ -26,7 +28,7 @@ def home(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setattr(urllib.request, "_opener", None)
-    ledger.machine()  # provenance, asked for once a process, is of the true project
+    provenance.machine()  # provenance, asked for once a process, is of the true project
     monkeypatch.setattr(ledger, "PROJECT", tmp_path)
     return tmp_path
 
@@ -170,7 +172,7 @@ def test_run_trains_what_is_missing_once(first_run, trained):
 
 
 def test_a_failed_trial_is_named_and_the_exit_status_is_1(home, monkeypatch):
-    from repro import runner
+    from repro.runs import runner
 
     def broken(model, initial, dataset, trial):
         raise RuntimeError("no such measure")

@@ -14,14 +14,14 @@ import pytest
 from distributed import Client
 from test_runner import COMMAND, NUM, SMALL, SWEEP, assert_same, measures, new_ledger
 
-from repro import runner
+from repro.runs import runner
 from repro.trial import Trial
 
 pytestmark = pytest.mark.xdist_group("cluster")
 # On a worker that loads this, seed 7 is deadly.
 DEADLY = """
 import os, signal
-from repro import runner
+from repro.runs import runner
 def run_stack(stack, engine_version, train=runner.run_stack):
     if any(t.init_seed == 7 for t in stack):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -31,7 +31,7 @@ runner.run_stack = run_stack
 # On a worker that loads this, the first result to be handed over is deadly.
 SPEECHLESS = """
 import os, pathlib, signal
-from repro import runner
+from repro.runs import runner
 class Speechless(list):
     def __reduce__(self):
         try:

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 from test_cli import CLAIM, repro
 
-from repro import claims, costs, engine, ledger, runner
-from repro.ledger import Ledger
+from repro import claims
+from repro.runs import costs, ledger, provenance, runner
+from repro.runs.ledger import Ledger
+from repro.training import engine
 from repro.trial import Phase, Trial
 
 SMALL = {"train_size": 600, "widths": (8,), "lr": 0.05}
@@ -41,7 +43,7 @@ def quick(monkeypatch):
 def home(tmp_path, monkeypatch):
     """An empty cache and no recorded results."""
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
-    ledger.machine()  # provenance, asked for once a process, is of the true project
+    provenance.machine()  # provenance, asked for once a process, is of the true project
     monkeypatch.setattr(ledger, "PROJECT", tmp_path)
     return tmp_path
 

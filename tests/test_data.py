@@ -14,8 +14,8 @@ import pytest
 import torch
 import torchvision
 
-from repro import data
-from repro.data import DataError, load
+from repro.training import data
+from repro.training.data import DataError, load
 from repro.trial import DATASETS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from repro import data, engine, measure, models
+from repro.probes import fit
+from repro.training import data, engine, models, optimizers
 from repro.trial import DATASETS, Phase, Trial
 
-PROBES = [measure.fit, measure.travel]
+PROBES = [fit.fit, fit.travel]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def run(given, dataset):
 
 def closed_form_step(model, given, precision="float32"):
     """The step of one network, on x (B, features) and y (B,)."""
-    step = engine.closed_form_step([given], [model], precision)
+    step = optimizers.closed_form_step([given], [model], precision)
     return lambda x, y, lr: step(x[None], y[None], torch.tensor([lr]))[0]
 
 
@@ -64,7 +65,7 @@ def same(a, b):
 
 
 def distance(a, b):
-    return measure.norm(a[name].double() - b[name].double() for name in a)
+    return fit.norm(a[name].double() - b[name].double() for name in a)
 
 
 @pytest.mark.parametrize("size", [64, 7, 1])
@@ -122,8 +123,8 @@ def test_closed_form_and_autograd_take_the_same_steps(digits, fields):
     ends = {}
     for precision in ("float32", "bfloat16"):
         by_hand, by_torch = copy.deepcopy(start), copy.deepcopy(start)
-        by_formula = engine.closed_form_step([given], [by_hand], precision)
-        by_autograd = engine.autograd_step(given, by_torch, precision)
+        by_formula = optimizers.closed_form_step([given], [by_hand], precision)
+        by_autograd = optimizers.autograd_step(given, by_torch, precision)
         ends[precision] = (
             parameters_after(by_formula, by_hand, digits, precision),
             parameters_after(by_autograd, by_torch, digits, precision),

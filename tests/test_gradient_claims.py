@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import claims, figures, gradients
+from repro import claims
 from repro.claims import gradient_competition as competition
 from repro.claims import heavy_tails as tails_claim
-from repro.spec import Outcome, Scale
+from repro.evidence.spec import Outcome, Scale
+from repro.probes import gradients
+from repro.publish import figures
 from repro.trial import Trial
 
 SIZES = np.array(gradients.BATCH_SIZES, dtype=float)

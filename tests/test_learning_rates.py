@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import claims, tuning
+from repro import claims
 from repro.claims import learning_rate_recovery as recovery
 from repro.claims.linear_scaling import experiment as plan
 from repro.claims.linear_scaling import judgement as scaling
-from repro.spec import Outcome, Scale
-from repro.stats import Estimate, hinges, parabola_vertex
+from repro.evidence import tuning
+from repro.evidence.intervals import Estimate, hinges, parabola_vertex
+from repro.evidence.spec import Outcome, Scale
+from repro.evidence.tuning import tune
 from repro.trial import SpecError, Trial
-from repro.tuning import tune
 
 RATES = (0.01, 0.04, 0.16, 0.64)
 

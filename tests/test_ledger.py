@@ -23,16 +23,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro import ledger as room
-from repro.engine import Training
-from repro.ledger import Ledger, LedgerError, make_rows, provenance
+from repro.runs import ledger as room
+from repro.runs import provenance
+from repro.runs.ledger import Ledger, LedgerError, make_rows
+from repro.training.engine import Training
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 pytestmark = pytest.mark.xdist_group("ledger")
 STEPS = (0, 20, 63)
 # Children forked from a process that has imported what this file imports: they start in no time.
 servers = multiprocessing.get_context("forkserver")
-servers.set_forkserver_preload(["repro.ledger", "hypothesis", "pytest"])
+servers.set_forkserver_preload(["repro.runs.ledger", "hypothesis", "pytest"])
 
 
 def trial(seed=0, **fields):
@@ -167,14 +168,14 @@ def test_provenance_of_every_row(ledger):
     assert set(table["run_path"]) == {"closed form"} and set(table["run_precision"]) == {"float32"}
     assert set(table["run_seconds"]) == {1.5}
     assert table["run_processor"].str.len().min() > 2 and table["run_code_version"].str.match(r"\d+\.\d+").all()
-    if (room.PROJECT / ".git").exists():
+    if (provenance.PROJECT / ".git").exists():
         assert table["run_git_commit"].str.fullmatch(r"[0-9a-f]{12}(\+changes)?").all()
     dates = pd.to_datetime(table["run_date"])
     assert (dates >= before).all() and (dates <= datetime.datetime.now(datetime.UTC)).all()
-    told = provenance(table)
+    told = provenance.summary(table)
     assert (told["trials"], told["diverged"], told["hours"]) == (2, 1, 2 * 1.5 / 3600)
     assert told["torch_version"] == [torch.__version__]
-    assert provenance(ledger.rows([trial(2)])) == {"trials": 0, "hours": 0.0}
+    assert provenance.summary(ledger.rows([trial(2)])) == {"trials": 0, "hours": 0.0}
 
 
 @settings(max_examples=25, deadline=None, database=None)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from repro import measure
-from repro.models import build
+from repro.probes import fit
+from repro.training.models import build
 from repro.trial import DATASETS, Trial
 
 LAYERS = ((784, 1024), (1024, 1024), (1024, 10))  # of the reference net
@@ -78,7 +78,7 @@ def test_initial_weights_meet_their_closed_form(init, variance, norm, tolerance)
     expected = sum(i * o * variance(i, o) for i, o in LAYERS) ** 0.5
     assert expected == pytest.approx(norm, abs=0.05)
     weights = [m.weight.detach() for m in model if isinstance(m, nn.Linear)]
-    assert measure.norm(weights) == pytest.approx(norm, abs=tolerance)
+    assert fit.norm(weights) == pytest.approx(norm, abs=tolerance)
     for w, (i, o) in zip(weights, LAYERS, strict=True):
         assert float(w.double().var()) == pytest.approx(variance(i, o), rel=5 / (i * o) ** 0.5)
         assert abs(float(w.double().mean())) < 5 * (variance(i, o) / (i * o)) ** 0.5
@@ -111,7 +111,7 @@ def test_initial_weights_follow_the_seed_alone(init, model):
 
 def test_different_seeds_give_unrelated_weights():
     a, b = (parameters(of(init_seed=s)).double() for s in (0, 1))
-    assert abs(measure.cosine(a, b)) < 5 / len(a) ** 0.5
+    assert abs(fit.cosine(a, b)) < 5 / len(a) ** 0.5
 
 
 def test_layers_of_one_shape_differ():

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from repro import gradients, models, noise
-from repro.data import Dataset
+from repro.measure import noise
+from repro.probes import gradients
+from repro.training import models
+from repro.training.data import Dataset
 from repro.trial import Trial
 
 LOSS = functional.cross_entropy

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 
 from repro import claims
-from repro.book import notebooks
-from repro.ledger import PROJECT
+from repro.publish.book import notebooks
+from repro.runs.provenance import PROJECT
 
 PATHS = notebooks()
 BONES = ["What was run", "Published against here", "Verdict", "Why", "Try to break it", "Deviations", "Run it yourself"]

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import claims, figures, pages, runner
-from repro.ledger import Ledger
-from repro.spec import Figure, Scale
-from repro.stats import Estimate
+from repro import claims
+from repro.evidence.intervals import Estimate
+from repro.evidence.spec import Figure, Scale
+from repro.publish import figures, pages
+from repro.runs import runner
+from repro.runs.ledger import Ledger
 
 ALL = list(claims.all_claims().values())
 FIGURES = [(c, f) for c in ALL for f in c.figures]
@@ -187,7 +189,7 @@ def test_the_protocol_gives_batch_sizes_to_the_digit(smoke_ledger):
 
 
 def test_paper_scale_is_shown_never_trained_from_a_page(smoke_ledger, monkeypatch):
-    from repro import runner
+    from repro.runs import runner
 
     monkeypatch.setattr(runner, "run", lambda *a, **k: pytest.fail("a page started paper-scale training"))
     chapter = pages.Chapter("generalization-gap", "paper")

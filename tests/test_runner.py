@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from repro import engine, models, runner
-from repro.ledger import Ledger
+from repro.runs import runner
+from repro.runs.ledger import Ledger
+from repro.training import engine, models
 from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
 
 SMALL = {"train_size": 600, "widths": (32,), "lr": 0.05}

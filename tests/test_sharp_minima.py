@@ -10,8 +10,8 @@ import pytest
 from repro import claims
 from repro.claims.sharp_minima import experiment as sharp
 from repro.claims.sharp_minima import figures as sharp_figures
-from repro.evidence import BESIDE, MET, MISSED, compare
-from repro.spec import Outcome, Scale
+from repro.evidence.spec import Outcome, Scale
+from repro.evidence.tables import BESIDE, MET, MISSED, compare
 from repro.trial import Trial
 
 CLAIM = claims.get("sharp-minima")
@@ -307,7 +307,7 @@ def listed(made):
 
 @pytest.mark.parametrize("figure", CLAIM.figures, ids=lambda f: f.id)
 def test_figures_draw_what_there_is_and_nothing_where_there_is_nothing(figure):
-    from repro.figures import draw
+    from repro.publish.figures import draw
 
     svg, drawn, _ = draw(figure, listed(table()))
     assert "<svg" in svg and len(drawn) >= 8 and {"mean", "series"} <= set(drawn)

@@ -8,8 +8,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from repro import book, claims
-from repro.ledger import PROJECT, Ledger
+from repro import claims
+from repro.publish import book
+from repro.runs.ledger import Ledger
+from repro.runs.provenance import PROJECT
 
 TOC = yaml.safe_load((PROJECT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]

@@ -3,8 +3,8 @@
 import json
 import sys
 
-from repro import speed
-from repro.ledger import PROJECT
+from repro.publish import speed
+from repro.runs.provenance import PROJECT
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import bench

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from repro import tails
+from repro.measure import tails
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro.spec import log_checkpoints
+from repro.evidence.spec import log_checkpoints
 from repro.trial import DATASETS, SEEDS, Phase, SpecError, Sweep, Trial, paired_seeds
 
 lean = settings(deadline=None, database=None)  # a slow machine is no failure; no folder left

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from repro.spec import Scale
+from repro.evidence.spec import Scale
 from repro.trial import DATASETS, ReproError
 
 app = typer.Typer(
@@ -151,8 +151,8 @@ def claim_json(claim: Any, ledger: Any) -> dict[str, Any]:
 def list_claims(as_json: AsJson = False) -> None:
     """List every claim: verdicts at laptop and paper scale, published numbers met and missed."""
     from repro import claims
-    from repro.evidence import MET, MISSED, NOT_RUN, NOT_TESTABLE
-    from repro.ledger import Ledger
+    from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE
+    from repro.runs.ledger import Ledger
 
     ledger = Ledger()
     told = [claim_json(c, ledger) for c in claims.all_claims().values()]
@@ -175,8 +175,8 @@ def list_claims(as_json: AsJson = False) -> None:
 def show(claim: str, as_json: AsJson = False) -> None:
     """Show one claim: the rule, the verdict at each scale with its effects, every published number with ours."""
     from repro import claims
-    from repro.ledger import Ledger
-    from repro.pages import interval
+    from repro.publish.pages import interval
+    from repro.runs.ledger import Ledger
 
     ledger = Ledger()
     it = claims.get(claim)
@@ -221,8 +221,9 @@ def run(
     ] = False,
 ) -> None:
     """Train the trials that no ledger holds yet. Stop it at any time: the same command goes on from there."""
-    from repro import claims, costs, runner
-    from repro.ledger import Ledger
+    from repro import claims
+    from repro.runs import costs, runner
+    from repro.runs.ledger import Ledger
 
     ledger = Ledger()
     plan = {c: [t for f in claims.findings(claims.get(c), scale, ledger) for t in f.trials] for c in claim}
@@ -268,8 +269,9 @@ def audit(
 ) -> None:
     """Train recorded trials again and compare: to the last bit where machine and path are the same, within
     tolerances elsewhere. Exit status 1 if a number differs."""
-    from repro import audit, claims
-    from repro.ledger import Ledger
+    from repro import claims
+    from repro.runs import audit
+    from repro.runs.ledger import Ledger
 
     names = [claims.get(c).id for c in claim or claims.all_claims()]
     with progress_bar("audit") as progress:
@@ -313,7 +315,7 @@ def build(
     workers: Workers = None,
 ) -> None:
     """Build the book: train what is missing, run every notebook, make the site."""
-    from repro import book
+    from repro.publish import book
 
     with progress_bar(f"training, {scale} scale") as progress:
         site = book.build(
@@ -331,7 +333,7 @@ def build(
 @one_line_errors
 def refresh() -> None:
     """Re-run the committed notebooks at smoke scale, in place, and the generated parts of the pages."""
-    from repro import book
+    from repro.publish import book
 
     book.refresh(err.print)
 
@@ -340,8 +342,9 @@ def refresh() -> None:
 @one_line_errors
 def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, which data is present and intact, and which scales can run here."""
-    from repro import data, engine, runner
-    from repro.ledger import Ledger
+    from repro.runs import runner
+    from repro.runs.ledger import Ledger
+    from repro.training import data, engine
 
     ledger = Ledger()
     packages = ("torch", "torchvision", "jupyter-book", "papermill", "nbval", "distributed", "mlxtend")

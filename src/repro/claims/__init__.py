@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence import Comparison, compare
-from repro.ledger import PROJECT, Ledger
-from repro.spec import Claim, Scale, Verdict
+from repro.evidence.spec import Claim, Scale, Verdict
+from repro.evidence.tables import Comparison, compare
+from repro.runs.ledger import Ledger
+from repro.runs.provenance import PROJECT
 from repro.trial import Sweep, Trial, choose
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence import by_seed, final, point
-from repro.spec import Claim, Figure, Outcome, Scale, Settings, Verdict
-from repro.stats import Estimate, equivalence_p, paired_difference, paired_values
+from repro.evidence.intervals import Estimate, equivalence_p, paired_difference, paired_values
+from repro.evidence.spec import Claim, Figure, Outcome, Scale, Settings, Verdict
+from repro.evidence.tables import by_seed, final, point
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"

@@ -6,9 +6,19 @@ import math
 
 import pandas as pd
 
-from repro.evidence import curve, final, margin_for, paired
-from repro.spec import PUBLISHED_SERIES, Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
-from repro.stats import Estimate, equivalence_p
+from repro.evidence.intervals import Estimate, equivalence_p
+from repro.evidence.spec import (
+    PUBLISHED_SERIES,
+    Claim,
+    Figure,
+    Outcome,
+    Published,
+    Scale,
+    Settings,
+    Verdict,
+    log_checkpoints,
+)
+from repro.evidence.tables import curve, final, margin_for, paired
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 EQUAL_EPOCHS, EQUAL_STEPS = "equal epochs", "equal steps"

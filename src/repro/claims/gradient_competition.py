@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.evidence import final, over_seeds, point, records, unfold
-from repro.gradients import (
+from repro.evidence.intervals import Estimate, geometric, mean_interval
+from repro.evidence.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
+from repro.evidence.tables import final, over_seeds, point, records, unfold
+from repro.measure.noise import NoiseScale
+from repro.probes.gradients import (
     READINGS,
     Reading,
     Row,
@@ -26,9 +29,6 @@ from repro.gradients import (
     norm_slope,
     per_example,
 )
-from repro.noise import NoiseScale
-from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict
-from repro.stats import Estimate, geometric, mean_interval
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 EARLY, LATE = "early", "late"

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro import tails
 from repro.claims.gradient_competition import EARLY, MIN_SEEDS, POINTS, SETTINGS, design
-from repro.evidence import final, over_seeds, point, records, unfold
-from repro.gradients import PUBLISHED_VALUES
-from repro.spec import Claim, Figure, Outcome, Published, Verdict
-from repro.stats import Estimate, geometric, mean_interval
+from repro.evidence.intervals import Estimate, geometric, mean_interval
+from repro.evidence.spec import Claim, Figure, Outcome, Published, Verdict
+from repro.evidence.tables import final, over_seeds, point, records, unfold
+from repro.measure import tails
+from repro.probes.gradients import PUBLISHED_VALUES
 
 SMALL, LARGE = 2, 1024  # the batch sizes that the post compares; the largest that was drawn where 1024 was not
 GAUSSIAN_FROM = 256  # Panigrahi et al.: Gaussian from this batch size on

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from repro.evidence import final, margin_for, paired, point, select
-from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
-from repro.stats import Estimate, equivalence_p
+from repro.evidence.intervals import Estimate, equivalence_p
+from repro.evidence.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.evidence.tables import final, margin_for, paired, point, select
+from repro.evidence.tuning import Tuned, cells, tune
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
-from repro.tuning import Tuned, cells, tune
 
 SMALL, LARGE, RAISED = "small batch", "large batch", "large batch, raised lr"
 GRID = "grid"

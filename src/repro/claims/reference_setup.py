@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence import MET, MISSED, NOT_RUN, Comparison, by_seed, compare, count, final, select
-from repro.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
-from repro.stats import mean_interval, most_misses_by_chance, prediction_interval
+from repro.evidence.intervals import mean_interval, most_misses_by_chance, prediction_interval
+from repro.evidence.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.evidence.tables import MET, MISSED, NOT_RUN, Comparison, by_seed, compare, count, final, select
 from repro.trial import SEEDS, Sweep, Trial, choose, paired_seeds
 
 RULE = (

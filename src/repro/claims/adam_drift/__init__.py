@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repro.claims.adam_drift.experiment import MARGIN, MUCH, PUBLISHED, SETTINGS, design, judge
 from repro.claims.adam_drift.figures import FIGURES
-from repro.spec import Claim
+from repro.evidence.spec import Claim
 
 CLAIM = Claim(
     id="adam-drift",

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from repro.engine import multiply_adds
-from repro.evidence import by_seed, final, margin_for, paired, point, select
-from repro.spec import Outcome, Published, Scale, Settings, Verdict, log_checkpoints
-from repro.stats import Estimate, equivalence_p, geometric, mean_interval, paired_difference, paired_values
+from repro.evidence.intervals import Estimate, equivalence_p, geometric, mean_interval, paired_difference, paired_values
+from repro.evidence.spec import Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.evidence.tables import by_seed, final, margin_for, paired, point, select
+from repro.evidence.tuning import tune
+from repro.training.engine import multiply_adds
 from repro.trial import SEEDS, Sweep, Trial, choose, paired_seeds
-from repro.tuning import tune
 
 PUBLISHED_SGD, PUBLISHED_ADAM = "SGD, as published", "Adam, as published"
 COMPARED = ("SGD", "Adam")

@@ -19,10 +19,10 @@ from repro.claims.adam_drift.experiment import (
     exponent,
     growth,
 )
-from repro.evidence import by_seed, final, point, select
-from repro.spec import PUBLISHED_SERIES, Figure
-from repro.stats import mean_interval
-from repro.tuning import cells
+from repro.evidence.intervals import mean_interval
+from repro.evidence.spec import PUBLISHED_SERIES, Figure
+from repro.evidence.tables import by_seed, final, point, select
+from repro.evidence.tuning import cells
 
 MEASURED = ["weight_distance", "weight_norm", "cosine_1", "cosine_2", "cosine_3", "test_accuracy"]
 

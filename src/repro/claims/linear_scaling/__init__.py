@@ -5,7 +5,7 @@ from __future__ import annotations
 from repro.claims.linear_scaling.experiment import SETTINGS, design
 from repro.claims.linear_scaling.figures import FIGURES
 from repro.claims.linear_scaling.judgement import COINCIDE, judge
-from repro.spec import Claim, Published
+from repro.evidence.spec import Claim, Published
 
 
 def _goyal(name: str, printed: str) -> Published:

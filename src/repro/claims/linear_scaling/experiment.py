@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from repro.engine import BFLOAT16_MIN_BATCH_SIZE
-from repro.spec import Scale, Settings
+from repro.evidence.spec import Scale, Settings
+from repro.training.engine import BFLOAT16_MIN_BATCH_SIZE
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 
 SGD, WARM, FLOAT32 = "SGD", "SGD, warm-up", "SGD, in float32"

@@ -25,8 +25,8 @@ from repro.claims.linear_scaling.judgement import (
     scaled_curves,
     training_losses,
 )
-from repro.spec import Figure
-from repro.tuning import Optimum, cells, inner, noise_scale, optima, slope
+from repro.evidence.spec import Figure
+from repro.evidence.tuning import Optimum, cells, inner, noise_scale, optima, slope
 
 
 def _points(found: Mapping[int, Optimum], series: str) -> pd.DataFrame:

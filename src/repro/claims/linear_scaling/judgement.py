@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from repro.claims.linear_scaling.experiment import ADAM, FLOAT32, MALLADI, SGD, WARM
-from repro.evidence import paired, point, select
-from repro.spec import Outcome, Verdict
-from repro.stats import Estimate, geometric, mean_interval
-from repro.tuning import Optimum, inner, knees, noise_scale, optima, ratio, slope
+from repro.evidence.intervals import Estimate, geometric, mean_interval
+from repro.evidence.spec import Outcome, Verdict
+from repro.evidence.tables import paired, point, select
+from repro.evidence.tuning import Optimum, inner, knees, noise_scale, optima, ratio, slope
 
 LINEAR, SQUARE_ROOT, CONSTANT = "linear", "square root", "constant"
 RULES = {LINEAR: 1.0, SQUARE_ROOT: 0.5, CONSTANT: 0.0}  # learning rate goes as the batch size to this power

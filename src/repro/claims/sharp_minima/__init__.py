@@ -12,7 +12,7 @@ from repro.claims.sharp_minima.experiment import (
 )
 from repro.claims.sharp_minima.figures import FIGURES
 from repro.claims.sharp_minima.published import PUBLISHED
-from repro.spec import Claim
+from repro.evidence.spec import Claim
 
 CLAIM = Claim(
     id="sharp-minima",

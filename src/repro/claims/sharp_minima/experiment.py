@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.evidence import by_seed, final, select
-from repro.spec import Outcome, Scale, Settings, Verdict
-from repro.stats import Estimate, mean_interval, paired_difference, paired_values, rank_correlation
+from repro.evidence.intervals import Estimate, mean_interval, paired_difference, paired_values, rank_correlation
+from repro.evidence.spec import Outcome, Scale, Settings, Verdict
+from repro.evidence.tables import by_seed, final, select
+from repro.evidence.tuning import tune
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
-from repro.tuning import tune
 
 SMALL, LARGE = "small batch", "large batch"
 SMALL_SPLIT, LEARNING_RATES = "small batch, validation held out", "large batch, learning rates"

@@ -37,9 +37,9 @@ from repro.claims.sharp_minima.experiment import (
     prepared,
 )
 from repro.claims.sharp_minima.published import PUBLISHED
-from repro.evidence import final, point, select, unfold
-from repro.spec import PUBLISHED_SERIES, Figure
-from repro.stats import geometric, mean_interval
+from repro.evidence.intervals import geometric, mean_interval
+from repro.evidence.spec import PUBLISHED_SERIES, Figure
+from repro.evidence.tables import final, point, select, unfold
 
 
 def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:

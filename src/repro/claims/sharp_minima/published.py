@@ -15,7 +15,7 @@ from repro.claims.sharp_minima.experiment import (
     SMALL_ON,
     SMALL_ON_ANEW,
 )
-from repro.spec import Published
+from repro.evidence.spec import Published
 
 
 def _keskar(

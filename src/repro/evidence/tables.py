@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.spec import Claim, Published
-from repro.stats import Estimate, geometric, mean_interval, paired_difference, paired_values, prediction_interval
+from repro.evidence.intervals import (
+    Estimate,
+    geometric,
+    mean_interval,
+    paired_difference,
+    paired_values,
+    prediction_interval,
+)
+from repro.evidence.spec import Claim, Published
 from repro.trial import DATASETS
 
 MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met

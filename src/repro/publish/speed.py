@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from repro import figures
-from repro.ledger import PROJECT
-from repro.pages import figure_html, html_table, raw
-from repro.spec import Figure
+from repro.evidence.spec import Figure
+from repro.publish import figures
+from repro.publish.pages import figure_html, html_table, raw
+from repro.runs.provenance import PROJECT
 
 MEASURED = PROJECT / "benchmarks" / "bench.json"
 SERIES = {"ours": "this book", "tensor": "DataLoader over tensors", "tutorial": "tutorial loop"}

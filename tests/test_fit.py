@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from repro import measure
-from repro.data import Dataset
-from repro.models import build
+from repro.probes import fit
+from repro.training.data import Dataset
+from repro.training.models import build
 from repro.trial import Trial
 
 
@@ -42,31 +42,31 @@ def start(model):
 def test_norm_is_the_euclidean_norm_of_all_entries():
     tensors = [numbers(3, 4), numbers(5), numbers(2, 1, 2)]
     everything = np.concatenate([t.double().numpy().ravel() for t in tensors])
-    assert measure.norm(tensors) == pytest.approx(np.linalg.norm(everything), rel=1e-14)
-    assert measure.norm([torch.tensor([3.0, 4.0])]) == 5.0
-    assert measure.norm([]) == 0.0
+    assert fit.norm(tensors) == pytest.approx(np.linalg.norm(everything), rel=1e-14)
+    assert fit.norm([torch.tensor([3.0, 4.0])]) == 5.0
+    assert fit.norm([]) == 0.0
 
 
 def test_norm_sums_in_float64():
     """In float32, 1e-4 ten million times beside 1e4 would be lost."""
     tensor = torch.full((10_000_000,), 1e-4)
     tensor[0] = 1e4
-    assert measure.norm([tensor]) ** 2 - 1e8 == pytest.approx(0.1, rel=1e-3)
+    assert fit.norm([tensor]) ** 2 - 1e8 == pytest.approx(0.1, rel=1e-3)
 
 
 def test_cosine_against_numpy():
     a, b = numbers(7, 5), numbers(7, 5)
     x, y = a.double().numpy().ravel(), b.double().numpy().ravel()
     expected = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
-    assert measure.cosine(a, b) == pytest.approx(expected, rel=1e-12)
-    assert measure.cosine(a, 2.5 * a) == pytest.approx(1, abs=1e-7)
-    assert measure.cosine(a, -a) == pytest.approx(-1, abs=1e-12)
-    assert measure.cosine(torch.tensor([1.0, 0]), torch.tensor([0, 1.0])) == 0
+    assert fit.cosine(a, b) == pytest.approx(expected, rel=1e-12)
+    assert fit.cosine(a, 2.5 * a) == pytest.approx(1, abs=1e-7)
+    assert fit.cosine(a, -a) == pytest.approx(-1, abs=1e-12)
+    assert fit.cosine(torch.tensor([1.0, 0]), torch.tensor([0, 1.0])) == 0
 
 
 def test_cosine_of_tiny_tensors_is_not_rounded_away():
     a = torch.tensor([1e-20, 2e-20])
-    assert measure.cosine(a, a) == pytest.approx(1, abs=1e-12)
+    assert fit.cosine(a, a) == pytest.approx(1, abs=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50, 2048])
@@ -77,7 +77,7 @@ def test_loss_and_accuracy_against_numpy(chunk):
     hidden = np.maximum(x.double().numpy() @ weights["0.weight"].T + weights["0.bias"], 0)
     logits = hidden @ weights["2.weight"].T + weights["2.bias"]
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    loss, accuracy = measure.loss_and_accuracy(model, x, y, chunk)
+    loss, accuracy = fit.loss_and_accuracy(model, x, y, chunk)
     assert loss == pytest.approx(-log_p[np.arange(50), y].mean(), rel=1e-5)
     assert accuracy == (logits.argmax(1) == y.numpy()).mean()
 
@@ -86,8 +86,8 @@ def test_loss_and_accuracy_against_numpy(chunk):
 def test_measuring_leaves_the_model_as_it_was(training):
     model = build(Trial(model="f1", epochs=1)).train(training)
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    measure.fit(model, start(model), dataset(), TRIAL)
-    measure.travel(model, start(model), dataset(), TRIAL)
+    fit.fit(model, start(model), dataset(), TRIAL)
+    fit.travel(model, start(model), dataset(), TRIAL)
     assert model.training == training and all(m.training == training for m in model)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
@@ -97,16 +97,16 @@ def test_batch_norm_is_measured_with_its_running_statistics():
     """In training mode a batch's own mean would enter, and accuracy would depend on the chunk."""
     model = build(Trial(model="f1", epochs=1))
     x, y = numbers(40, 784) + 3, torch.arange(40) % 10
-    whole, pieces = (measure.loss_and_accuracy(model, x, y, chunk) for chunk in (40, 3))
+    whole, pieces = (fit.loss_and_accuracy(model, x, y, chunk) for chunk in (40, 3))
     assert whole == pytest.approx(pieces, rel=1e-5)
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_fit_measures_both_sets_and_names_the_held_out_one(split):
     model, data = build(Trial(widths=(9,), epochs=1)), dataset(split)
-    values = measure.fit(model, {}, data, TRIAL)
-    train = measure.loss_and_accuracy(model, data.x_train, data.y_train)
-    held = measure.loss_and_accuracy(model, *data.held[split])
+    values = fit.fit(model, {}, data, TRIAL)
+    train = fit.loss_and_accuracy(model, data.x_train, data.y_train)
+    held = fit.loss_and_accuracy(model, *data.held[split])
     assert values == {
         "train_loss": train[0],
         "train_accuracy": train[1],
@@ -120,7 +120,7 @@ def test_an_untrained_constant_model_scores_chance():
     model = nn.Sequential(nn.Linear(784, 10))
     nn.init.zeros_(model[0].weight)
     nn.init.zeros_(model[0].bias)
-    loss, accuracy = measure.loss_and_accuracy(model, *(dataset().x_train, dataset().y_train))
+    loss, accuracy = fit.loss_and_accuracy(model, *(dataset().x_train, dataset().y_train))
     assert loss == pytest.approx(math.log(10), rel=1e-6)
     assert accuracy == 0.1
 
@@ -131,7 +131,7 @@ def test_travel_against_numpy():
     with torch.no_grad():
         for p in model.parameters():
             p.add_(numbers(*p.shape))
-    values = measure.travel(model, initial, dataset(), TRIAL)
+    values = fit.travel(model, initial, dataset(), TRIAL)
 
     now = {n: p.detach().double().numpy() for n, p in model.named_parameters()}
     then = {n: p.double().numpy() for n, p in initial.items()}
@@ -157,7 +157,7 @@ def test_travel_against_numpy():
 
 def test_travel_of_a_model_that_has_not_moved():
     model = build(Trial(widths=(9,), epochs=1))
-    values = measure.travel(model, start(model), dataset(), TRIAL)
+    values = fit.travel(model, start(model), dataset(), TRIAL)
     assert values["weight_distance"] == values["bias_distance"] == 0
     assert values["cosine_1"] == pytest.approx(1, abs=1e-12)
 
@@ -171,7 +171,7 @@ def test_batch_norm_parameters_count_as_biases(fields, num_weights, scales):
     """Scales start at one and all other biases at zero, so the norm at the start is √n."""
     model = build(Trial(**fields, epochs=1))
     initial = start(model)
-    values = measure.travel(model, initial, dataset(), TRIAL)
+    values = fit.travel(model, initial, dataset(), TRIAL)
     assert values["bias_norm"] == pytest.approx(scales**0.5, rel=1e-9)
     assert sum(name.startswith("cosine_") for name in values) == num_weights
     with torch.no_grad():
@@ -179,6 +179,6 @@ def test_batch_norm_parameters_count_as_biases(fields, num_weights, scales):
             if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d):
                 m.weight.add_(1)
                 m.running_mean.add_(100)  # a statistic, not a parameter: it does not travel
-    values = measure.travel(model, initial, dataset(), TRIAL)
+    values = fit.travel(model, initial, dataset(), TRIAL)
     assert values["bias_distance"] == pytest.approx(scales**0.5, rel=1e-9)
     assert values["weight_distance"] == 0

@@ -12,7 +12,7 @@ from repro.trial import DATASETS, SpecError, Sweep, choose, is_number
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repro.stats import Estimate
+    from repro.evidence.intervals import Estimate
 
 
 def log_checkpoints(epochs: float) -> tuple[float, ...]:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
-from repro import engine, measure
-from repro.data import Dataset, generator
+from repro import measure
+from repro.probes import fit
+from repro.training import engine
+from repro.training.data import Dataset, generator
 from repro.trial import Trial
 
 EPSILON = 1e-3  # Keskar et al. print φ for two boxes: this and half of it
@@ -70,7 +72,7 @@ def along(
             for name, p in moved.named_parameters():
                 p.copy_(start[name] + float(t) * direction[name])
             update_bn(pieces, moved)
-        for name, value in measure.fit(moved, {}, dataset, trial).items():
+        for name, value in fit.fit(moved, {}, dataset, trial).items():
             values.setdefault(name, []).append(value)
     return values
 

@@ -12,7 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
-from repro.stats import Estimate, bootstrap_interval, hinges, mean_interval, parabola_vertex, slope_interval
+from repro.evidence.intervals import (
+    Estimate,
+    bootstrap_interval,
+    hinges,
+    mean_interval,
+    parabola_vertex,
+    slope_interval,
+)
 
 RESAMPLES = 999
 LEAST = 3  # learning rates that have a best one
@@ -129,7 +136,7 @@ def inner(found: Mapping[int, Optimum]) -> dict[int, Optimum]:
 
 def knees(found: Mapping[int, Optimum]) -> list[int]:
     """The batch size at which log lr against log B bends, of three or more on either side: where a bent line fits
-    best, then where it fits about as well (`stats.hinges`). Empty where there are too few."""
+    best, then where it fits about as well (`intervals.hinges`). Empty where there are too few."""
     sizes = list(found)
     x = np.log2(sizes)
     places = hinges(x, [o.log2_lr.value for o in found.values()]) if found else []

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro import noise, tails
-from repro.data import Dataset, generator
+from repro.measure import noise, tails
+from repro.training.data import Dataset, generator
 from repro.trial import DATASETS, Trial
 
 BATCH_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024)

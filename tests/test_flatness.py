@@ -10,9 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from repro import data, landscape, measure, runner
-from repro.data import Dataset, generator
-from repro.models import build
+from repro import measure
+from repro.probes import fit, landscape
+from repro.runs import runner
+from repro.training import data
+from repro.training.data import Dataset, generator
+from repro.training.models import build
 from repro.trial import Trial
 
 CROSS_ENTROPY = functional.cross_entropy
@@ -346,7 +349,7 @@ def test_along_takes_the_statistics_of_batch_norm_anew_at_every_position():
     whole = copy.deepcopy(model).train()
     whole[1].momentum = 1.0
     whole(d.x_train)
-    expected = measure.loss_and_accuracy(whole, d.x_train, d.y_train)
+    expected = fit.loss_and_accuracy(whole, d.x_train, d.y_train)
     assert values["train_loss"][0] == pytest.approx(expected[0], rel=1e-6)
 
 
@@ -355,12 +358,12 @@ def test_along_without_batch_norm_is_the_loss_at_each_point():
     at = landscape.parameters(model)
     values = landscape.along(model, at, at, (-1.0, 0.0, 0.5), d, SMALL)
     assert values["train_loss"][0] == pytest.approx(math.log(10), rel=1e-6)  # all parameters zero
-    assert values["train_loss"][1] == measure.loss_and_accuracy(model, d.x_train, d.y_train)[0]
+    assert values["train_loss"][1] == fit.loss_and_accuracy(model, d.x_train, d.y_train)[0]
     moved = copy.deepcopy(model)
     with torch.no_grad():
         for p in moved.parameters():
             p.mul_(1.5)
-    assert values["test_loss"][2] == pytest.approx(measure.loss_and_accuracy(moved, *d.held["test"])[0], rel=1e-6)
+    assert values["test_loss"][2] == pytest.approx(fit.loss_and_accuracy(moved, *d.held["test"])[0], rel=1e-6)
 
 
 # Probes

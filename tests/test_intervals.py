@@ -9,8 +9,8 @@ from scipy import stats as reference
 from statsmodels.api import OLS, add_constant
 from statsmodels.stats.weightstats import DescrStatsW
 
-from repro import stats
-from repro.stats import Estimate
+from repro.evidence import intervals
+from repro.evidence.intervals import Estimate
 
 A = [0.981, 0.979, 0.984, 0.976, 0.982]
 B = [0.951, 0.957, 0.950, 0.949, 0.955]
@@ -19,8 +19,8 @@ B = [0.951, 0.957, 0.950, 0.949, 0.955]
 @pytest.mark.parametrize(
     ("interval", "quantity"),
     [
-        (stats.mean_interval, lambda rng: 3.0),
-        (stats.prediction_interval, lambda rng: rng.normal(3, 2)),
+        (intervals.mean_interval, lambda rng: 3.0),
+        (intervals.prediction_interval, lambda rng: rng.normal(3, 2)),
     ],
     ids=["the mean", "one more run"],
 )
@@ -33,7 +33,7 @@ def test_t_intervals_hold_their_level(interval, quantity, n, level):
 
 
 def test_mean_interval_against_scipy():
-    got = stats.mean_interval(A)
+    got = intervals.mean_interval(A)
     low, high = reference.t.interval(0.95, len(A) - 1, np.mean(A), reference.sem(A))
     assert (got.value, got.low, got.high) == pytest.approx((np.mean(A), low, high), rel=1e-12)
     assert (got.n, got.values) == (5, tuple(A))
@@ -41,27 +41,27 @@ def test_mean_interval_against_scipy():
 
 def test_prediction_interval_by_hand():
     """x̄ = 2, s = 1, t₀.₉₇₅,₂ = 4.302653: half-width t·√(4/3)."""
-    got = stats.prediction_interval([1, 2, 3])
+    got = intervals.prediction_interval([1, 2, 3])
     assert (got.low, got.high) == pytest.approx((2 - 4.968275, 2 + 4.968275), abs=1e-5)
 
 
 def test_paired_difference_against_scipy():
-    got = stats.paired_difference(A, B)
+    got = intervals.paired_difference(A, B)
     expected = reference.ttest_rel(A, B).confidence_interval(0.95)
     assert (got.low, got.high) == pytest.approx((expected.low, expected.high), rel=1e-10)
     assert got.value == pytest.approx(np.mean(A) - np.mean(B))
     assert got.values == pytest.approx(np.subtract(A, B))
-    back = stats.paired_difference(B, A)
+    back = intervals.paired_difference(B, A)
     assert (back.low, back.high) == pytest.approx((-got.high, -got.low))
 
 
 def test_pairing_takes_out_what_pairs_share():
     shared = np.array([0, 10, 20, 30, 40.0])
-    got = stats.paired_difference(shared + np.array([1, 1.1, 0.9, 1, 1]), shared)
+    got = intervals.paired_difference(shared + np.array([1, 1.1, 0.9, 1, 1]), shared)
     assert got.excludes(0) and got.high - got.low < 0.5
 
 
-@pytest.mark.parametrize("interval", [stats.mean_interval, stats.prediction_interval])
+@pytest.mark.parametrize("interval", [intervals.mean_interval, intervals.prediction_interval])
 def test_below_two_values_an_interval_is_unbounded(interval):
     one, none = interval([0.5]), interval([])
     assert (one.value, one.low, one.high, one.n) == (0.5, -math.inf, math.inf, 1)
@@ -71,7 +71,7 @@ def test_below_two_values_an_interval_is_unbounded(interval):
 
 @pytest.mark.parametrize("margin", [0.02, 0.03, 0.0286, 0.04])
 def test_equivalence_against_statsmodels_and_by_hand(margin):
-    got = stats.equivalence_p(A, B, margin)
+    got = intervals.equivalence_p(A, B, margin)
     difference = np.subtract(A, B)
     assert got == pytest.approx(DescrStatsW(difference).ttost_mean(-margin, margin)[0], rel=1e-9)
     error = reference.sem(difference)
@@ -84,15 +84,15 @@ def test_equivalence_against_statsmodels_and_by_hand(margin):
 
 def test_equivalence_is_found_within_the_margin_only():
     same = np.add(A, [1e-4, -1e-4, 0, 2e-4, -2e-4])
-    assert stats.equivalence_p(same, A, 0.003) < 0.001
-    assert stats.equivalence_p(A, B, 0.003) > 0.999
+    assert intervals.equivalence_p(same, A, 0.003) < 0.001
+    assert intervals.equivalence_p(A, B, 0.003) > 0.999
 
 
 def test_equivalence_errs_no_more_than_it_says():
     """At a true difference of exactly the margin, p < 0.05 in 5 % of runs."""
     rng = np.random.default_rng(2)
     runs = 600
-    false = sum(stats.equivalence_p(rng.normal(0.3, 0.05, 6), np.zeros(6), 0.3) < 0.05 for _ in range(runs))
+    false = sum(intervals.equivalence_p(rng.normal(0.3, 0.05, 6), np.zeros(6), 0.3) < 0.05 for _ in range(runs))
     assert 0.02 < false / runs < 0.09
 
 
@@ -109,11 +109,11 @@ def test_equivalence_errs_no_more_than_it_says():
     ids=["none", "one pair", "equal", "inside", "at the margin", "below"],
 )
 def test_equivalence_without_spread_is_decided_by_value(a, b, p):
-    assert stats.equivalence_p(a, b, 0.5) == p
+    assert intervals.equivalence_p(a, b, 0.5) == p
 
 
 def bootstrap(values, statistic=np.mean, seed=0, **options):
-    return stats.bootstrap_interval(values, statistic, np.random.default_rng(seed), **{"resamples": 500, **options})
+    return intervals.bootstrap_interval(values, statistic, np.random.default_rng(seed), **{"resamples": 500, **options})
 
 
 SKEWED = np.random.default_rng(3).lognormal(size=20)
@@ -172,7 +172,7 @@ def test_bootstrap_where_bca_is_undefined_gives_the_percentile_interval_and_says
 @pytest.mark.parametrize("n", [2, 3, 9])
 def test_slope_of_a_line_is_exact(n):
     x = np.arange(n) * 0.5
-    got = stats.slope_interval(x, 3 - 2 * x)
+    got = intervals.slope_interval(x, 3 - 2 * x)
     assert got.value == pytest.approx(-2, abs=1e-12)
     if n > 2:
         assert (got.low, got.high) == pytest.approx((-2, -2), abs=1e-6)
@@ -183,7 +183,7 @@ def test_slope_of_a_line_is_exact(n):
 def test_slope_interval_against_statsmodels():
     x, y = np.log2([16, 64, 256, 1024]), np.array([0.1, 0.9, 2.2, 2.9])
     low, high = OLS(y, add_constant(x)).fit().conf_int()[1]
-    got = stats.slope_interval(x, y)
+    got = intervals.slope_interval(x, y)
     assert (got.low, got.high) == pytest.approx((low, high), rel=1e-9)
 
 
@@ -191,31 +191,31 @@ def test_slope_interval_holds_its_level():
     rng = np.random.default_rng(6)
     x = np.arange(6.0)
     runs = 600
-    hits = sum(not stats.slope_interval(x, 2 * x + rng.normal(0, 1, 6)).excludes(2) for _ in range(runs))
+    hits = sum(not intervals.slope_interval(x, 2 * x + rng.normal(0, 1, 6)).excludes(2) for _ in range(runs))
     assert abs(hits / runs - 0.95) < 4 * math.sqrt(0.95 * 0.05 / runs)
 
 
 def test_most_misses_is_the_binomial_quantile():
     """Of 20 intervals at 95 %, P(≤ 2 miss) = 0.925 and P(≤ 3 miss) = 0.984."""
-    assert stats.most_misses_by_chance(20) == 3
-    assert stats.most_misses_by_chance(0) == 0
+    assert intervals.most_misses_by_chance(20) == 3
+    assert intervals.most_misses_by_chance(0) == 0
     for n in (3, 10, 47):
-        k = stats.most_misses_by_chance(n)
+        k = intervals.most_misses_by_chance(n)
         chance = [math.comb(n, i) * 0.05**i * 0.95 ** (n - i) for i in range(n + 1)]
         assert sum(chance[: k + 1]) >= 0.95 > sum(chance[:k])
 
 
 def test_most_misses_grows_with_the_count_and_the_rate():
-    counts = [stats.most_misses_by_chance(n) for n in range(200)]
+    counts = [intervals.most_misses_by_chance(n) for n in range(200)]
     assert counts == sorted(counts) and counts[-1] > counts[1]
-    assert stats.most_misses_by_chance(20, miss_rate=0.5) > stats.most_misses_by_chance(20)
-    assert stats.most_misses_by_chance(20, level=0.999) > stats.most_misses_by_chance(20)
+    assert intervals.most_misses_by_chance(20, miss_rate=0.5) > intervals.most_misses_by_chance(20)
+    assert intervals.most_misses_by_chance(20, level=0.999) > intervals.most_misses_by_chance(20)
 
 
 def test_paired_values_keeps_the_seeds_that_both_arms_have():
-    a, b = stats.paired_values({3: 0.3, 1: 0.1, 2: 0.2}, {2: 0.9, 3: 0.8, 7: 0.7})
+    a, b = intervals.paired_values({3: 0.3, 1: 0.1, 2: 0.2}, {2: 0.9, 3: 0.8, 7: 0.7})
     assert (a.tolist(), b.tolist()) == ([0.2, 0.3], [0.9, 0.8])
-    assert [len(v) for v in stats.paired_values({1: 0.1}, {2: 0.2})] == [0, 0]
+    assert [len(v) for v in intervals.paired_values({1: 0.1}, {2: 0.2})] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -238,20 +238,20 @@ def test_estimate_answers(low, high, excludes_zero, within_one):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: stats.mean_interval([1, math.nan]), "finite"),
-        (lambda: stats.prediction_interval([1, math.inf]), "finite"),
-        (lambda: stats.mean_interval([[1, 2], [3, 4]]), "one-dimensional"),
-        (lambda: stats.mean_interval([1, 2], level=95), "between 0 and 1.*95"),
-        (lambda: stats.prediction_interval([1, 2], level=0), "between 0 and 1"),
-        (lambda: stats.paired_difference([1, 2], [1, 2, 3]), "one length, got 2 and 3"),
-        (lambda: stats.paired_difference([1, 2], [1, math.nan]), "^b: .*finite"),
-        (lambda: stats.equivalence_p([1, 2, 3], [2], 0.5), "one length, got 3 and 1"),
-        (lambda: stats.equivalence_p([1, 2], [1, 2], 0), "margin must be above 0, got 0"),
-        (lambda: stats.equivalence_p([1, 2], [1, 2], math.nan), "margin must be above 0"),
-        (lambda: stats.slope_interval([1, 1], [1, 2]), "two different x"),
-        (lambda: stats.slope_interval([1], [2]), "two different x"),
-        (lambda: stats.slope_interval([1, 2], [1, 2, 3]), "one length"),
-        (lambda: stats.slope_interval([1, 2, 3], [1, 2, 3], level=95), "between 0 and 1"),
+        (lambda: intervals.mean_interval([1, math.nan]), "finite"),
+        (lambda: intervals.prediction_interval([1, math.inf]), "finite"),
+        (lambda: intervals.mean_interval([[1, 2], [3, 4]]), "one-dimensional"),
+        (lambda: intervals.mean_interval([1, 2], level=95), "between 0 and 1.*95"),
+        (lambda: intervals.prediction_interval([1, 2], level=0), "between 0 and 1"),
+        (lambda: intervals.paired_difference([1, 2], [1, 2, 3]), "one length, got 2 and 3"),
+        (lambda: intervals.paired_difference([1, 2], [1, math.nan]), "^b: .*finite"),
+        (lambda: intervals.equivalence_p([1, 2, 3], [2], 0.5), "one length, got 3 and 1"),
+        (lambda: intervals.equivalence_p([1, 2], [1, 2], 0), "margin must be above 0, got 0"),
+        (lambda: intervals.equivalence_p([1, 2], [1, 2], math.nan), "margin must be above 0"),
+        (lambda: intervals.slope_interval([1, 1], [1, 2]), "two different x"),
+        (lambda: intervals.slope_interval([1], [2]), "two different x"),
+        (lambda: intervals.slope_interval([1, 2], [1, 2, 3]), "one length"),
+        (lambda: intervals.slope_interval([1, 2, 3], [1, 2, 3], level=95), "between 0 and 1"),
         (lambda: bootstrap([1, math.nan]), "finite"),
         (lambda: bootstrap([1, 2, 3], level=1), "between 0 and 1"),
     ],
@@ -265,11 +265,11 @@ def test_rank_correlation_is_spearmans_and_its_interval_covers_it():
     rng = np.random.default_rng(5)
     x = rng.standard_normal(40)
     y = x + rng.standard_normal(40)
-    found = stats.rank_correlation(x, np.exp(y), rng)
+    found = intervals.rank_correlation(x, np.exp(y), rng)
     assert found.value == pytest.approx(float(reference.spearmanr(x, y).statistic), abs=1e-12)
     assert 0 < found.low < found.value < found.high < 1 and found.n == 40
-    assert stats.rank_correlation(x, x**3, rng).value == pytest.approx(1)
-    assert stats.rank_correlation(x, np.ones(40), rng).value == 0
-    assert stats.rank_correlation([], [], rng).n == 0
-    none = stats.rank_correlation(x, rng.standard_normal(40), rng)
+    assert intervals.rank_correlation(x, x**3, rng).value == pytest.approx(1)
+    assert intervals.rank_correlation(x, np.ones(40), rng).value == 0
+    assert intervals.rank_correlation([], [], rng).n == 0
+    none = intervals.rank_correlation(x, rng.standard_normal(40), rng)
     assert not none.excludes(0)

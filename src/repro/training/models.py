@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from repro.data import generator
+from repro.training.data import generator
 from repro.trial import DATASETS, Trial
 
 F1_WIDTHS = (512,) * 5  # Keskar et al. (2017), table 1

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from repro.tails import unbiased_kurtosis
+from repro.measure.tails import unbiased_kurtosis
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> their mean loss
 Gradients = Callable[[Tensor], Tensor]  # indices (draws, B) -> sum-reduced gradients (draws, P)

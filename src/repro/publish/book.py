@@ -24,11 +24,14 @@ import filelock
 import nbformat
 import yaml
 
-from repro import claims, runner, speed
+from repro import claims
 from repro.claims import Finding
-from repro.ledger import PROJECT, Ledger
-from repro.pages import fragments
-from repro.spec import Scale
+from repro.evidence.spec import Scale
+from repro.publish import speed
+from repro.publish.pages import fragments
+from repro.runs import runner
+from repro.runs.ledger import Ledger
+from repro.runs.provenance import PROJECT
 from repro.trial import ReproError, choose
 
 CELL_TIMEOUT = 900  # seconds; papermill's own default is forever

@@ -6,12 +6,9 @@ Look-ups read every file of both, so claims that share a trial share its rows.
 
 from __future__ import annotations
 
-import datetime
 import functools
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,12 @@ import pandas as pd
 import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
-import repro
-from repro.engine import Training
+from repro.runs import provenance
+from repro.runs.provenance import PROJECT
+from repro.training.engine import Training
 from repro.trial import ReproError, SpecError, Sweep, Trial
 
-PROJECT = Path(repro.__file__).resolve().parents[2]
 Rows = list[dict[str, Any]]
 Version = tuple[str, int, int, int]
 FAILED = "failed"  # the status of a trial that raised or killed its worker: remembered, but not finished
@@ -44,45 +40,13 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(platformdirs.user_cache_dir("repro"))
 
 
-@functools.cache
-def machine() -> dict[str, str]:
-    """Provenance of this process; asked for once, before training, while the code is what was loaded."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        dirty = git("status", "--porcelain", "--", "src")
-    except OSError:  # no git on this machine
-        commit, dirty = "", ""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "run_code_version": repro.__version__,
-        "run_git_commit": commit + ("+changes" if commit and dirty else ""),
-        "run_torch_version": torch.__version__,
-        "run_device": "cpu",
-        "run_processor": names[0] if names else platform.machine(),
-    }
-
-
 def make_rows(trial: Trial, training: Training, seconds: float) -> Rows:
     """The trial's ledger rows, one a checkpoint: key, spec, status, position, measures, provenance."""
     fields = {
         name: json.dumps(value) if isinstance(value, list | dict) else value
         for name, value in json.loads(trial.to_json()).items()
     }
-    provenance = {
-        **machine(),
-        "run_path": training.path,
-        "run_precision": training.precision,
-        "run_threads": 1,
-        "run_seconds": seconds,
-        "run_date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    came_from = provenance.of_run(training.path, training.precision, seconds)
     last = len(training.checkpoints) - 1
     return [
         {
@@ -92,7 +56,7 @@ def make_rows(trial: Trial, training: Training, seconds: float) -> Rows:
             "final": i == last,
             **measures,
             **fields,
-            **provenance,
+            **came_from,
         }
         for i, measures in enumerate(training.checkpoints)
     ]
@@ -254,21 +218,3 @@ def _read_cached(path: Path) -> pd.DataFrame:
 @functools.lru_cache(maxsize=64)
 def _read_version(version: Version) -> pd.DataFrame:
     return _read(Path(version[0])).to_pandas()
-
-
-def provenance(table: pd.DataFrame) -> dict[str, Any]:
-    """Where the rows of a table come from: trials, hours of training, versions, first and last date."""
-    if table.empty:
-        return {"trials": 0, "hours": 0.0}
-    final = table[table["final"]].drop_duplicates("key")
-    return {
-        "trials": len(final),
-        "diverged": int((final["status"] == "diverged").sum()),
-        "hours": float(final["run_seconds"].sum()) / 3600,
-        "first": final["run_date"].min()[:10],
-        "last": final["run_date"].max()[:10],
-        **{
-            name: sorted(final[f"run_{name}"].unique())
-            for name in ("torch_version", "processor", "precision", "git_commit")
-        },
-    }

@@ -9,7 +9,9 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 
-from repro import data, engine, gradients, runner
+from repro.probes import gradients
+from repro.runs import runner
+from repro.training import data, engine
 from repro.trial import Phase, Trial
 
 TIMING_SECONDS = 0.2

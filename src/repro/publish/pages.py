@@ -15,12 +15,14 @@ from typing import Any
 
 from IPython.display import HTML
 
-from repro import claims, figures, runner
+from repro import claims
 from repro.claims import Finding
-from repro.evidence import MET, MISSED, NOT_RUN, count
-from repro.ledger import Ledger, provenance
-from repro.spec import Figure, Outcome, Scale, Verdict
-from repro.stats import Estimate
+from repro.evidence.intervals import Estimate
+from repro.evidence.spec import Figure, Outcome, Scale, Verdict
+from repro.evidence.tables import MET, MISSED, NOT_RUN, count
+from repro.publish import figures
+from repro.runs import provenance, runner
+from repro.runs.ledger import Ledger
 from repro.trial import Trial, choose
 
 log = logging.getLogger("repro")
@@ -86,7 +88,7 @@ def label(finding: Finding) -> str:
 
 def origin(finding: Finding) -> str:
     """One sentence: how much was run, at what cost, when, with what."""
-    come_from = provenance(finding.table)
+    come_from = provenance.summary(finding.table)
     if not come_from["trials"]:
         return f"No trial of {len(finding.trials):,} is in the ledger yet."
     dates = " to ".join(dict.fromkeys((come_from["first"], come_from["last"])))

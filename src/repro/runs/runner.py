@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Client
 
-from repro import data, engine, gradients, landscape, measure
-from repro.ledger import Ledger, Rows, failed_rows, machine, make_rows
+from repro.probes import fit, gradients, landscape
+from repro.runs.ledger import Ledger, Rows, failed_rows, make_rows
+from repro.runs.provenance import machine
+from repro.training import data, engine
 from repro.trial import ENGINE_VERSION, ReproError, Trial
 
 PROBES: dict[str, engine.Probe] = {
-    "fit": measure.fit,
-    "travel": measure.travel,
+    "fit": fit.fit,
+    "travel": fit.travel,
     "sharpness": landscape.sharpness,
     "scale-free sharpness": landscape.scale_free_sharpness,
     "sharpness variants": landscape.sharpness_variants,

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from repro import runner
-from repro.ledger import Ledger, LedgerError, Rows
+from repro.runs import runner
+from repro.runs.ledger import Ledger, LedgerError, Rows
 from repro.trial import Trial
 
 # Where any of these differs, sums are grouped in other ways, and rounding differs.

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from repro.spec import PUBLISHED_SERIES, Figure
+from repro.evidence.spec import PUBLISHED_SERIES, Figure
 
 PUBLISHED_STYLE: dict[str, Any] = {"marker": "D", "color": "black", "mfc": "none", "ms": 8}
 MARKERS = "os^vDPX"

@@ -1,0 +1,72 @@
+"""Where numbers come from: the columns `run_…` of a ledger row, and what a page says of them."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import repro
+
+PROJECT = Path(repro.__file__).resolve().parents[2]
+
+
+@functools.cache
+def machine() -> dict[str, str]:
+    """Provenance of this process; asked for once, before training, while the code is what was loaded."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        dirty = git("status", "--porcelain", "--", "src")
+    except OSError:  # no git on this machine
+        commit, dirty = "", ""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "run_code_version": repro.__version__,
+        "run_git_commit": commit + ("+changes" if commit and dirty else ""),
+        "run_torch_version": torch.__version__,
+        "run_device": "cpu",
+        "run_processor": names[0] if names else platform.machine(),
+    }
+
+
+def of_run(path: str, precision: str, seconds: float) -> dict[str, Any]:
+    """The columns of provenance of a trial that took `seconds` just now, by this `path` in this `precision`."""
+    return {
+        **machine(),
+        "run_path": path,
+        "run_precision": precision,
+        "run_threads": 1,
+        "run_seconds": seconds,
+        "run_date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def summary(table: pd.DataFrame) -> dict[str, Any]:
+    """Where the rows of a table come from: trials, hours of training, versions, first and last date."""
+    if table.empty:
+        return {"trials": 0, "hours": 0.0}
+    final = table[table["final"]].drop_duplicates("key")
+    return {
+        "trials": len(final),
+        "diverged": int((final["status"] == "diverged").sum()),
+        "hours": float(final["run_seconds"].sum()) / 3600,
+        "first": final["run_date"].min()[:10],
+        "last": final["run_date"].max()[:10],
+        **{
+            name: sorted(final[f"run_{name}"].unique())
+            for name in ("torch_version", "processor", "precision", "git_commit")
+        },
+    }
