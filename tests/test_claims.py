@@ -492,7 +492,7 @@ def test_unknown_claim_gets_the_nearest_name():
 
 
 def test_every_dataset_has_a_name_on_pages():
-    from repro.publish.pages import DATASET_NAMES
+    from repro.publish.chapter import DATASET_NAMES
 
     assert set(DATASET_NAMES) == set(DATASETS)
 

@@ -135,7 +135,7 @@ def claim_json(claim: Any, ledger: Any) -> dict[str, Any]:
     paper = next(f for f in found if f.scale == Scale.PAPER)
     return {
         "id": claim.id,
-        "title": claim.title,
+        "question": claim.question,
         "statement": claim.statement,
         "source": claim.source,
         "counter_claim": claim.counter_claim,
@@ -175,7 +175,7 @@ def list_claims(as_json: AsJson = False) -> None:
 def show(claim: str, as_json: AsJson = False) -> None:
     """Show one claim: the rule, the verdict at each scale with its effects, every published number with ours."""
     from repro import claims
-    from repro.publish.pages import interval
+    from repro.evidence.words import interval
     from repro.runs.ledger import Ledger
 
     ledger = Ledger()
@@ -183,7 +183,7 @@ def show(claim: str, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(claim_json(it, ledger), indent=1))
         return
-    out.print(f"[bold]{it.title}[/]\n“{_escape(it.statement)}” ({it.source})")
+    out.print(f"[bold]{it.question}[/]\n“{_escape(it.statement)}” ({it.source})")
     out.print(f"against it: {_escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
     out.print(f"rule: {_escape(it.rule)}\n", highlight=False)
     found = [f for scale in Scale for f in claims.findings(it, scale, ledger)]

@@ -152,7 +152,7 @@ def shift_title(table: pd.DataFrame) -> str:
 
 CLAIM = Claim(
     id="bfloat16",
-    title="Half the bits",
+    question="Do half the bits do?",
     statement=(
         "deep learning training using BFLOAT16 tensors achieves the same state-of-the-art (SOTA) results across "
         "domains as FP32 tensors in the same number of iterations and with no changes to hyper-parameters"
@@ -171,6 +171,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     figures=(
         Figure(
             "shift",
@@ -184,4 +187,5 @@ CLAIM = Claim(
             "float32. Where an effect is above 10, the axis is logarithmic beyond ±1.",
         ),
     ),
+    instrument=True,
 )

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from repro.evidence.intervals import Estimate, equivalence_p
+from repro.evidence.intervals import Estimate, Unit, equivalence_p
 from repro.evidence.spec import (
     PUBLISHED_SERIES,
     Claim,
@@ -19,11 +19,13 @@ from repro.evidence.spec import (
     log_checkpoints,
 )
 from repro.evidence.tables import curve, final, margin_for, paired
+from repro.evidence.words import signed, spread
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 EQUAL_EPOCHS, EQUAL_STEPS = "equal epochs", "equal steps"
 BASE_BATCH_SIZE = 64  # its steps are the equal steps; the smallest given where 64 is not
 MARGIN = 0.3  # percentage points: test accuracies closer than this count as the same, on 10,000 test images
+AT_EPOCHS, AT_STEPS = f"test accuracy, {EQUAL_EPOCHS}", f"test accuracy, {EQUAL_STEPS}"  # effects
 SMALL_BATCH_SEEDS = 3  # at most, below B=16, where a run costs a hundred times as much
 
 PAPER = {
@@ -79,9 +81,16 @@ def design(settings: Settings) -> list[Sweep]:
 
 
 def difference(table: pd.DataFrame, arm: str, small: int, large: int, column: str) -> Estimate:
-    """Paired difference over seeds, in percentage points: batch size `small` minus `large`."""
-    a, b = ({"arm": arm, "batch_size": size} for size in (small, large))
-    return paired(table, a, b, column, 100)
+    """Paired difference over seeds, in percentage points: batch size `large` minus `small`."""
+    a, b = ({"arm": arm, "batch_size": size} for size in (large, small))
+    return paired(table, a, b, column, 100).of(points(table, f"B = {large} minus B = {small}"))
+
+
+def points(table: pd.DataFrame, what: str) -> Unit:
+    """Of differences in accuracy, with the margin within which the table's count as the same."""
+    margin = margin_for(table, MARGIN)
+    sides = ("large batch worse", "better")
+    return Unit("points", f"Accuracy, {what}, percentage points", 0.0, sides, (-margin, margin))
 
 
 def batch_sizes_compared(table: pd.DataFrame) -> tuple[int, int] | None:
@@ -104,32 +113,56 @@ def judge(table: pd.DataFrame) -> Verdict:
     margin = margin_for(table, MARGIN)
     gap = difference(table, EQUAL_EPOCHS, small, large, "test_accuracy")
     control = difference(table, EQUAL_STEPS, small, large, "test_accuracy")
-    train = difference(table, EQUAL_EPOCHS, small, large, "train_accuracy")
-    what = f"B={small} minus B={large}"
     effects = {
-        f"test accuracy, {EQUAL_EPOCHS}, {what} (pp)": gap,
-        f"test accuracy, {EQUAL_STEPS}, {what} (pp)": control,
-        f"train accuracy, {EQUAL_EPOCHS}, {what} (pp)": train,
+        AT_EPOCHS: gap,
+        AT_STEPS: control,
+        f"train accuracy, {EQUAL_EPOCHS}": difference(table, EQUAL_EPOCHS, small, large, "train_accuracy"),
     }
     if min(gap.n, control.n) < 2:
         few = f"Too few paired seeds: {gap.n} at equal epochs, {control.n} at equal steps; two is the least."
         return Verdict(Outcome.INCONCLUSIVE, few, effects)
-    at_epochs = f"At equal epochs B={small} ends {gap.value:+.2f} pp from B={large}"
-    at_steps = f"at equal steps {control.value:+.2f} pp"
+    at_epochs = f"At equal epochs B = {large} tests {compared(gap)} B = {small}"
+    at_steps = f"at equal steps {compared(control)} it"
     same_epochs = equivalence_p(gap.values, [0.0] * gap.n, margin) < 0.05
     same_steps = equivalence_p(control.values, [0.0] * control.n, margin) < 0.05
-    if gap.high < 0 or (same_epochs and gap.low <= 0):
+    if gap.low > 0 or (same_epochs and gap.high >= 0):
         return Verdict(Outcome.NOT_REPRODUCED, f"{at_epochs}: the large batch is no worse.", effects)
-    if gap.low <= 0:
-        return Verdict(Outcome.INCONCLUSIVE, f"{at_epochs}, with an interval that holds zero.", effects)
-    if same_steps or control.high < 0:
-        reason = f"{at_epochs}, but {at_steps}: the loss goes with the budget, not with the batch size."
+    if gap.high >= 0:
+        return Verdict(Outcome.INCONCLUSIVE, f"{at_epochs}, which is not surely less.", effects)
+    if same_steps or control.low > 0:
+        reason = f"{at_epochs}; {at_steps}. The loss goes with the budget, not with the batch size."
         return Verdict(Outcome.CONDITIONAL, reason, effects)
-    if control.low > 0:
+    if control.high < 0:
         reason = f"{at_epochs}, and {at_steps}: the loss stays when the steps are equal."
         return Verdict(Outcome.REPRODUCED, reason, effects)
     reason = f"{at_epochs}; {at_steps}, too uncertain to say whether the loss stays when the steps are equal."
     return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+
+
+def compared(e: Estimate) -> str:
+    """A difference in words, with its interval: "2.80 points worse (2.61 to 2.99) than"."""
+    if e.excludes(0):
+        low, high = sorted((abs(e.low), abs(e.high)))
+        return f"{abs(e.value):.2f} points {'better' if e.value > 0 else 'worse'} ({low:.2f} to {high:.2f}) than"
+    return f"{signed(e.value)} points ({signed(e.low)} to {signed(e.high)}) from"
+
+
+def answer(table: pd.DataFrame, verdict: Verdict) -> str:
+    pair, gap, steps = batch_sizes_compared(table), *(verdict.effects.get(name) for name in (AT_EPOCHS, AT_STEPS))
+    if not pair or not gap or not steps or min(gap.n, steps.n) < 2:
+        return "Not settled: too few seeds have been run at equal epochs and at equal steps."
+    small, large = pair
+    worse = f"At equal epochs B = {large} tests {abs(gap.value):.1f} points worse than B = {small}"
+    at_steps = f"({spread(steps)})"
+    if verdict.outcome == Outcome.CONDITIONAL:
+        return f"{worse}; at equal steps {'better' if steps.low > 0 else 'the same'} {at_steps}."
+    if verdict.outcome == Outcome.REPRODUCED:
+        return f"Yes. {worse}, and at equal steps too {at_steps}."
+    if verdict.outcome == Outcome.NOT_REPRODUCED:
+        return f"No. At equal epochs B = {large} tests no worse than B = {small} ({spread(gap)} points)."
+    if gap.high < 0:
+        return f"{worse}. Whether the loss stays at equal steps is not settled {at_steps}."
+    return f"Not settled: at equal epochs B = {large} against B = {small} is {spread(gap)} points."
 
 
 def _shen(name: str, printed: str, batch_size: int, column: str, note: str = "") -> Published:
@@ -145,7 +178,7 @@ PUBLISHED = (
     Published(
         "test accuracy, B=32 minus B=512, mean of 60 models",
         "0.59",
-        unit="pp",
+        unit="points",
         note="other models and data; the nearest published comparison of the same kind",
     ),
 )
@@ -171,10 +204,11 @@ def accuracy_title(table: pd.DataFrame) -> str:
     if pair is None:
         return "Accuracy by batch size"
     epochs, steps = (difference(table, arm, *pair, "test_accuracy") for arm in (EQUAL_EPOCHS, EQUAL_STEPS))
-    return (
-        f"From B={pair[0]} to {pair[1]} test accuracy changes by {0 - epochs.value:+.2f} pp\n"
-        f"at equal epochs and by {0 - steps.value:+.2f} pp at equal steps"
-    )
+    if not epochs.high < 0:
+        return "Accuracy by batch size, at equal epochs and at equal steps"
+    ends = "holds at equal steps" if steps.within(margin_for(table, MARGIN)) else "is not settled at equal steps"
+    ends = "falls at equal steps too" if steps.high < 0 else ends
+    return f"Test accuracy falls with the batch at equal epochs, and {ends}"
 
 
 def gap_curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -184,36 +218,38 @@ def gap_curves(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gap_title(table: pd.DataFrame) -> str:
-    points = gap_curves(table)
-    points = points[points["series"] == EQUAL_EPOCHS].sort_values("x")
-    if len(points) < 2:
+    shown = gap_curves(table)
+    shown = shown[shown["series"] == EQUAL_EPOCHS].sort_values("x")
+    if len(shown) < 2 or not shown["high"].iloc[-1] < shown["low"].iloc[0]:
         return "Train minus test accuracy by batch size"
-    first, last = points.iloc[0], points.iloc[-1]
-    return (
-        f"At equal epochs, train minus test goes from {first['mean']:.1f} pp\n"
-        f"at B={first['x']:.0f} to {last['mean']:.1f} pp at B={last['x']:.0f}"
-    )
+    return "At equal epochs the gap between train and test shrinks: this is no overfitting"
 
 
 INTERVALS = "Points are means over paired seeds, bars 95 % t intervals."
 CLAIM = Claim(
     id="generalization-gap",
-    title="The generalization gap",
+    question="Does a large batch test worse?",
     statement="higher batch sizes lead to lower asymptotic test accuracy",
     source="shen2018",
     counter_claim="no degradation of out-of-sample error at any batch size, once training is tuned for it",
     counter_sources=("shallue2019", "hoffer2017"),
     rule=(
-        f"Paired differences over seeds, small batch minus large, 95 % t intervals. Reproduced: the test "
-        f"accuracy at equal epochs is higher for the small batch (interval above zero), and at equal steps "
-        f"too. Conditional: higher at equal epochs, but at equal steps the same to within ±{MARGIN} pp (two "
-        f"one-sided tests, 5 %) or lower. Not reproduced: at equal epochs the same to within ±{MARGIN} pp, "
-        f"or lower. Inconclusive: anything else. The margin is for 10,000 test images and grows as one over the "
-        f"root of their number: ±{MARGIN * math.sqrt(10):.1f} pp on MNIST-5k's 1,000."
+        f"Paired differences over seeds, large batch minus small, 95 % t intervals. Reproduced: the test "
+        f"accuracy at equal epochs is lower for the large batch (interval below zero), and at equal steps "
+        f"too. Conditional: lower at equal epochs, but at equal steps the same to within ±{MARGIN} points (two "
+        f"one-sided tests, 5 %) or higher. Not reproduced: at equal epochs the same to within ±{MARGIN} points, "
+        f"or higher. Inconclusive: anything else. The margin is for 10,000 test images and grows as one over the "
+        f"root of their number: ±{MARGIN * math.sqrt(10):.1f} points on MNIST-5k's 1,000."
     ),
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=answer,
+    advice=(
+        "Compare batch sizes at equal steps, or with the learning rate tuned for each.",
+        "At equal epochs and one learning rate you measure missing steps.",
+    ),
+    change="A large batch that stays behind after as many steps, on any of these datasets.",
     published=PUBLISHED,
     figures=(
         Figure(
@@ -231,7 +267,7 @@ CLAIM = Claim(
             gap_curves,
             gap_title,
             "batch size B",
-            "train − test accuracy (pp)",
+            "train − test accuracy (points)",
             f"The generalization gap in the narrow sense: train minus test accuracy. {INTERVALS}",
         ),
     ),

@@ -323,7 +323,7 @@ def histogram_title(table: pd.DataFrame) -> str:
 CAPTION = "Means over paired seeds with 95 % t intervals. Gradients of the last layer's weight."
 CLAIM = Claim(
     id="gradient-competition",
-    title="Gradient competition",
+    question="Do summed gradients grow as √B?",
     statement="larger batches have larger variance in the distance",
     source="shen2018",
     counter_claim="noise and mean gradient explain the norm, and a sum of more gradients spreads less",
@@ -343,6 +343,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     published=PUBLISHED,
     figures=(
         Figure(

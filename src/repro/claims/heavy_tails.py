@@ -312,7 +312,7 @@ def alpha_title(table: pd.DataFrame) -> str:
 CAPTION = "Means over paired seeds with 95 % t intervals. Gradients of the last layer's weight."
 CLAIM = Claim(
     id="heavy-tails",
-    title="Heavy tails",
+    question="Do large batches have heavier-tailed gradients?",
     statement="gradients of larger batches have a much heavier tail",
     source="shen2018",
     counter_claim="a sum of more independent gradients is closer to a Gaussian, whose tails are light",
@@ -333,6 +333,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     published=PUBLISHED,
     figures=(
         Figure(

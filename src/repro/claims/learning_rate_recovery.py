@@ -12,6 +12,7 @@ from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 
 SMALL, LARGE, RAISED = "small batch", "large batch", "large batch, raised lr"
 GRID = "grid"
+LEFT = "test accuracy, small batch minus large batch, raised lr (pp)"
 MEASURED = ["weight_distance", "bias_distance", "test_accuracy"]  # what the post prints in every cell of the grid
 MARGIN = 0.3  # percentage points of 10,000 test images
 PAPER = {
@@ -187,7 +188,7 @@ def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor
 
 CLAIM = Claim(
     id="learning-rate-recovery",
-    title="Recovered by the learning rate",
+    question="Can a larger learning rate win it back?",
     statement="we recover the lost accuracy by raising the learning rate",
     source="shen2018",
     counter_claim="beyond some batch size no learning rate makes up for the missing steps",
@@ -206,6 +207,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     published=(
         _shen("test accuracy", "98", RAISED, "test_accuracy", "%", 100),
         _shen("weight norm", "44.7", RAISED, "weight_norm"),

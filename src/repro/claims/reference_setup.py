@@ -218,7 +218,7 @@ def deviation_title(table: pd.DataFrame) -> str:
 
 CLAIM = Claim(
     id="reference-setup",
-    title="The reference setup, recovered",
+    question="Which set-up did the post use?",
     statement=(
         "Glorot-uniform weights, zero biases and standardised pixels are the setup that the post's numbers come from"
     ),
@@ -229,6 +229,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     published=PUBLISHED,
     figures=(
         Figure(
@@ -254,4 +257,5 @@ CLAIM = Claim(
             "it is a number missed.",
         ),
     ),
+    instrument=True,
 )

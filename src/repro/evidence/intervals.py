@@ -19,8 +19,23 @@ from statsmodels.stats.weightstats import ttost_paired
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What a number counts, and how an axis of such numbers is drawn: the `axis`' title says what minus (or over) what;
+    `none` is the value that means no difference, `sides` what lies below and above it, `band` the margin within which
+    numbers count as the same. `log`: of ratios."""
+
+    symbol: str = ""
+    axis: str = ""
+    none: float | None = None
+    sides: tuple[str, str] = ("", "")
+    band: tuple[float, float] | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """A number, its interval and what they rest on. With fewer than two values the interval is unbounded."""
+    """A number, its interval, what they rest on and what they count. With fewer than two values the interval is
+    unbounded."""
 
     value: float
     low: float
@@ -28,6 +43,10 @@ class Estimate:
     n: int
     method: str
     values: tuple[float, ...] = ()
+    unit: Unit = Unit()
+
+    def of(self, unit: Unit) -> Estimate:
+        return dataclasses.replace(self, unit=unit)
 
     def excludes(self, x: float) -> bool:
         return x < self.low or x > self.high  # an interval that is not a number excludes nothing

@@ -41,7 +41,7 @@ class Verdict:
 
     outcome: Outcome
     reason: str
-    effects: Mapping[str, Estimate] = field(default_factory=dict)  # name with unit -> estimate with interval
+    effects: Mapping[str, Estimate] = field(default_factory=dict)  # name -> estimate with interval and unit
     parts: Mapping[str, Verdict] = field(default_factory=dict)  # sentences of the claim that are judged apart
 
 
@@ -87,10 +87,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture of a claim's table: `data` prepares the tidy table that is drawn (and offered as CSV) by
-    `kind`, a function of the room figures; `title` states the finding, computed from the claim's table. The scales
-    are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run. Dots know "log"
-    alone, curves "symlog" as well."""
+    """One picture of a claim's table: `data` prepares the tidy table that is drawn (and offered as CSV) by `kind`:
+    "curves", "lines" or "points" of the room figures, "dots" or "heat map" of the room tables. `title` states the
+    finding, computed from the claim's table: with its interval, or without a number. `caption` says how to read it. The
+    scales are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run. Dots know
+    "log" alone, curves "symlog" as well."""
 
     id: str
     kind: str
@@ -124,15 +125,17 @@ def _like(name: str, value: object, default: object) -> object:
 
 @dataclass(frozen=True)
 class Claim:
-    """One published claim: what it says, what speaks against it, how it is run and how it is judged.
+    """One published claim: what it asks and says, what speaks against it, how it is run and how it is judged.
 
     `settings[scale]` lists the settings run at that scale, one a dataset, the main one first; `design`
     turns one of them into named sweeps. `judge` sees the table of one setting: a row a trial and
-    checkpoint, with the sweep's name in the column `arm`.
+    checkpoint, with the sweep's name in the column `arm`. `answer` gives the reader's answer to the question, one or
+    two sentences written for each outcome, with the table's numbers. The first of `figures` is the one that carries it.
+    An instrument is checked as a claim is, but is not one about batch size: what other chapters rest on.
     """
 
     id: str
-    title: str
+    question: str
     statement: str
     source: str  # where the statement is made, as a citation key of book/references.bib
     counter_claim: str
@@ -141,8 +144,12 @@ class Claim:
     settings: Mapping[Scale, tuple[Settings, ...]]
     design: Callable[[Settings], Sequence[Sweep]]
     judge: Callable[[pd.DataFrame], Verdict]
+    answer: Callable[[pd.DataFrame, Verdict], str]
+    advice: tuple[str, str]  # what to do, and why in a few words: no numbers
+    change: str  # what would change the verdict
     published: tuple[Published, ...] = ()
     figures: tuple[Figure, ...] = ()
+    instrument: bool = False
 
     def sweeps(self, scale: Scale | str, **overrides: Any) -> list[Sweep]:
         """The sweeps of the main setting at `scale`, with overrides (None leaves a setting as it is)."""

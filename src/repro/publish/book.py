@@ -28,12 +28,13 @@ from repro import claims
 from repro.claims import Finding
 from repro.evidence.spec import Scale
 from repro.publish import speed
-from repro.publish.pages import fragments
+from repro.publish.landing import fragments
 from repro.runs import runner
 from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 from repro.trial import ReproError, choose
 
+STATIC = "src/repro/publish/static"  # the style sheet, where _config.yml names it
 CELL_TIMEOUT = 900  # seconds; papermill's own default is forever
 
 
@@ -97,10 +98,13 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> float:
 
 
 def scrub(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Drop what differs from run to run or names this machine: papermill's timestamps and paths."""
+    """Drop what differs from run to run or names this machine, papermill's timestamps and paths; and keep the cell of
+    parameters that papermill puts in off the page, as the one above it is."""
     for part in (notebook, *notebook.cells):
         part.metadata.pop("papermill", None)
         part.metadata.pop("execution", None)
+        if "injected-parameters" in part.metadata.get("tags", []):
+            part.metadata["tags"].append("remove-cell")
     return notebook
 
 
@@ -212,6 +216,7 @@ def build(
         ledger = Ledger()
         shutil.rmtree(stage, ignore_errors=True)
         shutil.copytree(root / "book", stage / "book")
+        shutil.copytree(Path(__file__).parent / "static", stage / STATIC)
         for name in ("_config.yml", "_toc.yml"):
             shutil.copy(root / name, stage / name)
         _configure(stage, repository)

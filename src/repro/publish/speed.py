@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from repro.evidence.spec import Figure
-from repro.publish import figures
-from repro.publish.pages import figure_html, html_table, raw
+from repro.publish import tables
+from repro.publish.chapter import picture
+from repro.publish.landing import raw
 from repro.runs.provenance import PROJECT
 
 MEASURED = PROJECT / "benchmarks" / "bench.json"
@@ -75,26 +76,30 @@ def fragment(path: Path = MEASURED) -> str:
         figure = Figure(
             f"speed-{net}",
             "curves",
-            lambda table: _curves(table),
+            _curves,
             lambda table, net=net: _title(net, table),  # type: ignore[misc]
             "batch size B",
             "samples a second",
             "Training speed of the whole machine: one process with all cores for the loops, a worker a core here.",
             y_scale="log",
         )
-        parts.append(figure_html(figure, figures.draw(figure, rows), source, f"speed-{net}.csv"))
+        parts.append(picture(figure, _curves(rows), figure.title(rows), f"speed-{net}"))
     header = ["network", "B", "precision", "tutorial", "tensors", "here", "÷ tutorial", "÷ tensors", "share"]
     caption = (
         "Samples a second. Share: of the rate at which as many processes multiply square matrices "
         f"in that precision here, {rates}."
     )
     workers = ", ".join(f"{gain:.2f}× at B={size}" for size, gain in told["workers_over_one"].items())
-    parts.append(html_table(header, _rows(told), caption))
+    parts.append(tables.table(header, _rows(told), "Samples a second", caption))
     parts.append(
         f"<p>All workers train, in float32 and on the wide network, at so many times the speed of one: {workers}. "
         f"A worker with the data in memory takes up to {told['worker_mib']:,.0f} MiB.</p>"
     )
     header = ["sweep", "a trial", "start and stop", "the parent's memory, at a tenth and at the end", "ledger loads"]
-    parts.append(html_table(header, _sweeps(told), "What a sweep costs beside training: trials of a single step."))
-    parts.append(f"<p><small>{html.escape(source)}</small></p>")
+    parts.append(
+        tables.table(
+            header, _sweeps(told), "Cost of a sweep", "What a sweep costs beside training: trials of a single step."
+        )
+    )
+    parts.append(f"<p class='note'>{html.escape(source)}</p>")
     return raw("".join(parts))

@@ -8,7 +8,7 @@ from repro.evidence.spec import Claim
 
 CLAIM = Claim(
     id="adam-drift",
-    title="Adam and the distance travelled",
+    question="Does Adam forget where it started?",
     statement="Adam finds solutions with much larger weights and ignores the initialisation",
     source="shen2018",
     counter_claim="tuned widely enough, an adaptive method never does worse than what it contains",
@@ -27,6 +27,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     published=PUBLISHED,
     figures=FIGURES,
 )

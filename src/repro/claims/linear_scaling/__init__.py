@@ -14,7 +14,7 @@ def _goyal(name: str, printed: str) -> Published:
 
 CLAIM = Claim(
     id="linear-scaling",
-    title="The linear scaling rule",
+    question="Batch times k: learning rate times k?",
     statement="when the minibatch size is multiplied by k, multiply the learning rate by k",
     source="goyal2017",
     counter_claim="no simple heuristic for the learning rate holds at all batch sizes",
@@ -37,6 +37,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     published=(
         _goyal("B=256", "23.60"),
         _goyal("B=8192, linear rule and warm-up", "23.74"),

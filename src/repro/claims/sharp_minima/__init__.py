@@ -16,7 +16,7 @@ from repro.evidence.spec import Claim
 
 CLAIM = Claim(
     id="sharp-minima",
-    title="Sharp minima",
+    question="Do large batches end in sharper minima?",
     statement="large-batch methods tend to converge to sharp minimizers of the training and testing functions",
     source="keskar2017",
     counter_claim=(
@@ -45,6 +45,9 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
+    answer=lambda table, verdict: verdict.reason,
+    advice=("To be written.", ""),
+    change="To be written.",
     published=PUBLISHED,
     figures=FIGURES,
 )

@@ -1,0 +1,47 @@
+"""Numbers as sentences and tables tell them: with a true minus, a sign where there is a side to be on, an interval."""
+
+from __future__ import annotations
+
+import math
+
+from repro.evidence.intervals import Estimate, Unit
+
+
+def signed(value: float, form: str = "+.2f") -> str:
+    """No zero has a minus."""
+    sign, rest = form[: form.startswith("+")], form.removeprefix("+")
+    return f"{value:{sign}z{rest}}".replace("-", "−")
+
+
+def _form(estimate: Estimate) -> str:
+    return ",.0f" if abs(estimate.value) >= 1000 else ".2f"
+
+
+def _text(value: float, unit: Unit, form: str) -> str:
+    if unit.log:
+        digits = max(0, 1 - math.floor(math.log10(value))) if 0 < value < math.inf else 2
+        return f"{value:,.{min(digits, 3)}f}"
+    return signed(value, f"+{form}" if unit.none == 0 else form)
+
+
+def value(estimate: Estimate, form: str = "") -> str:
+    """By default two decimals, from 1,000 on none; of ratios two figures."""
+    return _text(estimate.value, estimate.unit, form or _form(estimate)) if math.isfinite(estimate.value) else "–"
+
+
+def _ends(estimate: Estimate, form: str) -> list[str]:
+    if not (math.isfinite(estimate.value) and math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return []
+    return [_text(end, estimate.unit, form or _form(estimate)) for end in (estimate.low, estimate.high)]
+
+
+def interval(estimate: Estimate, form: str = "") -> str:
+    """In a table: "1.23 [1.10, 1.36]", or the value alone where there is no interval."""
+    ends = _ends(estimate, form)
+    return value(estimate, form) + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def spread(estimate: Estimate, form: str = "") -> str:
+    """In a sentence: "1.23, 1.10 to 1.36", or the value alone where there is no interval."""
+    ends = _ends(estimate, form)
+    return value(estimate, form) + (f", {' to '.join(ends)}" if ends else "")

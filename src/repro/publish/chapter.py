@@ -1,0 +1,366 @@
+"""The pieces of a chapter, as a notebook shows them, answer first: `Chapter` gives each as HTML of its own.
+
+What is shown of several datasets carries `data-for`; one switch a page, of radio buttons that need no script, says which
+of them is seen. The style sheet is the package's own, so that a notebook looks in JupyterLab as it does in the site.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.resources
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+
+from repro import claims
+from repro.claims import Finding
+from repro.evidence.sources import NAMES
+from repro.evidence.spec import PUBLISHED_SERIES, Figure, Scale, Verdict
+from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE, count
+from repro.evidence.words import interval
+from repro.publish import figures, tables
+from repro.publish.tables import badge
+from repro.runs import provenance, runner
+from repro.runs.ledger import Ledger
+from repro.trial import Trial, choose
+
+log = logging.getLogger("repro")
+
+DATASET_NAMES = {
+    "mnist5k": "MNIST-5k",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR-10",
+}
+
+
+def slug(finding: Finding) -> str:
+    """What the dataset switch calls it: the dataset of what is recorded, the scale of what is trained here."""
+    return finding.dataset if finding.scale == Scale.PAPER else str(finding.scale)
+
+
+def label(finding: Finding) -> str:
+    """ "MNIST" for what is recorded, "MNIST-5k, laptop" for what is trained when the page is built."""
+    name = DATASET_NAMES[finding.dataset]
+    return name if finding.scale == Scale.PAPER else f"{name}, {finding.scale}"
+
+
+def outcome(finding: Finding) -> str:
+    """The verdict's; but where no trial has been run there is none."""
+    return str(finding.verdict.outcome) if finding.num_finished else NOT_RUN
+
+
+def progress(finding: Finding) -> str:
+    """ "17 of 83 trials run"; where all are, "83 trials"."""
+    done, planned = finding.num_finished, len(finding.trials)
+    return f"{planned:,} trials" if done == planned else f"{done:,} of {planned:,} trials run"
+
+
+def answer(finding: Finding) -> str:
+    """The claim's answer on what has been run; where nothing has, that."""
+    if not finding.num_finished:
+        return f"Not run yet on {DATASET_NAMES[finding.dataset]}."
+    return finding.claim.answer(finding.table, finding.verdict)
+
+
+def origin(finding: Finding) -> str:
+    """One sentence: how much was run, at what cost, when, with what."""
+    come_from = provenance.summary(finding.table)
+    if not come_from["trials"]:
+        return f"No trial of {len(finding.trials):,} is in the ledger yet."
+    dates = " to ".join(dict.fromkeys((come_from["first"], come_from["last"])))
+    diverged = f", {come_from['diverged']} of them diverged" if come_from["diverged"] else ""
+    return (
+        f"{finding.num_finished:,} of {len(finding.trials):,} trials{diverged}; {_cost(finding)} of training; {dates}; "
+        f"torch {', '.join(come_from['torch_version'])}; {', '.join(come_from['precision'])} products."
+    )
+
+
+def _cost(finding: Finding) -> str:
+    hours = provenance.summary(finding.table)["hours"]
+    return f"{hours:.1f} core hours" if hours >= 0.1 else f"{hours * 3600:.0f} core seconds"
+
+
+def _seeds(trials: Iterable[Trial]) -> int:
+    return len({t.init_seed for t in trials})
+
+
+def style() -> str:
+    """The style sheet, for a notebook; the site has its own copy."""
+    text = importlib.resources.files("repro.publish").joinpath("static", "repro.css").read_text(encoding="utf-8")
+    return f"<style>{text}</style>"
+
+
+class Chapter:
+    """One claim's page: what is recorded at paper scale, and what is trained here at `scale`.
+
+    Settings given as None stay as the scale has them. `run()` trains what is missing; the other methods
+    each return one piece of the page.
+    """
+
+    def __init__(self, claim_id: str, scale: str, **overrides: Any) -> None:
+        self.claim = claims.get(claim_id)
+        self.ledger = Ledger()
+        self.scale, self.overrides = scale, overrides
+        self.here = claims.find(self.claim, scale, self.ledger, **overrides)
+        self.recorded = list(claims.findings(self.claim, Scale.PAPER, self.ledger))
+
+    def run(self) -> HTML:
+        """Train what the ledger lacks at this scale. At paper scale, only show: `repro run` records."""
+        if self.scale != Scale.PAPER:
+            report = runner.run({self.claim.id: self.here.trials}, self.ledger)
+            for line in report.failed:
+                log.warning("failed: %s", line)
+            self.here = claims.find(self.claim, self.scale, self.ledger, **self.overrides)
+        return HTML(style())
+
+    @property
+    def shown(self) -> list[Finding]:
+        """Findings in the order of the switch: the recorded ones first, but a tinkerer's own run before them. At smoke
+        scale, where seconds count, of the recorded ones the main dataset's alone."""
+        recorded = [f for f in self.recorded if f.num_finished]
+        if self.scale == Scale.PAPER:
+            changed = any(v is not None for v in self.overrides.values())
+            return [self.here] if changed or not recorded else recorded
+        return [*recorded, self.here] if self.scale == Scale.LAPTOP else [self.here, *recorded[:1]]
+
+    def _each(self, piece: Callable[[Finding], str], tag: str = "div") -> str:
+        """`piece` of every finding, of which the switch shows one."""
+        return "".join(f'<{tag} data-for="{slug(f)}">{piece(f)}</{tag}>' for f in self.shown)
+
+    def opening(self) -> HTML:
+        """Kicker, answer, dataset switch and verdict card."""
+        return HTML(f'{self._kicker()}{self._each(lambda f: html.escape(answer(f)), "p")}{self._switch()}{self._card()}'
+                    .replace("<p data-for", '<p class="deck" data-for'))  # fmt: skip
+
+    def _kicker(self) -> str:
+        numbered = [c.id for c in claims.all_claims().values() if not c.instrument]
+        claim = self.claim
+        place = "Instrument" if claim.instrument else f"Claim {numbered.index(claim.id) + 1} of {len(numbered)}"
+        against = ", ".join(NAMES[s] for s in claim.counter_sources)
+        return f'<p class="kick">{place} · {NAMES[claim.source]}, against {against}</p>'
+
+    def _switch(self) -> str:
+        shown = self.shown
+        if len(shown) < 2:
+            return f'<input type="radio" name="data" id="d-{slug(shown[0])}" checked hidden>' if shown else ""
+        options = "".join(
+            f'<label><input type="radio" name="data" id="d-{slug(f)}" value="{slug(f)}"{" checked" * (i == 0)}>'
+            f"{html.escape(label(f))}</label>"
+            for i, f in enumerate(shown)
+        )
+        return f'<div class="seg" role="radiogroup" aria-label="Dataset">{options}</div>'
+
+    def _card(self) -> str:
+        def card(f: Finding) -> str:
+            planned, done = _seeds(f.trials), _seeds(f.finished)
+            seeds = f"{planned} seeds" if planned == done else f"{done} of {planned} planned seeds"
+            how = "" if f.scale == Scale.PAPER else ", trained when this page was built"
+            return (
+                f"<p>{badge(outcome(f))} <span>on {html.escape(label(f))}</span></p>"
+                f"<p>{html.escape(f.verdict.reason)}</p><p class='note'>{progress(f)}, {seeds}, {_cost(f)}{how} · "
+                '<a href="#the-rule">the rule</a></p>'
+            )
+
+        return f'<div class="verdict">{self._each(card)}</div>'
+
+    def notes(self) -> HTML:
+        """What to do, what would change the verdict, and the verdicts on the other datasets."""
+        what, why = self.claim.advice
+        unfinished = [
+            f"{len(f.trials) - f.num_finished:,} planned trials on {DATASET_NAMES[f.dataset]} are not run yet."
+            for f in self.recorded
+            if f.num_finished < len(f.trials)
+        ]
+        change = " ".join([self.claim.change, *unfinished])
+        verdicts = "<br>".join(f"{badge(outcome(f))} {html.escape(label(f))}" for f in self.shown)
+        return HTML(
+            f'<div class="notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'
+            f"<p><b>What would change this.</b> {html.escape(change)}</p><p><b>Verdicts.</b><br>{verdicts}</p></div>"
+        )
+
+    def figure(self, figure_id: str) -> HTML:
+        """The figure for every finding that has something to show. The claim's first is the one that answers."""
+        by_id = {f.id: f for f in self.claim.figures}
+        choose(f"figure of {self.claim.id}", figure_id, by_id)
+        figure = by_id[figure_id]
+        kind = "plot hero" if figure is self.claim.figures[0] else "plot"
+        return HTML(self._each(lambda f: self._picture(figure, f, kind)))
+
+    def _picture(self, figure: Figure, finding: Finding, kind: str) -> str:
+        if not finding.num_finished or (drawn := figure.data(finding.table)).empty:
+            return f"<p class='note'>Nothing to draw yet on {html.escape(label(finding))}.</p>"
+        name = f"{self.claim.id}-{figure.id}-{slug(finding)}"
+        return picture(figure, drawn, figure.title(finding.table), name, kind)
+
+    def forest(self) -> HTML:
+        """Every effect that the judge weighed, and what it says of the claim's parts."""
+
+        def each(finding: Finding) -> str:
+            verdict = finding.verdict
+            parts = [[html.escape(name), badge(p.outcome), html.escape(p.reason)] for name, p in verdict.parts.items()]
+            told = (
+                tables.table(["part of the claim", "verdict", "because"], parts, "Parts of the claim") if parts else ""
+            )
+            name = f"{self.claim.id}-effects-{slug(finding)}.csv"
+            return told + effects(verdict, name)
+
+        return HTML(self._each(each))
+
+    def protocol(self) -> HTML:
+        """What was run: a column a finding, a row a field of its trials; what is to be run, where none has been."""
+        rows: list[tuple[str, Callable[[Sequence[Trial]], str]]] = [
+            ("training examples", lambda ts: _each(f"{t.num_train:,}" for t in ts)),
+            ("model", lambda ts: _each(_model(t) for t in ts)),
+            ("initialisation, pixels", lambda ts: _each(f"{t.init}, {t.preprocessing}" for t in ts)),
+            ("optimizer", lambda ts: _each(t.optimizer for t in ts)),
+            ("learning rate (per step)", lambda ts: _numbers("rates", (t.lr for t in ts))),
+            ("batch size", lambda ts: _numbers("sizes", (t.batch_size for t in ts))),
+            ("epochs", lambda ts: _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in ts))),
+            ("steps", lambda ts: _range(t.num_steps for t in ts)),
+            ("paired seeds", lambda ts: str(_seeds(ts))),
+        ]
+        body = [[name, *(cell(f.finished or f.trials) for f in self.shown)] for name, cell in rows]
+        body.append(["trials", *(progress(f) for f in self.shown)])
+        return HTML(tables.table(["", *(html.escape(label(f)) for f in self.shown)], body, "What was run"))
+
+    def published(self) -> HTML:
+        """Published numbers beside ours, from the recorded main dataset."""
+        compared = self.recorded[0].published
+        rows = []
+        for c in compared:
+            note = f"<br><small>{html.escape(c.number.note)}</small>" if c.number.note else ""
+            here = f"{interval(c.ours, c.number.format)} {c.number.unit}".rstrip() + f", n = {c.ours.n}" * bool(
+                c.ours.n
+            )
+            name = html.escape(c.number.name) + note
+            rows.append([name, f"{c.number.printed} {c.number.unit}", here, badge(c.outcome)])
+        met, tested = count(compared, MET), count(compared, MET, MISSED)
+        numbers = f"{met} of {tested} tested numbers met" if tested else "No number is tested so far"
+        untestable = count(compared, NOT_TESTABLE)
+        numbers += f", {untestable} more cannot be tested here" if untestable else ""
+        mean = "mean (of what differs by factors, geometric)" if any(c.number.logarithmic for c in compared) else "mean"
+        beside = " For comparison: the same number beside another measure of ours, not counted."
+        caption = (
+            f"{numbers}. Ours: {mean} and 95 % t interval over n seeds, recorded on "
+            f"{DATASET_NAMES[self.recorded[0].dataset]}. Met: the published number lies in the 95 % prediction "
+            "interval for one more run, widened by half a unit of its last printed digit."
+            f"{beside if any(c.number.again for c in compared) else ''}"
+        )
+        if not rows:
+            return HTML("<p>The source prints no number that this claim could be held against.</p>")
+        return HTML(tables.table(["number", "published", "here", ""], rows, "Published beside ours", caption))
+
+    def rule(self) -> HTML:
+        """The rule by which the verdict is made, and what would change it."""
+        return HTML(
+            f"<p>{html.escape(self.claim.rule)}</p><p><b>What would change our mind.</b> "
+            f"{html.escape(self.claim.change)}</p>"
+        )
+
+    def settings(self) -> HTML:
+        """What the first cell's parameters may change, and what they are at every scale."""
+        scales = {str(scale): self.claim.settings[scale][0] for scale in Scale}
+        rows = [
+            [f"<code>{name}</code>", *(html.escape(_setting(s[name])) for s in scales.values())]
+            for name in scales[Scale.PAPER]
+        ]
+        return HTML(tables.table(["setting", *scales], rows, "Settings at every scale"))
+
+    def provenance(self) -> HTML:
+        """Where the numbers come from, once."""
+        rows = [[html.escape(label(f)), html.escape(origin(f))] for f in self.shown]
+        return HTML(tables.table(["", "trials, cost, dates, versions"], rows, "Where the numbers come from"))
+
+
+def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: str = "plot") -> str:
+    """A figure with its title, how to read it, what it is drawn from, and its table as CSV."""
+    heading = html.escape(" ".join(title.split()))
+    if figure.kind == "dots":
+        told, body = f'<p class="axis-title">{html.escape(figure.x)}</p>', tables.dots(figure, drawn)
+    elif figure.kind == "heat map":
+        told, body = "", tables.heat_map(figure, drawn)
+    else:
+        told, body = "", _drawn(figure, drawn)
+    return (
+        f'<figure class="{kind}"><figcaption><p class="title">{heading}</p><p>{html.escape(figure.caption)}</p>{told}'
+        f"</figcaption>{body}<p class='note'>{tables.seeds(drawn)}{tables.csv_link(drawn, f'{name}.csv')}</p></figure>"
+    )
+
+
+def _drawn(figure: Figure, drawn: pd.DataFrame) -> str:
+    """The picture for a wide page and for a phone, with the names that are not written into it."""
+    wide, narrow = figures.draw(figure, drawn)
+    series = figures.series_of(drawn)
+    names = ", ".join(s.name for s in series)
+    alt = html.escape(f"{figure.y} against {figure.x}, for: {names}", quote=True)
+    key = [(s.name, figures.css(s.colour)) for s in series if s.named] if len(series) > 1 else []
+    chips = "".join(f'<span style="--c:{colour}"><em></em> {html.escape(name)}</span>' for name, colour in key)
+    chips = f'<p class="key narrow">{chips}</p>' if chips else ""
+    more = [s.name for s in series if not s.named]
+    chips += f'<p class="key">Grey: {html.escape(", ".join(more))}</p>' if more else ""
+    if PUBLISHED_SERIES in set(drawn["series"]):
+        chips += '<p class="key"><span class="m9"><em></em> published</span></p>'
+    return (
+        f'{chips}<div class="wide" role="img" aria-label="{alt}">{wide}</div>'
+        f'<div class="narrow" role="img" aria-label="{alt}">{narrow}</div>'
+    )
+
+
+def effects(verdict: Verdict, csv_name: str) -> str:
+    """The forests of a verdict and the table behind them."""
+    judged = [("", verdict), *verdict.parts.items()]
+    rows = pd.DataFrame(
+        [
+            {"part": part, "effect": name, "value": e.value, "low": e.low, "high": e.high, "n": e.n,
+             "unit": e.unit.symbol, "interval": e.method}
+            for part, v in judged for name, e in v.effects.items()
+        ]
+    )  # fmt: skip
+    if rows.empty:
+        return ""
+    drawn = "".join(
+        f'<figure class="plot"><figcaption><p class="title">{html.escape(f.unit.axis)}</p></figcaption>'
+        f"{tables.forest_table(f, f.unit.axis)}</figure>"
+        for f in tables.effects(verdict)
+    )
+    return f"{drawn}<p class='note'>95 % intervals; how each is made is in the table. {tables.csv_link(rows, csv_name)}</p>"
+
+
+def _model(trial: Trial) -> str:
+    if trial.model != "mlp":
+        return trial.model.upper()
+    return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
+
+
+def _each(values: Iterable[Any]) -> str:
+    return ", ".join(html.escape(str(v)) for v in dict.fromkeys(values))
+
+
+def _numbers(what: str, values: Iterable[float]) -> str:
+    """A few values as they are; many as "18 rates, 0.0078 to 2.83, ×√2"."""
+    found = sorted({float(f"{v:.4g}") for v in values})
+    if len(found) <= 6:
+        return ", ".join(f"{v:g}" for v in found)
+    told = f"{len(found)} {what}, {found[0]:.4g} to {found[-1]:.4g}"
+    steps = [b / a for a, b in zip(found, found[1:], strict=False)]
+    if max(steps) > 1.02 * min(steps):
+        return told
+    near = {2: "2", math.sqrt(2): "√2", 10: "10"}
+    return told + "".join(f", ×{text}" for value, text in near.items() if abs(steps[0] / value - 1) < 0.02)
+
+
+def _range(values: Iterable[int]) -> str:
+    ordered = sorted(set(values))
+    return " to ".join(f"{v:,}" for v in dict.fromkeys((ordered[0], ordered[-1])))
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, tuple):
+        return _numbers("values", value) if not isinstance(value[0], str) else ", ".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

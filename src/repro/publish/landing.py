@@ -1,0 +1,157 @@
+"""The generated parts of the pages that are not notebooks: the landing page, and what each chapter rests on."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+from repro import claims
+from repro.claims import Finding, generalization_gap, learning_rate_recovery
+from repro.evidence.intervals import Estimate, Unit
+from repro.evidence.spec import Outcome, Scale
+from repro.evidence.tables import MET, MISSED, count
+from repro.publish import tables
+from repro.publish.chapter import DATASET_NAMES, answer, label, origin, outcome, progress
+from repro.publish.tables import Forest, Mark, badge
+from repro.runs.ledger import Ledger
+
+# The comparisons of the first figure: what is held equal, the claim, and the effect that its judge weighs
+COMPARISONS = (
+    ("Same epochs, same learning rate", "generalization-gap", generalization_gap.AT_EPOCHS),
+    ("Same epochs, a higher learning rate", "learning-rate-recovery", learning_rate_recovery.LEFT),
+    ("Same learning rate, as many steps", "generalization-gap", generalization_gap.AT_STEPS),
+)
+GAP = Unit(
+    "points",
+    "Test accuracy of the large batch minus that of the small one, percentage points",
+    0.0,
+    ("large batch worse", "better"),
+    (-generalization_gap.MARGIN, generalization_gap.MARGIN),
+)
+Found = Mapping[str, Sequence[Finding]]  # by claim, one a dataset, the main one first
+
+
+def fragments(ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> dict[str, str]:
+    """The generated parts of the pages that are not notebooks, by file name. `scale`: what was trained when
+    the book was built, if anything was; `seconds`: what each notebook took then."""
+    found = {}
+    for claim in claims.all_claims().values():
+        found[claim.id] = list(claims.findings(claim, Scale.PAPER, ledger))
+        if scale and scale != Scale.PAPER:
+            found[claim.id].append(claims.find(claim, scale, ledger))
+    return {"landing.md": _landing(found), "status.md": _status(found, seconds)}
+
+
+def raw(text: str) -> str:
+    return f"```{{raw}} html\n{text}\n```\n"
+
+
+def _landing(found: Found) -> str:
+    numbered = {name: fs for name, fs in found.items() if not fs[0].claim.instrument}
+    instruments = {name: fs for name, fs in found.items() if name not in numbered}
+    mostly = found["generalization-gap"][0].verdict.outcome == Outcome.CONDITIONAL
+    title = "Does batch size matter?" + (" Mostly through the number of steps it leaves you." if mostly else "")
+    first, second = (answer(found[name][0]) for name in ("generalization-gap", "learning-rate-recovery"))
+    deck = f'<p class="deck">{html.escape(first)} {html.escape(second)}</p>'
+    scope = (
+        f'<p class="note">{_number(len(numbered)).capitalize()} published claims about batch size, each run again by a rule that says '
+        "beforehand what would count. Small networks on images like MNIST's: expect directions to carry over, not "
+        "numbers.</p>"
+    )
+    return "\n".join(
+        [
+            f"# {title}\n",
+            raw(f"{deck}{scope}{_how_sure(found)}{_hero(found)}"),
+            "## If you have three minutes\n",
+            raw(_advice(numbered)),
+            f"## {_number(len(numbered)).capitalize()} claims, and what held\n",
+            raw(_board(numbered)),
+            "## The instruments, checked apart\n",
+            raw(_board(instruments)),
+        ]
+    )
+
+
+def _number(n: int) -> str:
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    return words[n] if n < len(words) else str(n)
+
+
+def _how_sure(found: Found) -> str:
+    """How much of it is run, and how many published numbers are met, and where those come from."""
+    recorded = [f for fs in found.values() for f in fs if f.scale == Scale.PAPER]
+    trials = sum(f.num_finished for f in recorded)
+    planned = sum(len(f.trials) for f in recorded)
+    met, tested = tally(found)
+    page = next(name for name, fs in found.items() if fs[0].claim.instrument and fs[0].published)
+    there = tally({page: found[page]})
+    link = f'<a href="../notebooks/{page}.html">one page</a>'
+    return (
+        f'<div class="notes"><p><b>How sure?</b> {trials:,} of {planned:,} planned trials are recorded, on MNIST and '
+        f"Fashion-MNIST.</p><p><b>{met} of {tested}</b> tested published numbers met: {there[0]} of {there[1]} on {link}, "
+        f"which rebuilds one blog post’s set-up; elsewhere {met - there[0]} of {tested - there[1]}.</p></div>"
+    )
+
+
+def tally(found: Found) -> tuple[int, int]:
+    """(met, tested) of the published numbers on the main datasets; one that two claims list counts once."""
+    listed = (c for fs in found.values() for c in fs[0].published)
+    compared = list({(c.number.value, c.number.unit, c.ours): c for c in listed}.values())
+    return count(compared, MET), count(compared, MET, MISSED)
+
+
+def _hero(found: Found) -> str:
+    """The first figure: the large batch against the small one, at three budgets, on every dataset."""
+    groups: dict[str, dict[str, list[Mark]]] = {}
+    for title, claim, effect in COMPARISONS:
+        for i, finding in enumerate(found[claim]):
+            estimate = finding.verdict.effects.get(effect)
+            known = estimate if estimate and estimate.n else Estimate(math.nan, math.nan, math.nan, 0, "")
+            groups.setdefault(title, {})[label(finding)] = [Mark(known.of(GAP), min(i, 2))]
+    drawn = tables.forest_table(Forest(GAP, groups), GAP.axis)
+    links = [
+        f'<a href="../notebooks/{name}.html">{name.replace("-", " ")}</a>'
+        for name in dict.fromkeys(c for _, c, _ in COMPARISONS)
+    ]
+    return (
+        '<figure class="plot hero"><figcaption><p class="title">A large batch loses when it takes fewer steps, and little '
+        f"else</p><p>{GAP.axis}. Green: the margin named beforehand for “no difference” on 10,000 test images.</p>"
+        f"</figcaption>{drawn}<p class='note'>Means over paired seeds, 95 % t intervals; –: not run yet. From "
+        f"{' and '.join(links)}.</p></figure>"
+    )
+
+
+def _advice(found: Found) -> str:
+    rows = "".join(
+        f"<li><b>{html.escape(fs[0].claim.advice[0])}</b> {html.escape(fs[0].claim.advice[1])} <a "
+        f'href="../notebooks/{name}.html">Why<span class="hidden">: {html.escape(fs[0].claim.question)}</span></a></li>'
+        for name, fs in found.items()
+    )
+    return f'<ul class="advice">{rows}</ul>'
+
+
+def _board(found: Found) -> str:
+    """Questions with their answers on the main dataset, and a verdict for every dataset."""
+    columns = list(dict.fromkeys((f.scale, f.dataset) for fs in found.values() for f in fs))
+    names = [DATASET_NAMES[d] if s == Scale.PAPER else str(s) for s, d in columns]
+    rows = []
+    for name, fs in found.items():
+        cells = {(f.scale, f.dataset): f"{badge(outcome(f))} <small>{progress(f)}</small>" for f in fs}
+        question = f'<a href="../notebooks/{name}.html">{html.escape(fs[0].claim.question)}</a>'
+        rows.append(
+            [f"{question}<br><small>{html.escape(answer(fs[0]))}</small>", *(cells.get(c, "–") for c in columns)]
+        )
+    board = tables.table(["question, and the answer on the first dataset", *names], rows, "Claims and verdicts")
+    return board.replace('class="rows"', 'class="rows board"')
+
+
+def _status(found: Found, seconds: Mapping[str, float]) -> str:
+    rows = []
+    for name, fs in found.items():
+        told = "<br>".join(f"<b>{html.escape(label(f))}.</b> {html.escape(origin(f))}" for f in fs)
+        took = f"{seconds[name]:.0f} s" if name in seconds else "–"
+        rows.append([html.escape(fs[0].claim.question), told, took])
+    return raw(
+        tables.table(["chapter", "trials and versions", "its notebook ran in"], rows, "What every chapter rests on")
+    )
