@@ -1,4 +1,4 @@
-"""Shen: "higher batch sizes lead to lower asymptotic test accuracy"; at equal epochs, or at all?"""
+"""Shen: "higher batch sizes leads to lower asymptotic test accuracy"; at equal epochs, or at all?"""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ INTERVALS = "Points are means over paired seeds, bars 95 % t intervals."
 CLAIM = Claim(
     id="generalization-gap",
     question="Does a large batch test worse?",
-    statement="higher batch sizes lead to lower asymptotic test accuracy",
+    statement="higher batch sizes leads to lower asymptotic test accuracy",
     source="shen2018",
     counter_claim="no degradation of out-of-sample error at any batch size, once training is tuned for it",
     counter_sources=("shallue2019", "hoffer2017"),

@@ -22,7 +22,7 @@ from statsmodels.stats.weightstats import ttost_paired
 class Unit:
     """What a number counts, and how an axis of such numbers is drawn: the `axis`' title says what minus (or over) what;
     `none` is the value that means no difference, `sides` what lies below and above it, `band` the margin within which
-    numbers count as the same. `log`: of ratios."""
+    numbers count as the same. `log`: of ratios; `symlog`: logarithmic beyond ±1."""
 
     symbol: str = ""
     axis: str = ""
@@ -30,6 +30,7 @@ class Unit:
     sides: tuple[str, str] = ("", "")
     band: tuple[float, float] | None = None
     log: bool = False
+    symlog: bool = False
 
 
 @dataclass(frozen=True)

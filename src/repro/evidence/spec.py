@@ -90,8 +90,8 @@ class Figure:
     """One picture of a claim's table: `data` prepares the tidy table that is drawn (and offered as CSV) by `kind`:
     "curves", "lines" or "points" of the room figures, "dots" or "heat map" of the room tables. `title` states the
     finding, computed from the claim's table: with its interval, or without a number. `caption` says how to read it. The
-    scales are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run. Dots know
-    "log" alone, curves "symlog" as well."""
+    scales are those of kinds with two axes of numbers: "linear", "log", or "log2", ticked where it was run. Dots and
+    curves know "symlog" as well: logarithmic on either side of zero."""
 
     id: str
     kind: str

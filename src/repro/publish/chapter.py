@@ -1,13 +1,14 @@
 """The pieces of a chapter, as a notebook shows them, answer first: `Chapter` gives each as HTML of its own.
 
-What is shown of several datasets carries `data-for`; one switch a page, of radio buttons that need no script, says which
-of them is seen. The style sheet is the package's own, so that a notebook looks in JupyterLab as it does in the site.
+What is shown of several datasets carries `data-for`; one switch a page, of radio buttons that need no script, says
+which of them is seen. The style sheet is the package's own: a notebook looks in JupyterLab as it does in the site.
 """
 
 from __future__ import annotations
 
 import html
 import importlib.resources
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -213,7 +214,7 @@ class Chapter:
         return HTML(self._each(each))
 
     def protocol(self) -> HTML:
-        """What was run: a column a finding, a row a field of its trials; what is to be run, where none has been."""
+        """What was run: a row a field of the trials; what is to be run, where none has been."""
         rows: list[tuple[str, Callable[[Sequence[Trial]], str]]] = [
             ("training examples", lambda ts: _each(f"{t.num_train:,}" for t in ts)),
             ("model", lambda ts: _each(_model(t) for t in ts)),
@@ -225,9 +226,16 @@ class Chapter:
             ("steps", lambda ts: _range(t.num_steps for t in ts)),
             ("paired seeds", lambda ts: str(_seeds(ts))),
         ]
-        body = [[name, *(cell(f.finished or f.trials) for f in self.shown)] for name, cell in rows]
-        body.append(["trials", *(progress(f) for f in self.shown)])
-        return HTML(tables.table(["", *(html.escape(label(f)) for f in self.shown)], body, "What was run"))
+
+        def each(f: Finding) -> str:
+            body = [
+                ["dataset", DATASET_NAMES[f.dataset]],
+                *([name, cell(f.finished or f.trials)] for name, cell in rows),
+                ["trials", progress(f)],
+            ]
+            return tables.table(["", ""], body, "What was run", kind="rows pairs")
+
+        return HTML(self._each(each))
 
     def published(self) -> HTML:
         """Published numbers beside ours, from the recorded main dataset."""
@@ -275,7 +283,7 @@ class Chapter:
     def provenance(self) -> HTML:
         """Where the numbers come from, once."""
         rows = [[html.escape(label(f)), html.escape(origin(f))] for f in self.shown]
-        return HTML(tables.table(["", "trials, cost, dates, versions"], rows, "Where the numbers come from"))
+        return HTML(tables.table(["", ""], rows, "Where the numbers come from", kind="rows pairs"))
 
 
 def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: str = "plot") -> str:
@@ -329,7 +337,8 @@ def effects(verdict: Verdict, csv_name: str) -> str:
         f"{tables.forest_table(f, f.unit.axis)}</figure>"
         for f in tables.effects(verdict)
     )
-    return f"{drawn}<p class='note'>95 % intervals; how each is made is in the table. {tables.csv_link(rows, csv_name)}</p>"
+    link = tables.csv_link(rows, csv_name)
+    return f"{drawn}<p class='note'>95 % intervals; how each is made is in the table. {link}</p>"
 
 
 def _model(trial: Trial) -> str:
@@ -344,11 +353,12 @@ def _each(values: Iterable[Any]) -> str:
 
 def _numbers(what: str, values: Iterable[float]) -> str:
     """A few values as they are; many as "18 rates, 0.0078 to 2.83, ×√2"."""
-    found = sorted({float(f"{v:.4g}") for v in values})
+    found = sorted({float(f"{v:.4g}") if v % 1 else v for v in values})
     if len(found) <= 6:
         return ", ".join(f"{v:g}" for v in found)
-    told = f"{len(found)} {what}, {found[0]:.4g} to {found[-1]:.4g}"
-    steps = [b / a for a, b in zip(found, found[1:], strict=False)]
+    first, last = (f"{v:g}" if v % 1 == 0 else f"{v:.3g}" for v in (found[0], found[-1]))
+    told = f"{len(found)} {what}, {first} to {last}"
+    steps = [b / a for a, b in itertools.pairwise(found)]
     if max(steps) > 1.02 * min(steps):
         return told
     near = {2: "2", math.sqrt(2): "√2", 10: "10"}

@@ -187,9 +187,12 @@ def number(value: float) -> str:
     return f"10{digits}" if abs(mantissa - 1) < 1e-9 else f"{mantissa:.3g}·10{digits}"
 
 
-def _thin(values: Sequence[float], room: int) -> list[float]:
-    """At most `room` of the values, evenly, the first among them."""
-    return list(values[:: math.ceil(len(values) / room)])
+def _thin(values: Sequence[float], width: float) -> list[float]:
+    """As many of the values, evenly, as have room for their numbers on an axis of this width; the first among them."""
+    step = 1
+    while sum(DIGIT * len(f"{v:g}") + 14 for v in values[::step]) > width:
+        step += 1
+    return list(values[::step])
 
 
 def _scale(ax: Axes, figure: Figure, table: pd.DataFrame, width: int) -> None:
@@ -198,7 +201,7 @@ def _scale(ax: Axes, figure: Figure, table: pd.DataFrame, width: int) -> None:
     if figure.x_scale == "log2":
         sizes = sorted(table["x"].unique())
         ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_locator(FixedLocator(_thin(sizes, few)))
+        ax.xaxis.set_major_locator(FixedLocator(_thin(sizes, 0.65 * width if width == WIDE else 0.8 * width)))
         ax.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
     else:
         ax.set_xscale(figure.x_scale)
@@ -215,7 +218,8 @@ def _scale(ax: Axes, figure: Figure, table: pd.DataFrame, width: int) -> None:
                 LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1, 3) if decades < 2.6 else (1,), numticks=few)
             )
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, at: number(value)))
+        form = "{:g}".format if scale == "log2" else number
+        axis.set_major_formatter(FuncFormatter(lambda value, at, form=form: form(value)))
 
 
 def _label_ends(ax: Axes, table: pd.DataFrame, room: float) -> None:
@@ -282,11 +286,15 @@ def _slim(svg: str, prefix: str) -> str:
     svg = re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)  # it would hold for the whole page
     svg = re.sub(r"font: [^;\"]*?(\d+)px[^;\"]*|font-size: (\d+)px; font-family: [^;\"]*", _font, svg)
-    svg = re.sub(r"\d+\.\d{2,}", lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{2,}", _tenth, tag[0]), svg)
     svg = re.sub(r"#[0-9a-f]{6}", lambda m: _CSS.get(m[0], m[0]), svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg)
     svg = svg.replace("xlink:href", "href").replace("; stroke-linejoin: miter", "")
     return re.sub(r"\s*\n\s*", "", svg)
+
+
+def _tenth(coordinate: re.Match[str]) -> str:
+    return f"{float(coordinate[0]):.1f}".removesuffix(".0")
 
 
 def _font(declared: re.Match[str]) -> str:

@@ -40,8 +40,10 @@ def scrolling(label: str, table: str) -> str:
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(label, quote=True)}">{table}</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, caption: str = "") -> str:
-    """A table whose cells are HTML already. On a phone every row is a block, its cells under their column's name."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], label: str, caption: str = "", kind: str = "rows"
+) -> str:
+    """A table whose cells are HTML already. On a phone every row is a block, its cells behind their column's name."""
     head = "".join(f'<th scope="col">{h}</th>' for h in header)
     body = "".join(
         "<tr>"
@@ -53,9 +55,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str, capt
         for row in rows
     )
     told = f'<p class="note">{caption}</p>' if caption else ""
+    top = f"<thead><tr>{head}</tr></thead>" if any(header) else ""
     return (
-        f'<table class="rows" aria-label="{html.escape(label, quote=True)}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>{told}"
+        f'<table class="{kind}" aria-label="{html.escape(label, quote=True)}">{top}<tbody>{body}</tbody></table>{told}'
     )
 
 
@@ -92,31 +94,41 @@ class Forest:
     key: Sequence[str] = field(default=())  # names of the series, where there are several
 
 
+def _place(unit: Unit) -> Callable[[float], float]:
+    """Where a value lies on the unit's axis."""
+    if unit.log:
+        return lambda value: math.log10(value) if value > 0 else -math.inf
+    return (lambda value: math.asinh(5 * value)) if unit.symlog else float
+
+
 def _domain(unit: Unit, estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """The ends of the axis: all values and what they are held against, and of intervals as much as keeps those apart."""
-    scale: Callable[[float], float] = math.log10 if unit.log else float
-    values = [scale(e.value) for e in estimates]
-    fixed = [unit.none, *(unit.band or ())]
-    values += [scale(v) for v in fixed if v is not None and math.isfinite(v)]
-    low, high = min(values), max(values)
-    room = max(high - low, 0.3 if unit.log else 1e-3 + 0.1 * max(abs(low), abs(high)))
-    for e in estimates:
-        for end in (e.low, e.high):
-            if math.isfinite(end) and (end > 0 or not unit.log):
-                at = scale(end)
-                low, high = min(low, max(at, values and min(values) - room)), max(high, min(at, max(values) + room))
+    """The ends of the axis: all values, what they are held against, and of intervals as much as keeps those apart."""
+    place = _place(unit)
+    values = [place(e.value) for e in estimates]
+    values += [place(v) for v in (unit.none, *(unit.band or ())) if v is not None and math.isfinite(v)]
+    least, most = min(values), max(values)
+    room = max(most - least, 0.3 if unit.log else 1e-3 + 0.1 * max(abs(least), abs(most)))
+    if most == least:
+        least, most = least - room, most + room
+    ends = [place(end) for e in estimates for end in (e.low, e.high) if math.isfinite(end)]
+    low = min([least, *(max(end, least - room) for end in ends)])
+    high = max([most, *(min(end, most + room) for end in ends)])
     pad = 0.04 * max(high - low, 1e-9)
     return low - pad, high + pad
 
 
 def _ticks(unit: Unit, low: float, high: float) -> list[float]:
-    if not unit.log:
-        found = MaxNLocator(4).tick_values(low, high)
-        return [float(t) for t in found if low <= t <= high]
-    subs = (1, 2, 5) if high - low < 1.2 else (1, 3) if high - low < 2.2 else (1,)
-    found = LogLocator(subs=subs, numticks=6).tick_values(10**low, 10**high)
-    kept = [float(t) for t in found if low <= math.log10(t) <= high]
-    return kept[:: math.ceil(len(kept) / 5)]
+    place = _place(unit)
+    if unit.symlog:
+        powers = [10.0**k for k in range(0, 5)]
+        found = [-p for p in reversed(powers)] + [0.0] + powers
+    elif unit.log:
+        subs = (1, 2, 5) if high - low < 1.2 else (1, 3) if high - low < 2.2 else (1,)
+        found = [float(t) for t in LogLocator(subs=subs, numticks=6).tick_values(10**low, 10**high)]
+    else:
+        found = list(MaxNLocator(4).tick_values(low, high))
+    kept = [float(t) for t in found if low <= place(t) <= high]
+    return kept[:: math.ceil(len(kept) / 6)]
 
 
 def _tick_text(unit: Unit, value: float) -> str:
@@ -133,9 +145,10 @@ def forest_table(forest: Forest, label: str) -> str:
         return ""
     low, high = _domain(unit, known)
 
+    place = _place(unit)
+
     def at(value: float) -> float:
-        place = value if not unit.log else math.log10(value) if value > 0 else low
-        return 100 * (min(max(place, 2 * low - high), 2 * high - low) - low) / (high - low)
+        return 100 * (min(max(place(value), 2 * low - high), 2 * high - low) - low) / (high - low)
 
     ticks = _ticks(unit, low, high)
     lines = "".join(f'<i style="left:{at(t):.1f}%"></i>' for t in ticks)
@@ -153,14 +166,14 @@ def forest_table(forest: Forest, label: str) -> str:
         if math.isfinite(e.low) and math.isfinite(e.high):
             left, right = max(at(e.low), -2), min(at(e.high), 102)
             bar = f'<s style="left:{left:.1f}%;width:{max(right - left, 0):.1f}%"></s>'
-        return f'<span class="mark m{m.series}">{bar}<em style="left:{at(e.value):.1f}%"></em></span>'
+        return f'<span class="dot m{m.series}">{bar}<em style="left:{at(e.value):.1f}%"></em></span>'
 
     def row(name: str, ms: Sequence[Mark]) -> str:
         told, _, ends = interval(ms[0].estimate).partition(" ")
         shown = "".join(mark(m) for m in ms)
         return (
-            f'<tr><th scope="row">{html.escape(name)}</th><td class="strip"><div aria-hidden="true">{lines}{shown}</div>'
-            f'</td><td class="value">{told} <small>{ends}</small></td></tr>'
+            f'<tr><th scope="row">{html.escape(name)}</th><td class="strip"><div aria-hidden="true">{lines}{shown}'
+            f'</div></td><td class="value">{told} <small>{ends}</small></td></tr>'
         )
 
     body = ""
@@ -209,7 +222,7 @@ def dots(figure: Figure, drawn: pd.DataFrame) -> str:
     if "band_low" in drawn:
         low, high = drawn["band_low"].iloc[0], drawn["band_high"].iloc[0]
         band = (low, math.inf if pd.isna(high) else high)
-    unit = Unit(axis=figure.x, band=band, log=figure.x_scale == "log")
+    unit = Unit(axis=figure.x, band=band, log=figure.x_scale == "log", symlog=figure.x_scale == "symlog")
     series = [s for s in dict.fromkeys(drawn["series"]) if s != PUBLISHED_SERIES]
     order = {name: i for i, name in enumerate(series[:MAX_SERIES])} | {PUBLISHED_SERIES: 9}
     rows: dict[str, list[Mark]] = {}
@@ -227,7 +240,8 @@ def heat_map(figure: Figure, drawn: pd.DataFrame) -> str:
     order = list(dict.fromkeys(drawn["y"]))
     order = order if isinstance(order[0], str) else sorted(order)
     best, cuts = drawn["value"].max(), (drawn["value"].max() - drawn["value"].quantile(0.25)) / 3
-    columns = sorted(drawn["x"].unique())
+    columns = list(dict.fromkeys(drawn["x"]))
+    columns = columns if isinstance(columns[0], str) else sorted(columns)
     cells = {(row["y"], row["x"]): row for row in drawn.to_dict("records")}
 
     def cell(y: object, x: object) -> str:
@@ -235,10 +249,11 @@ def heat_map(figure: Figure, drawn: pd.DataFrame) -> str:
         if found is None:
             return '<td class="empty"></td>'
         below = (best - found["value"]) / cuts if cuts and not pd.isna(found["value"]) else math.nan
-        kind = "none" if math.isnan(below) else f"h{min(int(below), 3)}"
+        kind = "none" if math.isnan(below) else f"q{min(int(below), 3)}"
         return f'<td class="{kind}">{html.escape(found["text"]).replace(chr(10), "<br>")}</td>'
 
-    head = "".join(f'<th scope="col">{number(float(f"{x:.3g}"))}</th>' for x in columns)
+    names = [x if isinstance(x, str) else number(float(f"{x:.3g}")) for x in columns]
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
     body = "".join(
         f'<tr><th scope="row">{html.escape(y) if isinstance(y, str) else f"{y:g}"}</th>'
         + "".join(cell(y, x) for x in columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from repro.claims.linear_scaling.answer import answer
 from repro.claims.linear_scaling.experiment import SETTINGS, design
 from repro.claims.linear_scaling.figures import FIGURES
 from repro.claims.linear_scaling.judgement import COINCIDE, judge
@@ -15,7 +16,7 @@ def _goyal(name: str, printed: str) -> Published:
 CLAIM = Claim(
     id="linear-scaling",
     question="Batch times k: learning rate times k?",
-    statement="when the minibatch size is multiplied by k, multiply the learning rate by k",
+    statement="When the minibatch size is multiplied by k, multiply the learning rate by k.",
     source="goyal2017",
     counter_claim="no simple heuristic for the learning rate holds at all batch sizes",
     counter_sources=("shallue2019", "mccandlish2018"),
@@ -37,9 +38,15 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
-    answer=lambda table, verdict: verdict.reason,
-    advice=("To be written.", ""),
-    change="To be written.",
+    answer=answer,
+    advice=(
+        "Raise the learning rate with the batch from a rate below your best, and stop where training turns unstable.",
+        "Too low costs a little; too high costs everything.",
+    ),
+    change=(
+        "Batch sizes below the smallest here, where the law and its rivals differ most; another number of epochs: the "
+        "best rate depends on the budget."
+    ),
     published=(
         _goyal("B=256", "23.60"),
         _goyal("B=8192, linear rule and warm-up", "23.74"),

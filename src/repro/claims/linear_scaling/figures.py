@@ -10,7 +10,7 @@ import pandas as pd
 
 from repro.claims.linear_scaling.experiment import ADAM, MALLADI, SGD
 from repro.claims.linear_scaling.judgement import (
-    COINCIDE,
+    CONSTANT,
     LINEAR,
     MEASURED,
     RULES,
@@ -19,14 +19,17 @@ from repro.claims.linear_scaling.judgement import (
     carries,
     costs,
     ends,
-    next_size,
     reach,
     regimes,
     scaled_curves,
     training_losses,
 )
 from repro.evidence.spec import Figure
+from repro.evidence.tables import margin_for
 from repro.evidence.tuning import Optimum, cells, inner, noise_scale, optima, slope
+from repro.evidence.words import bracketed, signed
+
+NEAR = 0.5  # points of 10,000 test images: learning rates this near to the best are nearly as good
 
 
 def _points(found: Mapping[int, Optimum], series: str) -> pd.DataFrame:
@@ -58,70 +61,88 @@ def _line(sizes: list[int], start: float, power: float, series: str, highest: fl
     return pd.DataFrame({"x": [x for x, _ in kept], "mean": [y for _, y in kept], "series": series})
 
 
+def near_best(table: pd.DataFrame) -> pd.DataFrame:
+    """By batch size x, the lowest and the highest of the learning rates around the best by test accuracy at which it is
+    within NEAR points of it, each half a step of the grid further out."""
+    rows = []
+    grid = cells(ends(table, SGD), ["test_accuracy"])
+    for size, of_size in grid.groupby("batch_size"):
+        of_size = of_size.set_index("lr").sort_index()
+        accuracy = 100 * of_size["test_accuracy"].where(of_size["diverged"] == 0)
+        if accuracy.notna().sum() < 2:
+            continue
+        good = (accuracy >= accuracy.max() - margin_for(table, NEAR)).to_numpy()
+        best, rates = int(np.nanargmax(accuracy.to_numpy())), accuracy.index.to_numpy()
+        low = best - next((k for k in range(best + 1) if not good[best - k]), best + 1) + 1
+        high = best + next((k for k in range(len(good) - best) if not good[best + k]), len(good) - best) - 1
+        half = math.sqrt(rates[1] / rates[0])
+        rows.append({"x": size, "low_band": rates[low] / half, "high_band": rates[high] * half})
+    return pd.DataFrame(rows, columns=["x", "low_band", "high_band"])
+
+
 def best_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """Best learning rates by batch size, the rules from the smallest, and McCandlish's law fitted."""
+    """Best learning rates by batch size, those nearly as good, the rules from the smallest, and McCandlish's law."""
     found = optima(ends(table, SGD))
     if not found:
         return _points({}, "")
     sizes, start = list(found), 2 ** found[min(found)].log2_lr.value
     highest = max(2**o.log2_lr.value for o in found.values())
-    parts = [_points(found, "best on held-out data")]
-    parts.append(_points(inner(optima(ends(table, SGD), "train_loss")), "best on training data"))
-    parts += [_line(sizes, start, RULES[rule], f"{rule} rule", highest) for rule in (LINEAR, SQUARE_ROOT)]
+    parts = [_points(found, "best, held out").merge(near_best(table), on="x", how="left")]
+    parts += [_line(sizes, start, RULES[rule], rule, highest) for rule in (LINEAR, SQUARE_ROOT)]
     fitted = noise_scale(inner(found))
     if fitted:
         law = [fitted[0] / (1 + fitted[1] / size) for size in sizes]
-        parts.append(pd.DataFrame({"x": sizes, "mean": law, "series": "McCandlish's law, fitted"}))
+        parts.append(pd.DataFrame({"x": sizes, "mean": law, "series": "McCandlish's law"}))
+    parts.append(_points(inner(optima(ends(table, SGD), "train_loss")), "best, training"))
     return pd.concat(parts, ignore_index=True)
 
 
 def best_title(table: pd.DataFrame) -> str:
     both = regimes(table)
-    if not math.isfinite(both.below.value):
-        return "The best learning rate by batch size"
-    if both.knee is None:
-        return f"The best learning rate grows as B to the {both.below.value:.2f}"
-    return (
-        f"Up to B={both.knee} the best learning rate grows as B to the {both.below.value:.2f},\nbeyond as B to the "
-        f"{both.above.value:.2f}"
-    )
+    if both.knee and both.below.low > 0 and both.above.high < 0.5:
+        return "The good learning rates climb with the batch, then stop climbing"
+    if both.below.low > 0:
+        return "The good learning rates climb with the batch"
+    return "The best learning rate by batch size"
+
+
+def cost_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy lost by each rule at each batch size (points), as a grid."""
+    told = costs(table)
+    if told.empty:
+        return told
+    told = told[told["x"] > told["x"].min()]
+    text = ["off the grid" if pd.isna(m) else signed(0 - m, ".1f") for m in told["mean"]]
+    return told.assign(y=told["x"].astype(int), x=told["series"], value=told["mean"], text=text)
 
 
 def costs_title(table: pd.DataFrame) -> str:
     told = costs(table).dropna(subset=["mean"])
     if told.empty:
-        return "What each rule leaves on the table"
-    far = []
-    for rule, points in told.groupby("series", sort=False):
-        below = points[(points["mean"] < 1).cummin()]["x"]
-        far.append(f"{rule} to B={below.max():.0f}")
-    return f"Less than 1 pp is left on the table by: {', '.join(far)}"
+        return "What each rule loses"
+    low, high = (told[told["series"] == rule] for rule in (CONSTANT, LINEAR))
+    least = told[told["x"] == told["x"].min()]
+    if (high["high"] < -20).any() and (low["mean"] > -20).all() and len(least):
+        return "Too low costs points. Too high costs everything."
+    return "What each rule loses, set at the smallest batch and followed from there"
 
 
 def curves_title(table: pd.DataFrame) -> str:
-    base, found = base_size(table), optima(ends(table, SGD))
+    base = base_size(table)
     if base is None:
-        return "Training curves of linearly scaled runs"
-    lr = found[base].tuned.lr
+        return "Training curves of runs scaled in proportion"
+    lr = optima(ends(table, SGD))[base].tuned.lr
     farthest = carries(training_losses(table), base, lr)
-    told = (
-        f"coincide up to k={farthest}"
-        if farthest > 1
-        else f"differ by more than {100 * COINCIDE:.0f} % already at k={next_size(found, base) // base}"
-    )
-    return f"Scaled linearly from lr {lr:.3g} at B={base}, training curves\n{told}"
+    told = f"coincide up to k = {farthest}" if farthest > 1 else "part at the first larger batch"
+    return f"From the best rate at B = {base}, mean training curves {told}"
 
 
 def reach_title(table: pd.DataFrame) -> str:
     points = reach(table)
     points = points[points["series"] == "curves coincide up to"]
-    if points.empty:
-        return "How far the linear rule carries"
-    first, last = points.iloc[0], points.iloc[-1]
-    return (
-        f"From lr {first['x']:.3g} at B={base_size(table)} the linear rule carries up to k={first['mean']:.0f},\n"
-        f"from lr {last['x']:.3g} up to k={last['mean']:.0f}"
-    )
+    if points.empty or points["mean"].iloc[0] <= points["mean"].iloc[-1]:
+        return "How far scaling in proportion carries, by where it starts"
+    return "The lower the rate it starts from, the farther scaling in proportion carries"
 
 
 def adam_rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -139,9 +160,10 @@ def adam_rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def adam_title(table: pd.DataFrame) -> str:
-    slopes = {arm: slope(inner(optima(ends(table, arm)))).value for arm in (ADAM, MALLADI)}
-    known = [f"{arm}, as B to the {value:.2f}" for arm, value in slopes.items() if math.isfinite(value)]
-    return f"The best learning rate of {'; of '.join(known)}" if known else "Best learning rates of Adam by batch size"
+    slopes = [slope(inner(optima(ends(table, arm)))) for arm in (ADAM, MALLADI)]
+    if not math.isfinite(slopes[0].high):
+        return "The best learning rate of Adam, by batch size"
+    return f"Adam’s best learning rate grows as B to the {bracketed(slopes[0])}"
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
@@ -160,17 +182,9 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def grid_title(table: pd.DataFrame) -> str:
-    found = cells(ends(table, SGD), MEASURED)
-    if found.empty:
-        return "Test accuracy by batch size and learning rate"
-    ends_of = [found[found["batch_size"] == size] for size in (found["batch_size"].min(), found["batch_size"].max())]
-    best = [rows.loc[rows["test_accuracy"].idxmax()] for rows in ends_of if rows["test_accuracy"].notna().any()]
-    told = ", ".join(f"{row['lr']:.3g} for B={row['batch_size']:.0f}" for row in best)
-    lost = f"{found['diverged'].sum():.0f} of {found['trials'].sum():.0f} trials diverged"
-    return f"Test accuracy is highest at lr {told};\n{lost}" if told else lost
+    return "Every learning rate at every batch size"
 
 
-INTERVALS = "Bars are 95 % intervals over paired seeds."
 FIGURES = (
     Figure(
         "best",
@@ -178,22 +192,22 @@ FIGURES = (
         best_rates,
         best_title,
         "batch size B",
-        "best learning rate (per step)",
-        "Learning rate of the least loss on held-out data, which decides, and on the training data, with bootstrap "
-        "intervals over seeds, rough where these are few. The rules start from the smallest batch.",
+        "learning rate per step",
+        "Bars: learning rates whose test accuracy is within half a point of the best (more where fewer images are "
+        "tested). Dots: least held-out loss, which decides, and least training loss, with bootstrap intervals over "
+        "seeds. Lines: the rules from the smallest batch’s dot, and McCandlish’s law, fitted.",
         y_scale="log",
     ),
     Figure(
         "costs",
-        "curves",
-        costs,
+        "heat map",
+        cost_cells,
         costs_title,
-        "batch size B",
-        "test accuracy left on the table (pp)",
-        "The grid's best by held-out loss minus the rule's learning rate, set at the smallest batch size. A line "
-        f"ends where the rule's runs diverge or its learning rate is beyond the grid. The axis is logarithmic beyond "
-        f"±2. {INTERVALS}",
-        y_scale="symlog",
+        "rule",
+        "B",
+        "Test accuracy lost to the best by held-out loss, points, if the rate found at the smallest batch is scaled by "
+        "each rule. Means over seeds; intervals in the table. Off the grid: no such rate was run, or its runs "
+        "diverged.",
     ),
     Figure(
         "curves",
@@ -202,8 +216,8 @@ FIGURES = (
         curves_title,
         "epoch",
         "training loss (nats)",
-        "Runs whose learning rate is scaled linearly from the best of the smallest batch size shown. Bands are "
-        "95 % t intervals over seeds.",
+        "Runs whose learning rate is scaled in proportion from the best of the smallest batch shown. Bands: 95 % t "
+        "intervals over seeds. Coincide: means at most a tenth apart from the second epoch on.",
         x_scale="linear",
         y_scale="log",
     ),
@@ -212,10 +226,10 @@ FIGURES = (
         "curves",
         reach,
         reach_title,
-        "learning rate of the smaller batch (per step)",
+        "learning rate of the smaller batch, per step",
         "k: how much larger a batch",
-        "Up to which k training curves coincide with those of the smaller batch, by its learning rate. Dashed: the "
-        "k at which the rule arrives at the highest learning rate that is best at any batch size.",
+        "Up to which k mean training curves coincide, by the learning rate they start from; and the k at which the "
+        "rule arrives at the highest learning rate that is best at any batch size.",
         x_scale="log",
         y_scale="log",
     ),
@@ -225,8 +239,9 @@ FIGURES = (
         adam_rates,
         adam_title,
         "batch size B",
-        "best learning rate (per step)",
-        "As above, for Adam; rescaled: 1 − β₁ and 1 − β₂ times κ and ε over √κ, κ the batch size over the smallest.",
+        "learning rate per step",
+        "As in the first figure, for Adam. Rescaled: 1 − β₁ and 1 − β₂ times κ and ε over √κ, κ the batch size over "
+        "the smallest.",
         y_scale="log",
     ),
     Figure(
@@ -234,9 +249,9 @@ FIGURES = (
         "heat map",
         grid,
         grid_title,
-        "learning rate (per step)",
-        "batch size B",
-        "Every trial of plain SGD: mean test accuracy (%) over seeds, × where one diverged: its loss became infinite "
+        "learning rate per step",
+        "B",
+        "Mean test accuracy (%) over seeds of every trial of plain SGD, × where one diverged: its loss became infinite "
         "or not a number. One stuck at chance has finished.",
     ),
 )

@@ -11,15 +11,21 @@ import numpy as np
 import pandas as pd
 
 from repro.claims.linear_scaling.experiment import ADAM, FLOAT32, MALLADI, SGD, WARM
-from repro.evidence.intervals import Estimate, geometric, mean_interval
+from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import paired, point, select
 from repro.evidence.tuning import Optimum, inner, knees, noise_scale, optima, ratio, slope
+from repro.evidence.words import signed, spread
 
-LINEAR, SQUARE_ROOT, CONSTANT = "linear", "square root", "constant"
+LINEAR, SQUARE_ROOT, CONSTANT = "in proportion", "square root", "unchanged"
 RULES = {LINEAR: 1.0, SQUARE_ROOT: 0.5, CONSTANT: 0.0}  # learning rate goes as the batch size to this power
 MEASURED = ["train_loss", "validation_loss", "validation_accuracy", "test_accuracy"]  # of every cell of the grid
 COINCIDE = 0.1  # training curves coincide where losses differ by at most this, relative
+BELOW, ABOVE = "below the best knee", "above it"  # effects: slopes
+POWER = Unit("", "The power of B with which the best learning rate grows", sides=("flatter", "steeper"))
+POINTS = Unit("points", "Test accuracy, percentage points", 0.0, ("worse", "better"))
+TIMES = Unit("×", "Best learning rate as chosen by the engine over that in float32, times", 1.0, log=True)
+EXAMPLES = Unit("examples", "Noise scale fitted to the best learning rates, examples", log=True)
 
 # The best learning rate
 
@@ -56,9 +62,9 @@ def regimes(table: pd.DataFrame, column: str = "validation_loss") -> Regimes:
 
 
 def costs(table: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy (pp) left on the table by each rule, set by the best learning rate of the smallest batch size:
-    paired difference over seeds between the best of the grid and the grid's learning rate nearest to the rule's. Where
-    a trial of the rule diverged, or its learning rate is beyond the grid, there is no mean."""
+    """Test accuracy (points) at each rule's learning rate, set by the best of the smallest batch size, minus that at
+    the best: paired difference over seeds between the grid's learning rate nearest to the rule's and the grid's best.
+    Where a trial of the rule diverged, or its learning rate is beyond the grid, there is no mean."""
     table = ends(table, SGD)
     found = optima(table)
     table = table[["arm", "batch_size", "lr", "init_seed", "final", "status", "test_accuracy"]]
@@ -73,7 +79,7 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
             nearest = float(optimum.rates[np.argmin(np.abs(np.log(optimum.rates / wanted)))])
             half_step = 1.001 * math.sqrt(optimum.rates[1] / optimum.rates[0])
             inside = nearest / half_step <= wanted <= nearest * half_step
-            a, b = ({"arm": SGD, "batch_size": size, "lr": lr} for lr in (optimum.tuned.lr, nearest))
+            a, b = ({"arm": SGD, "batch_size": size, "lr": lr} for lr in (nearest, optimum.tuned.lr))
             lost = paired(table, a, b, "test_accuracy", 100) if inside else mean_interval([])
             if lost.n < optimum.losses.shape[1]:
                 lost = mean_interval([])
@@ -165,7 +171,7 @@ def scaled_curves(table: pd.DataFrame) -> pd.DataFrame:
     losses = scaled_losses(training_losses(table), base, found[base].tuned.lr) if base else {}
     return pd.DataFrame(
         [
-            point(geometric(mean_interval(np.log(values))), x=epoch, series=f"B={size}")
+            point(geometric(mean_interval(np.log(values))), x=epoch, series=f"B = {size}")
             for size, runs in losses.items()
             for epoch, values in runs.iterrows()
         ]
@@ -208,7 +214,7 @@ def _power(estimate: Estimate) -> str:
 
 
 def _told(estimate: Estimate) -> str:
-    told = f"slope {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    told = f"B to the {estimate.value:.2f} ({signed(estimate.low, '.2f')} to {signed(estimate.high, '.2f')})"
     return f"{told}, which holds {HELD[_power(estimate)]}" if _power(estimate) else told
 
 
@@ -221,26 +227,26 @@ def judge_slope(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, reason)
     both = regimes(table)
     law = _power(both.below)
-    effects = {"slope of the best learning rate below the knee (log-log)": both.below}
+    effects = {BELOW if not both.knee else f"{BELOW}, B = {both.knee}": both.below.of(POWER)}
     if both.knee:
-        effects["slope above the knee (log-log)"] = both.above
+        effects[ABOVE] = both.above.of(POWER)
     for other, below in both.elsewhere.items():
-        effects[f"slope below a knee at B={other}, which fits about as well (log-log)"] = below
+        effects[f"below a knee at B = {other}, which fits about as well"] = below.of(POWER)
     by_training = regimes(table, "train_loss")
-    knee_there = f" below its knee, B={by_training.knee}" if by_training.knee else ""
-    effects[f"slope of the best by training loss{knee_there} (log-log)"] = by_training.below
+    knee_there = f", below its knee, B = {by_training.knee}" if by_training.knee else ""
+    effects[f"by training loss{knee_there}"] = by_training.below.of(POWER)
     if not law or min(o.losses.shape[1] for o in found.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.", effects)
     where = (
-        f"Up to B={both.knee} the best learning rate has {_told(both.below)}"
+        f"Up to B = {both.knee} the best learning rate grows as {_told(both.below)}"
         if both.knee
-        else f"The best learning rate has {_told(both.below)}"
+        else f"The best learning rate grows as {_told(both.below)}"
     )
     if law == "both":
         return Verdict(Outcome.INCONCLUSIVE, f"{where}.", effects)
     contrary = {b: e for b, e in both.elsewhere.items() if _power(e) not in ("", "both", law)}
     if contrary:
-        otherwise = "; ".join(f"at B={b} {_told(e)}" for b, e in contrary.items())
+        otherwise = "; ".join(f"at B = {b}, {_told(e)}" for b, e in contrary.items())
         reason = f"{where}. But the knee fits about as well elsewhere, with another law below it: {otherwise}."
         return Verdict(Outcome.INCONCLUSIVE, reason, effects)
     if law != LINEAR:
@@ -250,7 +256,7 @@ def judge_slope(table: pd.DataFrame) -> Verdict:
     outcome = Outcome.REPRODUCED if _power(both.above) == LINEAR else Outcome.INCONCLUSIVE
     if both.above.excludes(1.0):
         outcome = Outcome.CONDITIONAL
-    return Verdict(outcome, f"{where}; above it {_told(both.above)}.", effects)
+    return Verdict(outcome, f"{where}; above it as {_told(both.above)}.", effects)
 
 
 def judge_curves(table: pd.DataFrame) -> Verdict:
@@ -265,11 +271,11 @@ def judge_curves(table: pd.DataFrame) -> Verdict:
     if all(r.empty for r in log_ratios(losses, base, lr).values()):
         return Verdict(Outcome.INCONCLUSIVE, "No two batch sizes were measured at one epoch from the second on.")
     sure = parts_from(table, base, lr)
-    apart = f"surely further apart from k={sure:.0f} on" if sure < math.inf else "surely further apart nowhere"
+    apart = f"surely further apart from k = {sure:.0f} on" if sure < math.inf else "surely further apart nowhere"
     reason = (
-        f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k={farthest}, of {tried} "
+        f"They coincide to within {100 * COINCIDE:.0f} % from the second epoch on up to k = {farthest}, of {tried} "
         f"tried, and are {apart}; from the lowest learning rate of the grid, {lowest:.3g}, they coincide up to "
-        f"k={carries(losses, base, lowest)}."
+        f"k = {carries(losses, base, lowest)}."
     )
     if farthest == tried:
         return Verdict(Outcome.REPRODUCED, reason)
@@ -287,12 +293,14 @@ def judge_warmup(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "Not run at the largest batch size.")
     a, b = ({"arm": arm, "batch_size": top, "lr": o[top].tuned.lr} for arm, o in ((WARM, warm), (SGD, cold)))
     gain = paired(table, a, b, "test_accuracy", 100)
-    effects = {f"test accuracy at B={top}, warm-up minus none, each at its best (pp)": gain}
+    effects = {f"warm-up minus none, each at its best, B = {top}": gain.of(POINTS)}
     if warm[top].tuned.edge or cold[top].tuned.edge:
         return Verdict(Outcome.INCONCLUSIVE, "A best learning rate lies on the edge of the grid.", effects)
-    told = f"At B={top} it changes test accuracy by {gain.value:+.2f} pp"
-    if gain.n < 2 or not gain.excludes(0):
-        return Verdict(Outcome.INCONCLUSIVE, f"{told}, with an interval that holds zero.", effects)
+    if gain.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, f"Too few paired seeds at B = {top}.", effects)
+    told = f"At B = {top} it changes test accuracy by {spread(gain.of(POINTS))} points"
+    if not gain.excludes(0):
+        return Verdict(Outcome.INCONCLUSIVE, f"{told}, an interval that holds zero.", effects)
     return Verdict(Outcome.REPRODUCED if gain.value > 0 else Outcome.NOT_REPRODUCED, f"{told}.", effects)
 
 
@@ -300,14 +308,14 @@ def judge_adam(table: pd.DataFrame, arm: str) -> Verdict:
     """Whether the best learning rate of an Adam arm goes as the square root of the batch size."""
     found = optima(ends(table, arm))
     along = slope(inner(found))
-    effects = {"slope of the best learning rate (log-log)": along}
+    effects = {f"{arm}, B = {min(found)} to {max(found)}" if found else arm: along.of(POWER)}
     if len(inner(found)) < len(found):
         return Verdict(Outcome.INCONCLUSIVE, "A best learning rate lies on the edge of the grid.", effects)
     if not _power(along):
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.", effects)
     outcomes = {SQUARE_ROOT: Outcome.REPRODUCED, "both": Outcome.INCONCLUSIVE}
     outcome = outcomes.get(_power(along), Outcome.NOT_REPRODUCED)
-    return Verdict(outcome, f"It has {_told(along)}.", effects)
+    return Verdict(outcome, f"It grows as {_told(along)}.", effects)
 
 
 def judge(table: pd.DataFrame) -> Verdict:
@@ -317,21 +325,19 @@ def judge(table: pd.DataFrame) -> Verdict:
     main = judge_slope(table)
     told = costs(table)
     left = {
-        f"test accuracy left by the {row.series} rule at B={row.x} (pp)": Estimate(
-            row.mean, row.low, row.high, int(row.n), "paired t interval"
+        f"{row.series} minus the best, B = {row.x}": Estimate(
+            row.mean, row.low, row.high, int(row.n), "paired t interval", unit=POINTS
         )
         for row in told[told["x"] == told["x"].max()].itertuples()
     }
     sgd = optima(ends(table, SGD))
     for size, exact in optima(ends(table, FLOAT32)).items():
         if size in sgd:
-            left[f"best learning rate at B={size}, as chosen by the engine over float32 (times)"] = ratio(
-                sgd[size], exact
-            )
+            left[f"in float32, B = {size}"] = ratio(sgd[size], exact).of(TIMES)
     fitted = noise_scale(regimes(table).found)
     if fitted:
-        left["B_noise of ε_max/(1 + B_noise/B), fitted to n batch sizes (examples)"] = Estimate(
-            fitted[1], -math.inf, math.inf, len(regimes(table).found), "least squares"
+        left["B_noise of ε_max/(1 + B_noise/B)"] = Estimate(
+            fitted[1], -math.inf, math.inf, len(regimes(table).found), "least squares", unit=EXAMPLES
         )
     parts = {
         "Scaled linearly, training curves coincide": judge_curves(table),
