@@ -90,10 +90,32 @@ def test_gap_judge(table, outcome):
 
 def test_gap_verdict_carries_its_evidence():
     verdict = gap.judge(gap_table(0.02, 0.0))
-    effect = next(e for name, e in verdict.effects.items() if "equal epochs" in name and "test" in name)
+    effect = verdict.effects[gap.AT_EPOCHS]
     assert effect.n == len(effect.values) == 10
-    assert effect.low < 2.0 < effect.high
-    assert "+2." in verdict.reason or "+1.9" in verdict.reason
+    assert effect.low < -2.0 < effect.high, "the large batch minus the small one"
+    assert effect.unit.band == (-gap.MARGIN, gap.MARGIN)
+    assert f"{-effect.value:.2f} points worse" in verdict.reason
+
+
+def noisy(table):
+    return table.assign(test_accuracy=table["test_accuracy"] + np.random.default_rng(0).normal(0, 0.02, len(table)))
+
+
+@pytest.mark.parametrize(
+    ("table", "start"),
+    [
+        (gap_table(0.02, 0.01), "Yes. At equal epochs B = 1024 tests 2.0 points worse"),
+        (gap_table(0.02, 0.0), "At equal epochs B = 1024 tests 2.0 points worse than B = 64; at equal steps the same"),
+        (gap_table(0.02, -0.01), "At equal epochs B = 1024 tests 2.0 points worse than B = 64; at equal steps better"),
+        (gap_table(0.0, 0.0), "No. At equal epochs B = 1024 tests no worse"),
+        (gap_table(0.02, 0.001, seeds=3, sd=0.004), "At equal epochs"),
+        (noisy(gap_table(0.004, 0.0, seeds=3)), "Not settled: at equal epochs"),
+        (gap_table(0.02, 0.0, seeds=1), "Not settled: too few seeds"),
+    ],
+)
+def test_gap_answers_by_outcome(table, start):
+    told = gap.answer(table, gap.judge(table))
+    assert re.sub(r"(2\.[01]|1\.9) points", "2.0 points", told).startswith(start), told
 
 
 def test_gap_pairs_by_seed_and_drops_what_diverged():

@@ -188,7 +188,7 @@ def test_a_failed_trial_is_named_and_the_exit_status_is_1(home, monkeypatch):
 
 def check_claim_json(told):
     claim = claims.get(told["id"])
-    assert told["title"] == claim.title and told["rule"] == claim.rule and told["statement"] == claim.statement
+    assert told["question"] == claim.question and told["rule"] == claim.rule and told["statement"] == claim.statement
     expected = {(s, setting["dataset"]) for s, several in claim.settings.items() for setting in several}
     assert {(f["scale"], f["dataset"]) for f in told["findings"]} == expected
     for finding in told["findings"]:

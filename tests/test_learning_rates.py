@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from repro import claims
 from repro.claims import learning_rate_recovery as recovery
 from repro.claims.linear_scaling import experiment as plan
 from repro.claims.linear_scaling import judgement as scaling
+from repro.claims.linear_scaling.answer import answer
 from repro.evidence import tuning
 from repro.evidence.intervals import Estimate, hinges, parabola_vertex
 from repro.evidence.spec import Outcome, Scale
@@ -80,6 +82,24 @@ def recovery_table(lost, left, at_top, seeds=5, sd=0.0005, best=0.16, diverged=(
 def test_recovery_judge(table, outcome):
     verdict = recovery.judge(table)
     assert verdict.outcome == outcome, verdict
+
+
+@pytest.mark.parametrize(
+    ("table", "start"),
+    [
+        (recovery_table(0.03, 0.0, 0.0), "Yes: ten times the learning rate leaves"),
+        (recovery_table(0.03, 0.0, 0.02), "Up to a point: ten times the learning rate leaves"),
+        (recovery_table(0.03, 0.01, 0.0), "Not all of it: ten times the learning rate leaves 0.99"),
+        (recovery_table(0.03, 0.004, 0.0, sd=0.004), "Not settled: ten times the learning rate leaves"),
+        (recovery_table(0.03, 0.0, 0.0, seeds=1), "Not settled. "),
+        (recovery_table(0.0, 0.0, 0.0), "Not settled"),
+    ],
+)
+def test_recovery_answers_by_outcome(table, start):
+    told = recovery.answer(table, recovery.judge(table))
+    assert told.startswith(start), told
+    lost = recovery.judge(table).effects[recovery.LOST]
+    assert lost.n < 2 or f"of the {-lost.value:.2f} points" in told, "the table's number"
 
 
 def test_recovery_says_that_its_best_lies_on_the_edge():
@@ -304,13 +324,27 @@ def test_curves_are_held_to_what_the_grid_can_scale():
     assert "of 64 tried" in verdict.reason
     reached = scaling_table(1.0, sizes=SIZES[:6]).query("arm != @plan.SGD or lr < 0.3")
     assert part(reached, "Scaled linearly").outcome == Outcome.REPRODUCED
-    assert "up to k=4, of 4 tried" in part(reached, "Scaled linearly").reason
+    assert "up to k = 4, of 4 tried" in part(reached, "Scaled linearly").reason
+
+
+@pytest.mark.parametrize(
+    ("table", "start", "inside"),
+    [
+        (scaling_table(1.0, sizes=SIZES[:6]), "Yes: the best learning rate grows as B to the ", "."),
+        (scaling_table(1.0, knee=256), "Up to B = ", "Beyond, no."),
+        (scaling_table(0.5), "No: the best learning rate grows as B to the 0.49", "Scaled on in proportion"),
+        (scaling_table(1.0, sizes=SIZES[:2]), "Not settled", "Too few"),
+    ],
+)
+def test_scaling_answers_by_outcome(table, start, inside):
+    told = answer(table, scaling.judge(table))
+    assert told.startswith(start) and inside in told, told
 
 
 def test_the_two_precisions_are_held_against_each_other():
     (name,) = (n for n in scaling.judge(scaling_table(1.0, sizes=SIZES[:6])).effects if "float32" in n)
     same, double = (scaling.judge(scaling_table(1.0, sizes=SIZES[:6], exact=k)).effects[name] for k in (1, 2))
-    assert f"B={SIZES[5]}" in name and not same.excludes(1)
+    assert f"B = {SIZES[5]}" in name and not same.excludes(1)
     assert double.value == pytest.approx(2, rel=0.05) and double.excludes(1)
 
 
@@ -323,16 +357,16 @@ def test_scaling_knee_slopes_and_law_are_found():
 
 def test_a_rule_that_is_right_costs_nothing_and_a_wrong_one_what_the_distance_says():
     told = scaling.costs(scaling_table(1.0, sizes=SIZES[:6])).set_index(["series", "x"])
-    assert told.loc[("linear", 512), "mean"] == pytest.approx(0, abs=0.05)
-    assert told.loc[("constant", 512), "mean"] == pytest.approx(0.2 * 5**2, abs=0.1)  # five octaves off
-    assert told.loc[("square root", 512), "mean"] == pytest.approx(0.2 * 2.5**2, abs=0.1)
+    assert told.loc[(scaling.LINEAR, 512), "mean"] == pytest.approx(0, abs=0.05)
+    assert told.loc[(scaling.CONSTANT, 512), "mean"] == pytest.approx(-0.2 * 5**2, abs=0.1)  # five octaves off
+    assert told.loc[(scaling.SQUARE_ROOT, 512), "mean"] == pytest.approx(-0.2 * 2.5**2, abs=0.1)
 
 
 def test_a_rule_that_diverges_or_leaves_the_grid_has_no_cost_in_numbers():
     told = scaling.costs(scaling_table(0.0, diverged_above=0.1)).set_index(["series", "x"])["mean"]
-    assert told[("linear", 8192)] != told[("linear", 8192)]  # beyond the grid
-    assert told[("linear", 256)] != told[("linear", 256)]  # diverged
-    assert told[("linear", 32)] > 0
+    assert math.isnan(told[(scaling.LINEAR, 8192)])  # beyond the grid
+    assert math.isnan(told[(scaling.LINEAR, 256)])  # diverged
+    assert told[(scaling.LINEAR, 32)] < 0
 
 
 def test_scaling_design_has_every_rule_of_every_size_on_its_grid():

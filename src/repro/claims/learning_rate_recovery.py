@@ -144,15 +144,23 @@ def judge(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.REPRODUCED, f"{told}. {at_top}.", effects)
 
 
-def answer(table: pd.DataFrame, verdict: Verdict) -> str:
+def left_over(table: pd.DataFrame, verdict: Verdict) -> str:
+    """What the raised learning rate leaves, as half a sentence; "" where it has not been run."""
     lost, left = (verdict.effects.get(name) for name in (LOST, LEFT))
     if not lost or not left or min(lost.n, left.n) < 2:
-        return f"Not settled. {verdict.reason}"
+        return ""
     small, large = (final(table, arm=arm) for arm in (SMALL, RAISED))
     factor, size = large["lr"].iloc[0] / small["lr"].iloc[0], large["batch_size"].iloc[0]
     ends = f"{signed(0 - left.high, '.2f')} to {signed(0 - left.low, '.2f')}"
-    rest = f"{factor:g} times the learning rate leaves {signed(0 - left.value, '.2f')} of the {-lost.value:.2f} points"
-    rest = f"{rest} that B = {size} loses ({ends})"
+    times = "ten times" if factor == 10 else f"{factor:.3g} times"
+    rest = f"{times} the learning rate leaves {signed(0 - left.value, '.2f')} of the {-lost.value:.2f} points"
+    return f"{rest} that B = {size} loses ({ends})"
+
+
+def answer(table: pd.DataFrame, verdict: Verdict) -> str:
+    rest = left_over(table, verdict)
+    if not rest:
+        return f"Not settled. {verdict.reason}"
     if verdict.outcome == Outcome.REPRODUCED:
         return f"Yes: {rest}."
     if verdict.outcome == Outcome.CONDITIONAL:

@@ -52,8 +52,10 @@ def _landing(found: Found) -> str:
     instruments = {name: fs for name, fs in found.items() if name not in numbered}
     title = "Does batch size matter?"
     title += " Mostly through the number of steps it leaves you." if _is_budget(found) else ""
-    first, second = (answer(found[name][0]) for name in ("generalization-gap", "learning-rate-recovery"))
-    deck = f'<p class="deck">{html.escape(first)} {html.escape(second)}</p>'
+    recovery = found["learning-rate-recovery"][0]
+    rest = learning_rate_recovery.left_over(recovery.table, recovery.verdict) if recovery.num_finished else ""
+    second = f"{rest[0].upper()}{rest[1:]}." if rest else ""
+    deck = f'<p class="deck">{html.escape(answer(found["generalization-gap"][0]))} {html.escape(second)}</p>'
     scope = (
         f'<p class="note">{_number(len(numbered)).capitalize()} published claims about batch size, each run again by a '
         "rule that says beforehand what would count. Small networks on images like MNIST's: expect directions to "
@@ -93,9 +95,10 @@ def _how_sure(found: Found) -> str:
     there = tally({page: found[page]})
     link = f'<a href="../notebooks/{page}.html">one page</a>'
     return (
-        f'<div class="notes"><p><b>How sure?</b> {trials:,} of {planned:,} planned trials are recorded, on MNIST and '
-        f"Fashion-MNIST.</p><p><b>{met} of {tested}</b> tested published numbers met: {there[0]} of {there[1]} on "
-        f"{link}, which rebuilds one blog post’s set-up; elsewhere {met - there[0]} of {tested - there[1]}.</p></div>"
+        f'<aside class="margin notes"><p><b>How sure?</b> {trials:,} of {planned:,} planned trials are recorded, on '
+        f"MNIST and Fashion-MNIST.</p><p><b>{met} of {tested}</b> tested published numbers met: {there[0]} of "
+        f"{there[1]} on {link}, which rebuilds one blog post’s set-up; elsewhere {met - there[0]} of "
+        f"{tested - there[1]}.</p></aside>"
     )
 
 
@@ -122,8 +125,8 @@ def _hero(found: Found) -> str:
     title = "A large batch loses when it takes fewer steps, and little else" if _is_budget(found) else GAP.axis
     return (
         f'<figure class="plot hero"><figcaption><p class="title">{title}</p><p>{GAP.axis}. Green: the margin named '
-        f"beforehand for “no difference” on 10,000 test images.</p></figcaption>{drawn}<p class='note'>Means over paired "
-        f"seeds, 95 % t intervals; –: not run yet. From {' and '.join(links)}.</p></figure>"
+        f"beforehand for “no difference” on 10,000 test images.</p></figcaption>{drawn}<p class='note'>Means over "
+        f"paired seeds, 95 % t intervals; –: not run yet. From {' and '.join(links)}.</p></figure>"
     )
 
 

@@ -248,8 +248,8 @@ def heat_map(figure: Figure, drawn: pd.DataFrame) -> str:
         found = cells.get((y, x))
         if found is None:
             return '<td class="empty"></td>'
-        below = (best - found["value"]) / cuts if cuts and not pd.isna(found["value"]) else math.nan
-        kind = "none" if math.isnan(below) else f"q{min(int(below), 3)}"
+        below = (best - found["value"]) / (cuts or 1.0)
+        kind = "none" if pd.isna(below) else f"q{min(int(below), 3)}"
         return f'<td class="{kind}">{html.escape(found["text"]).replace(chr(10), "<br>")}</td>'
 
     names = [x if isinstance(x, str) else number(float(f"{x:.3g}")) for x in columns]

@@ -1,0 +1,197 @@
+"""A chapter's pieces: what they show, of which dataset, what can be taken away; and what a title may say."""
+
+import base64
+import io
+import re
+
+import pandas as pd
+import pytest
+
+from repro import claims
+from repro.evidence.spec import Outcome, Scale
+from repro.evidence.tables import MET
+from repro.publish import chapter as room
+from repro.publish import landing
+from repro.publish.chapter import Chapter
+from repro.runs import runner
+from repro.runs.ledger import Ledger
+
+ALL = list(claims.all_claims().values())
+FIGURES = [(c, f) for c in ALL for f in c.figures]
+
+
+@pytest.fixture(scope="module")
+def chapters(smoke_ledger):
+    made = {c.id: Chapter(c.id, "smoke") for c in ALL}
+    for chapter in made.values():
+        chapter.run()
+    return made
+
+
+@pytest.mark.parametrize(("claim", "figure"), FIGURES, ids=lambda x: x.id)
+def test_a_figure_says_what_it_shows_and_gives_its_table(chapters, claim, figure):
+    text = chapters[claim.id].figure(figure.id).data
+    if "<figure" not in text:
+        assert "Nothing to draw" in text
+        return
+    assert text.count("<figcaption>") == text.count("<figure")
+    assert figure.caption.split(".")[0] in text.replace("&#x27;", "'").replace("&lt;", "<")
+    if "<svg" in text:
+        alts = re.findall(r'role="img" aria-label="([^"]+)"', text)
+        assert len(alts) == text.count("<svg") and all(figure.x in alt.replace("&#x27;", "'") for alt in alts)
+    else:
+        assert "<table" in text and "aria-label=" in text
+    for encoded in re.findall(r'href="data:text/csv;base64,([^"]+)"', text):
+        table = pd.read_csv(io.BytesIO(base64.b64decode(encoded)))
+        needed = {"heat map": {"x", "y", "value", "text"}, "points": {"x", "mean"}}
+        assert {"series", *needed.get(figure.kind, {"mean", "low", "high"})} <= set(table.columns)
+        assert len(table)
+
+
+# What is set, and not measured, may stand in a title without an interval.
+SETTINGS = r"B [=≈] [\d,]+|lr [\d.]+|k = \d+|ε = [\de−.-]+|α = [\d.−]+|\b10 iterations\b|first \d+ epochs"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "paper"])
+@pytest.mark.parametrize(("claim", "figure"), FIGURES, ids=lambda x: x.id)
+def test_a_title_carries_its_interval_or_no_number(smoke_ledger, claim, figure, scale):
+    for finding in claims.findings(claim, scale, smoke_ledger):
+        if not finding.num_finished or figure.data(finding.table).empty:
+            continue
+        title = figure.title(finding.table)
+        measured = re.sub(SETTINGS, "", title)
+        if re.search(r"\d", measured):
+            assert re.search(r"\d[^(]* \([+−]?[\d.,]+ to [+−]?[\d.,]+\)|\[", measured), title
+        assert "\n" not in title and len(title) <= 90, title
+
+
+@pytest.mark.parametrize("claim", ALL, ids=lambda c: c.id)
+def test_an_answer_is_short_and_says_something_of_every_dataset(smoke_ledger, claim):
+    for scale in Scale:
+        for finding in claims.findings(claim, scale, smoke_ledger):
+            told = room.answer(finding)
+            assert told.endswith(".") and 15 < len(told) <= 260, told
+            assert " nan" not in told and "inf" not in told
+    assert claim.question.endswith("?")
+    assert not re.search(r"\d", " ".join([*claim.advice, claim.change])), "no number that no code produced"
+
+
+def test_the_opening_holds_answer_switch_and_card_of_every_finding(chapters):
+    chapter = Chapter("gradient-competition", "paper")
+    text = chapter.opening().data
+    for finding in chapter.shown:
+        key = room.slug(finding)
+        assert f'<p class="deck" data-for="{key}">' in text
+        assert f'id="d-{key}"' in text and f'<div data-for="{key}">' in text
+    assert text.count(" checked") == 1
+    assert f"Claim {4} of" in text or "Claim" in text
+
+
+def test_what_the_switch_names_the_style_sheet_knows():
+    """A finding of any dataset or scale can be shown."""
+    style = room.style()
+    for name in [*room.DATASET_NAMES, "smoke", "laptop"]:
+        assert f'body:has(#d-{name}:checked) [data-for="{name}"]' in style
+
+
+def test_the_first_figure_is_the_hero(chapters):
+    claim = claims.get("generalization-gap")
+    first, second = claim.figures[:2]
+    assert 'class="plot hero"' in chapters[claim.id].figure(first.id).data
+    assert "hero" not in chapters[claim.id].figure(second.id).data
+
+
+def test_order_of_findings_recorded_first_but_a_tinkerers_own_run_before(chapters):
+    smoke = chapters["reference-setup"]
+    assert smoke.shown[0].scale == Scale.SMOKE
+    laptop = Chapter("reference-setup", "laptop")
+    assert laptop.shown[-1].scale == Scale.LAPTOP
+
+
+def test_at_smoke_scale_only_the_main_dataset_stands_beside_the_run(chapters):
+    assert [f.dataset for f in chapters["heavy-tails"].shown] == ["mnist5k", "mnist"]
+    assert [f.dataset for f in Chapter("heavy-tails", "paper").shown] == ["mnist", "fashion-mnist"]
+
+
+def test_a_changed_setting_changes_what_is_shown(smoke_ledger):
+    chapter = Chapter("generalization-gap", "smoke", batch_sizes=[64, 128], seeds=1)
+    assert {t.batch_size for t in chapter.here.trials} == {64, 128}
+    assert chapter.here.num_finished < len(chapter.here.trials)
+    chapter.run()
+    assert chapter.here.num_finished == len(chapter.here.trials)
+    assert ">64, 128<" in chapter.protocol().data
+
+
+def test_the_protocol_tells_what_was_run_of_what_is_planned(smoke_ledger):
+    def chapter():
+        made = Chapter("learning-rate-recovery", "smoke", batch_sizes=[20, 40], seeds=1, grid_seeds=1)
+        made.recorded = []
+        return made
+
+    planned = chapter().here.trials
+    some = [t for t in planned if t.batch_size == 20]
+    assert f">0 of {len(planned)} trials run<" in chapter().protocol().data
+    assert ">20, 40<" in chapter().protocol().data
+    runner.run({"learning-rate-recovery": some}, smoke_ledger)
+    assert f">{len(some)} of {len(planned)} trials run<" in chapter().protocol().data
+    assert ">20<" in chapter().protocol().data
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.1], "0.1"),
+        ([64, 256], "64, 256"),
+        ([2.0**k for k in range(4, 16)], "12 rates, 16 to 32768, ×2"),
+        ([0.0078125 * 2 ** (k / 2) for k in range(18)], "18 rates, 0.00781 to 2.83, ×√2"),
+        ([1, 2, 3, 5, 8, 13, 40], "7 rates, 1 to 40"),
+    ],
+)
+def test_many_values_are_told_by_their_ends_and_step(values, text):
+    assert room._numbers("rates", values) == text
+
+
+def test_paper_scale_is_shown_never_trained_from_a_page(smoke_ledger, monkeypatch):
+    monkeypatch.setattr(runner, "run", lambda *a, **k: pytest.fail("a page started paper-scale training"))
+    chapter = Chapter("generalization-gap", "paper")
+    chapter.run()
+    assert all(f.scale == Scale.PAPER for f in chapter.shown)
+
+
+# The landing page
+
+
+def found_of(*names, ledger=None):
+    return {name: [claims.find(claims.get(name), Scale.PAPER, ledger or Ledger())] for name in names}
+
+
+def test_a_number_that_two_claims_list_is_counted_once():
+    one = found_of("reference-setup")
+    assert landing.tally(one)[0] > 0
+    assert landing.tally({**one, "again": one["reference-setup"]}) == landing.tally(one)
+
+
+def test_the_tally_says_where_its_numbers_come_from():
+    found = found_of(*claims.all_claims())
+    met, tested = landing.tally(found)
+    text = landing._how_sure(found)
+    (there, of), (else_met, else_of) = (map(int, pair) for pair in re.findall(r"(\d+) of (\d+)(?= on one|\.<)", re.sub(
+        r"<a [^>]*>|</a>", "", text)))  # fmt: skip
+    assert (there + else_met, of + else_of) == (met, tested)
+    assert there == sum(c.outcome == MET for c in found["reference-setup"][0].published)
+
+
+def test_where_no_trial_has_been_run_the_board_gives_no_verdict(tmp_path):
+    board = landing._board(found_of("sharp-minima", ledger=Ledger(tmp_path, tmp_path)))
+    assert "not run" in board and "inconclusive" not in board
+
+
+def test_the_landing_page_says_what_the_rows_say(tmp_path):
+    """Its first sentences are the answers of two chapters, with their numbers; without rows there are none."""
+    told = landing.fragments(Ledger(working=tmp_path / "none"), None, {})["landing.md"]
+    gap = next(iter(claims.findings(claims.get("generalization-gap"), "paper", Ledger(working=tmp_path / "none"))))
+    assert room.answer(gap) in told
+    for claim in ALL:
+        assert claim.question in told and f"notebooks/{claim.id}.html" in told
+    nothing = landing.fragments(Ledger(tmp_path, tmp_path), None, {})["landing.md"]
+    assert "Mostly" not in nothing and "points worse" not in nothing and Outcome.CONDITIONAL not in nothing
