@@ -1,4 +1,4 @@
-"""Sphinx extension: the frame around a page. What it loads, what it tells machines, and what axe objects to in its body.
+"""Sphinx extension: the frame around a page. What it loads, what it tells machines, and repairs that axe asks for.
 
 The frame itself is `_templates/layout.html`, its looks `_static/shell.css`.
 """
@@ -7,6 +7,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from bs4 import BeautifulSoup
@@ -25,6 +26,8 @@ NEEDED_BY = {
     "design-tabs.": r'class="[^"]*\bsd-tab',
     "togglebutton.": r'class="[^"]*\b(?:toggle|dropdown)\b',
 }
+# A section of a page: its anchor and its heading
+SECTION = re.compile(r'<section id="([^"]+)">\n(?:<span[^>]*></span>)*<h2>(.*?)<a class="headerlink"', re.DOTALL)
 DESCRIPTION_LENGTH = 300
 
 
@@ -67,33 +70,53 @@ def describe(body: str) -> str:
     return text
 
 
-def card(
-    title: str, description: str, book: str, author: str, year: str, is_chapter: bool, url: str | None, image: str | None
-) -> str:
-    """Tags of the page's head for search engines, social cards and reference managers."""
-    names = {"description": description, "twitter:card": "summary_large_image" if image else "summary"}
-    if is_chapter:
-        names |= {"citation_title": title, "citation_author": author, "citation_publication_date": year}
-        names |= {"citation_inbook_title": book, "citation_language": "en"}
-        names |= {"citation_public_url": url} if url else {}
-    properties = {"og:type": "article" if is_chapter else "website", "og:site_name": book, "og:title": title}
-    properties |= {"og:description": description, "og:url": url, "og:image": image}
-    data = {
-        "@context": "https://schema.org",
-        "@type": "ScholarlyArticle" if is_chapter else "WebPage",
-        "headline" if is_chapter else "name": title,
-        "description": description,
-        "author": {"@type": "Organization", "name": author},
-        "datePublished": year,
-        "inLanguage": "en",
-        "isPartOf": {"@type": "Book", "name": book},
-        "url": url,
-        "image": image,
-    }
-    tags = [f'<meta name="{n}" content="{html.escape(v)}">' for n, v in names.items() if v]
-    tags += [f'<meta property="{p}" content="{html.escape(v)}">' for p, v in properties.items() if v]
-    told = json.dumps({k: v for k, v in data.items() if v}, ensure_ascii=False).replace("<", "\\u003c")
-    return "\n".join([*tags, f'<script type="application/ld+json">{told}</script>'])
+@dataclass(frozen=True)
+class Card:
+    """What a page says of itself to search engines, social networks and reference managers."""
+
+    title: str
+    description: str
+    book: str
+    author: str
+    year: str
+    is_chapter: bool
+    url: str | None = None
+    image: str | None = None
+
+    def tags(self) -> str:
+        """For the page's head. What is not known is left out."""
+        names = {
+            "description": self.description,
+            "twitter:card": "summary_large_image" if self.image else "summary",
+        }
+        if self.is_chapter:
+            names |= {"citation_title": self.title, "citation_author": self.author}
+            names |= {"citation_publication_date": self.year, "citation_inbook_title": self.book}
+            names |= {"citation_language": "en", "citation_public_url": self.url}
+        properties = {
+            "og:type": "article" if self.is_chapter else "website",
+            "og:site_name": self.book,
+            "og:title": self.title,
+            "og:description": self.description,
+            "og:url": self.url,
+            "og:image": self.image,
+        }
+        data = {
+            "@context": "https://schema.org",
+            "@type": "ScholarlyArticle" if self.is_chapter else "WebPage",
+            "headline" if self.is_chapter else "name": self.title,
+            "description": self.description,
+            "author": {"@type": "Organization", "name": self.author},
+            "datePublished": self.year,
+            "inLanguage": "en",
+            "isPartOf": {"@type": "Book", "name": self.book},
+            "url": self.url,
+            "image": self.image,
+        }
+        tags = [f'<meta name="{n}" content="{html.escape(v)}">' for n, v in names.items() if v]
+        tags += [f'<meta property="{p}" content="{html.escape(v)}">' for p, v in properties.items() if v]
+        told = json.dumps({k: v for k, v in data.items() if v}, ensure_ascii=False).replace("<", "\\u003c")
+        return "\n".join([*tags, f'<script type="application/ld+json">{told}</script>'])
 
 
 def contents(tree: str, sections: Iterable[tuple[str, str]]) -> str:
@@ -102,7 +125,7 @@ def contents(tree: str, sections: Iterable[tuple[str, str]]) -> str:
     current = re.compile(r'<a class="current reference internal" href="#">(.*?)</a>', re.DOTALL)
     under = f"<ul>{items}</ul>" if items else ""
     tree = current.sub(lambda m: f'<a class="current" aria-current="page" href="#">{m.group(1)}</a>{under}', tree)
-    return re.sub(r'<p class="caption" role="heading" aria-level="\d"><span.*?>(.*?)</span></p>', r"<p>\1</p>", tree)
+    return re.sub(r'<p [^>]*role="heading"[^>]*><span[^>]*>(.*?)</span></p>', r"<p>\1</p>", tree)  # before the title
 
 
 def links(buttons: Iterable[Any]) -> list[dict[str, str]]:
@@ -113,30 +136,30 @@ def links(buttons: Iterable[Any]) -> list[dict[str, str]]:
     ]
 
 
-def frame(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document) -> None:
-    body = lift_kicker(mend(context.get("body") or ""))
-    context["body"] = body
+def frame(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Put into a page's context what the frame shows."""
+    body = context["body"] = lift_kicker(mend(context.get("body") or ""))
     for kind in ("css_files", "script_files"):
         context[kind] = [asset for asset in context[kind] if is_loaded(asset, body)]
-    soup = BeautifulSoup(str(context.get("toc") or ""), "html.parser")
-    sections = [(a["href"][1:], a.get_text()) for a in soup.select("ul > li > ul > li > a") if a["href"] != "#"]
-    top = {i for i, _ in sections if f'<section id="{i}">\n<h2' in body}
     tree = context["toctree"](collapse=True, titles_only=True, includehidden=True, maxdepth=1)
-    context["contents"] = contents(str(tree or ""), [s for s in sections if s[0] in top])
+    sections = [(i, BeautifulSoup(t, "html.parser").get_text()) for i, t in SECTION.findall(body)]
+    context["contents"] = contents(str(tree or ""), sections)
     context["repository_links"] = links(context.get("header_buttons", []))
-
-    title = BeautifulSoup(str(context.get("title") or "Search"), "html.parser").get_text()
-    base = app.config.html_baseurl.rstrip("/")
-    context["said_to_machines"] = card(
-        title,
-        describe(body),
-        app.config.html_title,
-        app.config.author,
-        str(app.config.copyright),
-        pagename.startswith("notebooks/"),
-        context.get("pageurl") if base else None,
-        f"{base}/_static/card.png" if base else None,
-    )
+    if doctree is None:  # the search page, which says nothing
+        return
+    config = app.config
+    title = BeautifulSoup(context["title"], "html.parser").get_text()
+    base = config.html_baseurl.rstrip("/")
+    context["said_to_machines"] = Card(
+        title=title,
+        description=describe(body) or f"{title}, in {config.html_title}",
+        book=config.html_title,
+        author=config.author,
+        year=config.copyright,
+        is_chapter=page.startswith("notebooks/"),
+        url=context.get("pageurl") if base else None,
+        image=f"{base}/_static/card.png" if base else None,
+    ).tags()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -17,18 +17,21 @@
   paint();
   system.addEventListener("change", paint);
 
-  // Whatever scrolls sideways can be reached and scrolled by keyboard, and only that.
+  // Whatever scrolls can be reached and scrolled by keyboard, and only that.
   const names = { pre: "Code", math: "Formula", table: "Table", svg: "Figure" };
   const reach = () => {
     for (const box of document.querySelectorAll(".bd-article :is(div, pre, figure)")) {
-      const wide = box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(box).overflowX);
-      if (wide && !box.hasAttribute("tabindex")) {
+      const style = getComputedStyle(box);
+      const scrolls =
+        (box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(style.overflowX)) ||
+        (box.scrollHeight > box.clientHeight + 1 && /auto|scroll/.test(style.overflowY));
+      if (scrolls && !box.hasAttribute("tabindex")) {
         const kind = Object.keys(names).find((k) => box.matches(k) || box.querySelector(k));
-        const name = box.querySelector("caption")?.textContent.trim() || names[kind] || "Wide content";
-        for (const [a, v] of [["tabindex", "0"], ["role", "region"], ["aria-label", `${name}, scrolls sideways`]])
+        const name = box.querySelector("caption")?.textContent.trim() || names[kind] || "Content";
+        for (const [a, v] of [["tabindex", "0"], ["role", "region"], ["aria-label", `${name}, scrolls`]])
           box.setAttribute(a, v);
         box.dataset.reached = "";
-      } else if (!wide && "reached" in box.dataset) {
+      } else if (!scrolls && "reached" in box.dataset) {
         for (const a of ["tabindex", "role", "aria-label", "data-reached"]) box.removeAttribute(a);
       }
     }
