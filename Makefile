@@ -12,7 +12,7 @@ book: setup
 	@$(BIN)/repro build --scale $(SCALE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 test: setup lint
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import filelock
 import pytest
 
 _cache = tempfile.TemporaryDirectory(prefix="repro-tests-")
@@ -24,15 +25,14 @@ def smoke_ledger():
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, smoke_ledger):
-    """The folder of the real book, built at smoke scale."""
+def site(tmp_path_factory, request):
+    """The folder of the real book, built at smoke scale: once, also where several workers share a test run."""
     from repro.publish import book
 
-    return book.build("smoke", output=tmp_path_factory.mktemp("built") / "site", workers=0).folder
-
-
-def pytest_collection_modifyitems(items):
-    """A file's tests stay on one worker, and all that need the site on the same: it is built once."""
-    for item in items:
-        group = "site" if "site" in getattr(item, "fixturenames", ()) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with filelock.FileLock(shared / "site.lock"):
+        if not (shared / "site").is_dir():  # a build that fails leaves none
+            request.getfixturevalue("smoke_ledger")
+            book.build("smoke", output=shared / "site", workers=0)
+    return shared / "site"
