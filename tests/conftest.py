@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import filelock
 import pytest
 
 _cache = tempfile.TemporaryDirectory(prefix="repro-tests-")
@@ -21,3 +22,17 @@ def smoke_ledger():
     report = runner.run(plan, ledger, workers=0)
     assert not report.failed
     return ledger
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, request):
+    """The folder of the real book, built at smoke scale: once, also where several workers share a test run."""
+    from repro.publish import book
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with filelock.FileLock(shared / "site.lock"):
+        if not (shared / "site").is_dir():  # a build that fails leaves none
+            request.getfixturevalue("smoke_ledger")
+            book.build("smoke", output=shared / "site", workers=0)
+    return shared / "site"

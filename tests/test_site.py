@@ -44,11 +44,6 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory, smoke_ledger):
-    return book.build("smoke", output=tmp_path_factory.mktemp("built") / "site", workers=0).folder
-
-
 def page(site: Path, name: str) -> Page:
     return Page((site / f"{name}.html").read_text(encoding="utf-8"))
 

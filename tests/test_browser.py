@@ -1,0 +1,216 @@
+"""The built site in a browser: what a page loads, shows and complains about, on a phone and on a desk."""
+
+import importlib.resources
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+from repro.runs.provenance import PROJECT
+
+TOC = yaml.safe_load((PROJECT / "_toc.yml").read_text())
+PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
+CHAPTERS = [p for p in PAGES if p.startswith("notebooks/")]
+PHONE, DESK = (390, 844), (1400, 900)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WEIGHT = 1_000_000  # bytes, of everything that a page loads
+TEXT = 14  # px, as rendered
+BLOCKING = ("serious", "critical")
+
+SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+AXE = "axe.run(document, { resultTypes: ['violations'], preload: false }).then(r => r.violations)"
+FIGURE_TEXT = """[...document.querySelectorAll("svg text")].filter(t => t.checkVisibility()).map(t => {
+    const { a, b, c, d } = t.getScreenCTM();
+    return [t.textContent.trim(), parseFloat(getComputedStyle(t).fontSize) * Math.sqrt(Math.abs(a * d - b * c))];
+})"""
+
+
+def missing() -> str | None:
+    """What these tests lack here, if anything."""
+    if not all(importlib.util.find_spec(name) for name in ("playwright", "axe_playwright_python")):
+        return "Playwright and axe are not installed: make setup"
+    if not any(map(shutil.which, BROWSERS)):
+        return f"no browser: none of {', '.join(BROWSERS)} is on the PATH"
+    return None
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if lack := missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(lack)
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def reader(browser):
+    """Opens a page as a reader would, without a network: reader(path, size, theme) -> page."""
+    contexts = []
+
+    def read(path: Path, size=DESK, theme="light", query="", **settings):
+        width, height = size
+        viewport = {"width": width, "height": height}
+        context = browser.new_context(viewport=viewport, color_scheme=theme, offline=True, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.faults, page.loaded = [], set()
+        page.on("request", lambda request: page.loaded.add(request.url))
+        page.on("requestfailed", lambda request: page.faults.append(f"request failed: {request.url[:200]}"))
+        page.on("pageerror", lambda error: page.faults.append(f"error: {error}"))
+        page.on(
+            "console",
+            lambda said: page.faults.append(f"console: {said.text}") if said.type in ("error", "warning") else None,
+        )
+        page.goto(path.as_uri() + query)
+        return page
+
+    yield read
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def axe(browser):
+    return importlib.resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+
+def find_faults(page, axe: str) -> list[str]:
+    """All that is wrong with an open page, a line each."""
+    page.evaluate(axe)
+    violations = page.evaluate(AXE)
+    faults = [
+        f"axe {v['id']} ({v['impact']}): {node['html'][:200]}"
+        for v in violations
+        if v["impact"] in BLOCKING
+        for node in v["nodes"]
+    ]
+    hosts = {url for url in page.loaded if urlsplit(url).scheme not in ("file", "data", "blob")}
+    faults += [f"request off the site: {url[:200]}" for url in sorted(hosts)]
+    if (wider := page.evaluate(SIDEWAYS)) > 0:
+        faults.append(f"the page scrolls sideways, by {wider} px")
+    small = [(text, size) for text, size in page.evaluate(FIGURE_TEXT) if text and size < TEXT - 0.05]
+    faults += [f"figure text of {size:.1f} px: {text}" for text, size in small]
+    return page.faults + faults
+
+
+def weigh(page) -> int:
+    """Bytes of everything the page loaded, itself included."""
+    files = {Path(unquote(urlsplit(url).path)) for url in page.loaded if url.startswith("file:")}
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_sound(site, reader, axe, name, size, theme):
+    page = reader(site / f"{name}.html", size, theme)
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    assert find_faults(page, axe) == []
+    if name not in CHAPTERS or page.query_selector(".verdict"):
+        assert weigh(page) <= WEIGHT
+
+
+PLANTED = {
+    "request off the site": '<img src="https://example.org/picture.png" alt="A picture">',
+    "axe image-alt": '<img src="../_static/favicon.svg">',
+    "axe color-contrast": '<p style="color: #808080; background: #fff">Grey on white, 3.9 to 1</p>',
+    "the page scrolls sideways": '<div style="width: 3000px">Wide</div>',
+    "figure text of 6.2 px": '<svg viewBox="0 0 9 9" width="4" aria-hidden="true"><text font-size="14">a</text></svg>',
+    "console": "<script>console.error('planted')</script>",
+    "error": "<script>planted()</script>",
+    "request failed": '<link rel="stylesheet" href="planted.css">',
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_found(site, reader, axe, fault):
+    sound = (site / "book" / "verdicts.html").read_text(encoding="utf-8")
+    planted = site / "book" / "planted.html"
+    planted.write_text(sound.replace("</article>", PLANTED[fault] + "</article>"), encoding="utf-8")
+    try:
+        assert any(line.startswith(fault) for line in find_faults(reader(planted), axe))
+    finally:
+        planted.unlink()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_title_answer_and_verdict_fit_a_phones_first_screen(site, reader, name):
+    page = reader(site / f"{name}.html", PHONE)
+    verdict, hero = page.query_selector(".verdict"), page.query_selector("figure.hero")
+    if not verdict:
+        pytest.skip("the chapter has no element of class 'verdict' yet")
+    box = verdict.bounding_box()
+    assert box["y"] + box["height"] <= PHONE[1]
+    assert hero and hero.bounding_box()["y"] <= 2 * PHONE[1]
+
+
+def test_nothing_stands_between_a_low_header_and_the_title_on_a_phone(site, reader):
+    page = reader(site / f"{CHAPTERS[0]}.html", PHONE)
+    header = page.query_selector("header").bounding_box()
+    assert header["y"] == 0 and header["height"] <= 60
+    assert page.query_selector("article :is(.kick, h1)").bounding_box()["y"] <= header["height"] + 32
+
+
+def test_the_text_has_its_full_width_beside_the_contents_on_a_desk(site, reader):
+    page = reader(site / f"{CHAPTERS[0]}.html", DESK)
+    contents, article = (page.query_selector(s).bounding_box() for s in ("#contents", "article"))
+    assert article["width"] == 720
+    assert contents["x"] + contents["width"] < article["x"]
+    assert article["x"] + article["width"] + 48 + 280 <= DESK[0]
+
+
+def test_the_contents_open_on_a_phone_and_lead_to_every_page(site, reader):
+    page = reader(site / f"{PAGES[1]}.html", PHONE)
+    contents = page.locator("#contents")
+    assert not contents.is_visible()
+    page.get_by_role("button", name="Contents").press("Enter")
+    assert contents.is_visible()
+    led_to = {Path(a.evaluate("a => new URL(a.href).pathname")).stem for a in contents.locator("a").all()}
+    assert led_to == {Path(name).name for name in PAGES}
+    page.keyboard.press("Escape")
+    assert not contents.is_visible()
+
+
+def test_the_theme_follows_the_system_until_a_reader_chooses(site, reader):
+    page = reader(site / f"{PAGES[1]}.html", theme="dark")
+    shown = "document.documentElement.dataset.theme"
+    assert page.evaluate(shown) == "dark"
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"{shown} === 'light'")
+    switch = page.get_by_role("button", name="Dark colours")
+    switch.click()
+    assert (page.evaluate(shown), switch.get_attribute("aria-pressed")) == ("dark", "true")
+    page.reload()
+    assert page.evaluate(shown) == "dark"
+    switch.click()
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{shown} === 'dark'")  # a choice that the system shares is no choice
+    assert page.faults == []
+
+
+def test_the_search_finds_a_page(site, reader):
+    page = reader(site / "search.html", query="?q=learning")
+    page.locator("#search-results li a").first.wait_for()
+
+
+def test_a_page_reads_without_script(site, reader):
+    page = reader(site / f"{CHAPTERS[0]}.html", theme="dark", java_script_enabled=False)
+    assert page.locator("h1").is_visible() and page.locator("#contents").is_visible()
+    assert not page.locator(".tool.theme").is_visible(), "a switch that cannot work is not offered"
