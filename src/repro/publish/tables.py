@@ -153,7 +153,7 @@ def forest_table(forest: Forest, label: str) -> str:
         if math.isfinite(e.low) and math.isfinite(e.high):
             left, right = max(at(e.low), -2), min(at(e.high), 102)
             bar = f'<s style="left:{left:.1f}%;width:{max(right - left, 0):.1f}%"></s>'
-        return f'<span class="mark m{m.series}">{bar}<em style="left:{at(e.value):.1f}%"></em></span>'
+        return f'<span class="dot m{m.series}">{bar}<em style="left:{at(e.value):.1f}%"></em></span>'
 
     def row(name: str, ms: Sequence[Mark]) -> str:
         told, _, ends = interval(ms[0].estimate).partition(" ")
