@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from repro.claims.gradient_competition import EARLY, MIN_SEEDS, POINTS, SETTINGS, design
+from repro.claims.gradient_competition.experiment import EARLY, MIN_SEEDS, POINTS, SETTINGS, design
 from repro.evidence.intervals import Estimate, geometric, mean_interval
 from repro.evidence.spec import Claim, Figure, Outcome, Published, Verdict
 from repro.evidence.tables import final, over_seeds, point, records, unfold
