@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 
 from repro import claims
-from repro.claims import heavy_tails as tails_claim
 from repro.claims.gradient_competition import CLAIM as COMPETITION
 from repro.claims.gradient_competition import experiment as competition
 from repro.claims.gradient_competition import figures as pictures
 from repro.claims.gradient_competition import judgement
+from repro.claims.heavy_tails import CLAIM as TAILS
+from repro.claims.heavy_tails import figures as tails_pictures
+from repro.claims.heavy_tails import judgement as tails_claim
 from repro.evidence.spec import Outcome, Scale
 from repro.probes import gradients
 from repro.publish import chapter
@@ -243,13 +245,13 @@ def tail_table(
 @pytest.mark.parametrize(
     ("table", "outcome", "says"),
     [
-        (tail_table(draws=3, coordinates=3), Outcome.REPRODUCED, "heavier tails, across draws and across coordinates"),
+        (tail_table(draws=3, coordinates=3), Outcome.REPRODUCED, "heavier tails, across draws and coordinates"),
         (tail_table(), Outcome.NOT_REPRODUCED, "scale, not shape"),
-        (tail_table(sums=1.0), Outcome.NOT_REPRODUCED, "do not grow with B either"),
-        (tail_table(sums=5.0, means=5.0), Outcome.NOT_REPRODUCED, "The raw counts grow with B."),
-        (tail_table(draws=3), Outcome.CONDITIONAL, "different things"),
-        (tail_table(coordinates=3), Outcome.CONDITIONAL, "different things"),
-        (tail_table(late={"draws": 3.0}), Outcome.CONDITIONAL, "different things"),
+        (tail_table(sums=1.0), Outcome.NOT_REPRODUCED, "not many more large values either"),
+        (tail_table(sums=5.0, means=5.0), Outcome.NOT_REPRODUCED, "summed or averaged"),
+        (tail_table(draws=3), Outcome.CONDITIONAL, "disagree"),
+        (tail_table(coordinates=3), Outcome.CONDITIONAL, "disagree"),
+        (tail_table(late={"draws": 3.0}), Outcome.CONDITIONAL, "disagree"),
         (tail_table(draws=0.0, sd=0.5), Outcome.INCONCLUSIVE, "not settled"),
         (tail_table(seeds=2), Outcome.INCONCLUSIVE, "Too few seeds: 2 early, 2 late"),
         (tail_table(arms=(LATE,)), Outcome.INCONCLUSIVE, "0 early"),
@@ -289,11 +291,45 @@ def test_tails_judges_each_part_apart(table, part, outcome):
     assert tails_claim.judge(table).parts[part].outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (tail_table(draws=30, coordinates=3), r"^Yes\. .* rises from 9 \(.* at B = 2 to 38\.\d \(.* at B = 1024"),
+        (tail_table(), r"^No, lighter\. .* falls from 9 \(.* to 5\.\d \(.* at B = 1024.* scale, not shape\.$"),
+        (tail_table(means=5.0), r"^No, lighter\. .* a Gaussian's is 3\.$"),
+        (tail_table(draws=3), r"^It depends .* rises from 9 \("),
+        (tail_table(draws=0.0, sd=0.5), r"^Not settled\. .* goes from 9 \("),
+        (tail_table(seeds=2), r"^Not settled: 2 networks .* and 2 late are too few\.$"),
+        (tail_table(arms=(LATE,)), r"^Not settled: 0 networks .* and 5 late"),
+        (pd.DataFrame({"key": []}), r"^Not settled: 0 networks"),
+    ],
+)
+def test_tails_answers(table, says):
+    told = tails_claim.answer(table, tails_claim.judge(table))
+    assert re.search(says, told) and len(told) <= 230, told
+
+
+def test_the_tails_figure_runs_from_the_posts_smaller_batch_beside_a_gaussian():
+    drawn = tails_pictures.kurtosis_curves(tail_table())
+    assert list(dict.fromkeys(drawn["series"])) == [EARLY, LATE, "Gaussian"]
+    assert drawn["x"].min() == 2 and drawn["x"].max() == 1024
+    gaussian = drawn[drawn["series"] == "Gaussian"]
+    assert (gaussian["mean"] == 3).all() and gaussian["n"].isna().all()  # computed, not run
+    for draws, says in ((-3.0, "lighter"), (3.0, "heavier"), (0.0, "by batch size")):
+        assert says in tails_pictures.kurtosis_title(tail_table(draws=draws, sd=0.5))
+
+
+def test_counts_are_told_in_times():
+    effects = tails_claim.judge_counts(tail_table(sums=5, means=-1)).effects
+    assert effects[f"sums, {EARLY}"].value == pytest.approx(1000)
+    assert effects[f"means, {LATE}"].value == pytest.approx(0.001)
+
+
 def test_where_too_few_values_are_drawn_none_is_called_large():
     few = tail_table().drop(columns=["large_values_sum", "large_values_mean"])
     part = tails_claim.judge(few).parts[tails_claim.COUNTS]
     assert (part.outcome, "Too few values" in part.reason) == (Outcome.INCONCLUSIVE, True)
-    assert tails_claim.count_title(few).startswith("How many values")
+    assert tails_pictures.count_title(few).startswith("How many values")
 
 
 def test_tails_are_judged_beyond_their_surrogate():
@@ -308,13 +344,13 @@ def test_tails_are_judged_beyond_their_surrogate():
 
 def test_both_claims_read_the_same_trials():
     for scale in Scale:
-        keys = [{t.key for s in c.sweeps(scale) for t in s.trials()} for c in (COMPETITION, tails_claim.CLAIM)]
+        keys = [{t.key for s in c.sweeps(scale) for t in s.trials()} for c in (COMPETITION, TAILS)]
         assert keys[0] == keys[1]
 
 
 def test_figures_of_both_claims_are_drawn_from_what_smoke_scale_trains(smoke_ledger):
     """Every title is one line that holds no NaN; nothing is drawn of nothing."""
-    for claim in (COMPETITION, tails_claim.CLAIM):
+    for claim in (COMPETITION, TAILS):
         table = claims.find(claim, "smoke", smoke_ledger).table
         for figure in claim.figures:
             drawn, title = figure.data(table), figure.title(table)
@@ -328,7 +364,7 @@ def test_counts_are_averaged_geometrically_over_bins_that_no_network_leaves_empt
     flat = {"magnitude_batch_size": [2, 2], "magnitude_x": [0.1, 1.0]}
     rows = [{**flat, "magnitude_y": y, "init_seed": seed} for seed, y in enumerate(([0, 10], [5, 1000], [5, 100]))]
     table = pd.DataFrame(rows).assign(arm=EARLY, final=True, status="finished")
-    points = tails_claim.count_lines(table)
+    points = tails_pictures.count_lines(table)
     assert points[["x", "n"]].to_numpy().tolist() == [[1.0, 3]]
     assert points["mean"].item() == pytest.approx(100)
     assert 0 < points["low"].item() < 100 < points["high"].item()
