@@ -286,7 +286,7 @@ def _slim(svg: str, prefix: str) -> str:
     svg = re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)  # it would hold for the whole page
     svg = re.sub(r"font: [^;\"]*?(\d+)px[^;\"]*|font-size: (\d+)px; font-family: [^;\"]*", _font, svg)
-    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{2,}", _tenth, tag[0]), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{2,}", _tenth, tag[0]), svg)  # and no tick's text
     svg = re.sub(r"#[0-9a-f]{6}", lambda m: _CSS.get(m[0], m[0]), svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg)
     svg = svg.replace("xlink:href", "href").replace("; stroke-linejoin: miter", "")
