@@ -246,7 +246,7 @@ def _margins(ax: Axes, table: pd.DataFrame, width: int) -> None:
     shown = [number(tick) for tick in ax.yaxis.get_major_locator()() if low <= tick <= high]
     left = 14 + DIGIT * max((len(text) for text in shown), default=2)
     names = [s.name for s in series_of(table) if s.named] if width == WIDE else []
-    right = 16 + (8.6 * max(map(len, names)) if len(names) > 1 else 0)
+    right = 16 + (9.4 * max(map(len, names)) if len(names) > 1 else 0)
     ax.figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=56 / height, top=1 - 34 / height)
     if len(names) > 1:
         _label_ends(ax, table, right)
@@ -282,11 +282,16 @@ def _slim(svg: str, prefix: str) -> str:
     svg = re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)  # it would hold for the whole page
     svg = re.sub(r"font: [^;\"]*?(\d+)px[^;\"]*|font-size: (\d+)px; font-family: [^;\"]*", _font, svg)
-    svg = re.sub(r"\d+\.\d{2,}", lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), svg)
+    svg = re.sub(r"<[^>]+>", _rounded, svg)
     svg = re.sub(r"#[0-9a-f]{6}", lambda m: _CSS.get(m[0], m[0]), svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg)
     svg = svg.replace("xlink:href", "href").replace("; stroke-linejoin: miter", "")
     return re.sub(r"\s*\n\s*", "", svg)
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    """Of an element's attributes the coordinates, to a tenth; the text between elements stays as it is."""
+    return re.sub(r"\d+\.\d{2,}", lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), tag[0])
 
 
 def _font(declared: re.Match[str]) -> str:
