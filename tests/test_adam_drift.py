@@ -233,3 +233,11 @@ def test_drift_design_runs_the_published_cell_and_torch_optimizers_over_decades(
         steps = 11 if name in drift.COMPARED else 6  # steps of half a decade, or of one
         assert np.log10(sorted({t.lr for t in trials})) == pytest.approx(np.linspace(-5, 0, steps), abs=0.03)
         assert {t.evaluate_on for t in trials} == {"both"}
+
+
+def test_any_arm_alone_and_the_whole_without_it_is_answered():
+    whole = drift_table(best=(1e-2, 1e-2))
+    for arm in whole["arm"].unique():
+        for part in (whole[whole["arm"] == arm], whole[whole["arm"] != arm]):
+            told = drift.answer(part, drift.judge(part))
+            assert told.endswith(".") and len(told) <= 230 and "nan" not in told and "inf" not in told, told

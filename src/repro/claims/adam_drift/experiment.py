@@ -21,7 +21,7 @@ from repro.evidence.intervals import (
 from repro.evidence.spec import Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.evidence.tables import by_seed, final, margin_for, paired, point, select
 from repro.evidence.tuning import tune
-from repro.evidence.words import spread
+from repro.evidence.words import bracketed
 from repro.training.engine import multiply_adds
 from repro.trial import SEEDS, Sweep, Trial, choose, paired_seeds
 
@@ -146,12 +146,6 @@ def times(a: dict[str, object], b: dict[str, object], table: pd.DataFrame, colum
     return geometric(paired_difference(np.log(x), np.log(y))).of(RATIO)
 
 
-def with_ends(estimate: Estimate, unit: str = "", form: str = "") -> str:
-    """ "38 times (35 to 40)": a number with its interval, inside a sentence."""
-    told, _, ends = spread(estimate, form).partition(", ")
-    return f"{told} {unit}".rstrip() + (f" ({ends})" if ends else "")
-
-
 def chosen(table: pd.DataFrame, name: str) -> tuple[dict[str, object], str] | None:
     """The rows of an optimizer at its learning rate of highest validation accuracy, and the edge of the grid that it
     sits on, if any; None where it has none."""
@@ -176,8 +170,8 @@ def judge_drift(
     if larger.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
     reason = (
-        f"{told}, Adam's weights are {with_ends(larger, 'times')} as large as SGD's, and its first layer keeps a "
-        f"cosine of {with_ends(cosine, form='.3f')} with its start"
+        f"{told}, Adam's weights are {bracketed(larger, 'times')} as large as SGD's, and its first layer keeps a "
+        f"cosine of {bracketed(cosine, form='.3f')} with its start"
     )
     if larger.low > MUCH and cosine.high < 0.5:
         return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
@@ -223,7 +217,7 @@ def judge_accuracy(table: pd.DataFrame, sgd: dict[str, object], adam: dict[str, 
     effects = {"test accuracy, Adam minus SGD, both tuned": ahead}
     if ahead.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
-    reason = f"{told}, Adam minus SGD is {with_ends(ahead, 'points')} of test accuracy"
+    reason = f"{told}, Adam minus SGD is {bracketed(ahead, 'points')} of test accuracy"
     if ahead.low > 0 or equivalence_p(ahead.values, [0.0] * ahead.n, margin_for(table, MARGIN)) < 0.05:
         return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: Adam is no worse.", effects)
     if ahead.high < 0:
@@ -291,7 +285,7 @@ def judge_growth(table: pd.DataFrame) -> Verdict:
     effects = {name: e.of(POWER_OF_EPOCH) for name, e in effects.items()}
     if min(sgd.n, adam.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few seeds or checkpoints.", effects)
-    reason = f"Distance grows as epochs to the power {with_ends(sgd)} for SGD and {with_ends(adam)} for Adam."
+    reason = f"Distance grows as epochs to the power {bracketed(sgd)} for SGD and {bracketed(adam)} for Adam."
     if sgd.high < 1 and adam.low > 0.8:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     if sgd.low > 1 or adam.high < 0.8:
@@ -361,11 +355,11 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     rate = final(table, arm=PUBLISHED_ADAM)["lr"].iloc[0]
     usual_rate = DEFAULTS.get("Adam", 0.001)
     at = "ten times its usual rate" if math.isclose(rate, 10 * usual_rate) else f"learning rate {rate:g}"
-    far = f"it goes {with_ends(farther, 'times')} as far as SGD"
+    far = f"it goes {bracketed(farther, 'times')} as far as SGD"
     both = tuned.effects.get(f"{DISTANCE}, both tuned")
     if published.outcome == Outcome.NOT_REPRODUCED:
         cosine = published.effects["cosine of layer 1"]
-        return f"No. At {at} {far}; the cosine of its first layer with its start is {with_ends(cosine, form='.3f')}."
+        return f"No. At {at} {far}; the cosine of its first layer with its start is {bracketed(cosine, form='.3f')}."
     if published.outcome == Outcome.INCONCLUSIVE:
         return (
             f"Not settled. At {at} {far}; whether its weights end much larger and forget their start is too uncertain."
@@ -373,12 +367,12 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if both is None or verdict.outcome == Outcome.INCONCLUSIVE:
         return f"At {at}, yes: {far}. Whether it does so at its best learning rate is not settled."
     if verdict.outcome == Outcome.REPRODUCED:
-        return f"Yes. At {at} {far}, and tuned {with_ends(both, 'times')} as far as tuned SGD."
+        return f"Yes. At {at} {far}, and tuned {bracketed(both, 'times')} as far as tuned SGD."
     kept = tuned.effects["cosine of layer 1, both tuned"].low > 0.5
     told = "the start is still seen, and it goes" if kept else "its weights are not much larger; it goes"
     default = tuned.effects.get(f"{DISTANCE}, Adam at its default {usual_rate:g}")
-    more = f"; at its usual rate {with_ends(default, 'times')}" if default and default.n else ""
-    return f"At {at}, yes: {far}. Tuned, no: {told} {with_ends(both, 'times')} as far as tuned SGD{more}."
+    more = f"; at its usual rate {bracketed(default, 'times')}" if default and default.n else ""
+    return f"At {at}, yes: {far}. Tuned, no: {told} {bracketed(both, 'times')} as far as tuned SGD{more}."
 
 
 def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor: float = 1.0) -> Published:

@@ -21,12 +21,12 @@ from repro.claims.adam_drift.experiment import (
     growth,
     times,
     usual,
-    with_ends,
 )
 from repro.evidence.intervals import Estimate, mean_interval
 from repro.evidence.spec import PUBLISHED_SERIES, Figure
 from repro.evidence.tables import by_seed, final, paired, point, select
 from repro.evidence.tuning import cells
+from repro.evidence.words import bracketed
 
 SHOWN = (*COMPARED, "momentum", "RMSProp", "AdaGrad")  # by name; the others are drawn in grey behind them
 MEASURED = ["weight_distance", "weight_norm", "cosine_1", "cosine_2", "cosine_3", "test_accuracy"]
@@ -98,7 +98,7 @@ def grid_title(table: pd.DataFrame) -> str:
         return "Every optimizer at every learning rate"
     lost = found[(found["diverged"] == 0) & (found["cosine_1"] < 0.5)].groupby("y")["lr"].min()
     told = [f"{name} from {lost[name]:g} on" if name in lost else f"{name} at no rate" for name in COMPARED]
-    return f"Where the first layer forgets its start (cosine below ½): {', '.join(told)}"
+    return f"Cosine with the start below ½: {', '.join(told)}"
 
 
 def errors_title(table: pd.DataFrame) -> str:
@@ -156,7 +156,7 @@ def tuned_title(table: pd.DataFrame) -> str:
     e: Estimate | None = times(pair[0][0], pair[1][0], table, "weight_distance") if pair[0] and pair[1] else None
     if e is None or e.n < 2:
         return "Distance of the weights from their start, tuned"
-    return f"Tuned, Adam ends {with_ends(e, 'times')} as far from its start as SGD"
+    return f"Tuned, Adam ends {bracketed(e, 'times')} as far from its start as SGD"
 
 
 INTERVALS = "Means over paired seeds, bars 95 % t intervals."
@@ -169,8 +169,8 @@ FIGURES = (
         "Distance of the weights from their start, Adam over SGD, times",
         "",
         "Dots say how many times as far Adam goes as SGD: in the first row both at the published learning rate, in "
-        "the others SGD tuned, in shorter runs. Geometric means over paired seeds, bars 95 % t intervals; dark line: "
-        "equally far.",
+        "the others SGD tuned, in shorter runs. Geometric means over paired seeds, bars 95 % t intervals; the line is "
+        "where both go equally far.",
         x_scale="log",
     ),
     Figure(
