@@ -163,7 +163,7 @@ def lines(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def points(ax: Axes, table: pd.DataFrame) -> None:
-    """One marker a row, a colour a series; pairs of a column `pair` are joined, intervals drawn where columns give them.
+    """One marker a row, a colour a series; pairs of a column `pair` are joined, intervals drawn where there are any.
 
     Columns: x, mean, series; and, where there are any, low, high, x_low, x_high, and x_none, y_none, the same in all
     rows: lines at no difference.
