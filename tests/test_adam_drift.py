@@ -1,6 +1,7 @@
 """Adam's drift: its judge on tables that obey, break and under-decide it; growth laws on distances of known law."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,45 @@ def test_drift_parts(fields, name, outcome):
     assert verdict.outcome == outcome, verdict
 
 
+def test_signs_are_adam_minus_sgd():
+    ahead = part(drift_table(behind=0.01), "Adam generalises").effects["test accuracy, Adam minus SGD, both tuned"]
+    assert ahead.value == pytest.approx(-1, abs=0.1) and ahead.unit.symbol == "points"
+    farther = part(drift_table(), "Drift as published").effects[drift.DISTANCE]
+    assert farther.value > 1 and farther.unit.log
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (
+            drift_table(tuned=3.0, tuned_cosine=0.2),
+            r"^Yes\. At ten times its usual rate it goes 5\.\d times .* and tuned 3\.0 times",
+        ),
+        (drift_table(), r"Tuned, no: the start is still seen, and it goes (1\.0|0\.99|1\.00) times .* as tuned SGD\.$"),
+        (drift_table(best=(1e-2, 1e-2)), r"Tuned, no: .*; at its usual rate (1\.0|0\.99|1\.00) times"),
+        (drift_table(tuned=1.2, tuned_cosine=0.2), "Tuned, no: its weights are not much larger; it goes 1.2 times"),
+        (drift_table(published=1.2), r"^No\. At ten times its usual rate .*cosine .* is 0\.12"),
+        (drift_table(seeds=1), "^Not settled: too few seeds"),
+        (drift_table(published=2.05, seeds=3, sd=0.1), r"^Not settled\. At ten times .* is too uncertain\.$"),
+        (drift_table(best=(1e-1, 1e-3)), "yes: it goes .* at its best learning rate is not settled"),
+        (drift_table().query("arm != 'Adam, as published'"), "^Not settled: too few seeds"),
+        (pd.DataFrame({"key": []}), "^Not settled"),
+    ],
+)
+def test_drift_answer(table, says):
+    told = drift.answer(table, drift.judge(table))
+    assert re.search(says, told) and len(told) <= 230, told
+
+
+def test_the_first_figure_is_adams_distance_over_sgds_three_times():
+    dots = figures.ratio_dots(drift_table(best=(1e-2, 1e-2), tuned=1.5))
+    assert dots["name"].tolist() == ["at 0.01, as published", "at its default 0.001", "tuned, at 0.01"]
+    assert dots["mean"].tolist()[1:] == pytest.approx([1.5, 1.5], rel=0.05) and (dots["none"] == 1).all()
+    same = figures.ratio_dots(drift_table())  # where its default is its best
+    assert same["name"].tolist() == ["at 0.01, as published", "tuned, at 0.001, its default"]
+    assert figures.ratio_dots(pd.DataFrame({"key": [], "arm": []})).empty
+
+
 def test_the_edge_is_named():
     assert "is the grid's highest" in part(drift_table(best=(1e-1, 1e-3)), "Drift at tuned").reason
 
@@ -152,7 +192,7 @@ def test_the_exponent_is_counted_from_any_epoch():
 
 
 def test_distance_a_weight_counts_weights_without_biases():
-    (effect,) = drift.judge(drift_table()).effects.values()
+    effect = drift.judge(drift_table()).parts[drift.AS_PUBLISHED].effects["Adam, as published"]
     adam = drift_table().query("arm == @drift.PUBLISHED_ADAM and final")
     root = (784 * 1024 + 1024 * 1024 + 1024 * 10) ** 0.5
     assert effect.value == pytest.approx(adam["weight_distance"].mean() / root)
@@ -161,10 +201,10 @@ def test_distance_a_weight_counts_weights_without_biases():
 def test_drift_at_adams_default_is_told_beside_that_at_its_best():
     def told(best):
         effects = drift.judge(drift_table(tuned=1.5, best=best)).parts["Drift at tuned learning rates"].effects
-        return {name: e.value for name, e in effects.items() if "default 0.001" in name}
+        return {name: e.value for name, e in effects.items() if "0.001" in name}
 
-    behind, norm, _, cosine = told((1e-2, 1e-2)).values()
-    assert behind == pytest.approx(5, abs=0.2) and norm == pytest.approx(1.5, rel=0.03) and 0.8 < cosine < 1
+    norm, _, cosine, behind = told((1e-2, 1e-2)).values()
+    assert behind == pytest.approx(-5, abs=0.2) and norm == pytest.approx(1.5, rel=0.03) and 0.8 < cosine < 1
     assert not told((1e-2, 1e-3)), "where the default is the best there is nothing to add"
 
 
@@ -177,8 +217,8 @@ def test_the_grid_shows_every_optimizer_at_every_rate_and_marks_what_diverged():
     distance, cosine, accuracy = cells.loc[("Adam", 0.01), "text"].split()
     assert float(distance) == pytest.approx(1.5 * 9, rel=0.02) and float(accuracy) == pytest.approx(93, abs=0.2)
     assert float(cosine) == pytest.approx(0.9, abs=0.02)
-    assert "SGD at none, Adam at none" in figures.grid_title(table)
-    assert "SGD at none, Adam from lr 0.0001" in figures.grid_title(
+    assert "SGD at no rate, Adam at no rate" in figures.grid_title(table)
+    assert "SGD at no rate, Adam from 0.0001 on" in figures.grid_title(
         table.assign(cosine_1=table["cosine_1"].where(table["arm"] != "Adam", 0.2))
     )
 
@@ -193,3 +233,11 @@ def test_drift_design_runs_the_published_cell_and_torch_optimizers_over_decades(
         steps = 11 if name in drift.COMPARED else 6  # steps of half a decade, or of one
         assert np.log10(sorted({t.lr for t in trials})) == pytest.approx(np.linspace(-5, 0, steps), abs=0.03)
         assert {t.evaluate_on for t in trials} == {"both"}
+
+
+def test_any_arm_alone_and_the_whole_without_it_is_answered():
+    whole = drift_table(best=(1e-2, 1e-2))
+    for arm in whole["arm"].unique():
+        for part in (whole[whole["arm"] == arm], whole[whole["arm"] != arm]):
+            told = drift.answer(part, drift.judge(part))
+            assert told.endswith(".") and len(told) <= 230 and "nan" not in told and "inf" not in told, told

@@ -126,3 +126,18 @@ def test_every_kind_of_figure_is_known():
 def test_a_figure_unknown_to_kinds_cannot_be_drawn():
     with pytest.raises(KeyError):
         figures.draw(figure("no-such-kind"), CURVES)
+
+
+def test_points_have_intervals_both_ways_and_lines_at_no_difference():
+    plain = pd.DataFrame({"x": [2.0, 5.0], "mean": [1.0, 2.0], "series": ["a", "b"]})
+    ends = plain.assign(low=0.5, high=2.5, x_low=1.5, x_high=6.0)
+    lined = ends.assign(x_none=1.0, y_none=0.0)
+
+    def drawn(table):
+        fig, ax = plt.subplots()
+        figures.points(ax, table)
+        plt.close(fig)
+        return len(ax.lines)
+
+    assert [drawn(plain), drawn(ends), drawn(lined)] == [2, 2 + 4, 2 + 4 + 2]
+    assert drawn(ends.assign(x_low=float("nan"))) == 2 + 2  # one without interval

@@ -1,17 +1,23 @@
 """The judges of the gradient claims on tables that obey, break and under-decide them."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from repro import claims
-from repro.claims import gradient_competition as competition
-from repro.claims import heavy_tails as tails_claim
+from repro.claims.gradient_competition import CLAIM as COMPETITION
+from repro.claims.gradient_competition import experiment as competition
+from repro.claims.gradient_competition import figures as pictures
+from repro.claims.gradient_competition import judgement
+from repro.claims.heavy_tails import CLAIM as TAILS
+from repro.claims.heavy_tails import figures as tails_pictures
+from repro.claims.heavy_tails import judgement as tails_claim
 from repro.evidence.spec import Outcome, Scale
 from repro.probes import gradients
-from repro.publish import figures
+from repro.publish import chapter
 from repro.trial import Trial
 
 SIZES = np.array(gradients.BATCH_SIZES, dtype=float)
@@ -58,14 +64,14 @@ NO_ROOT = norm_table({ONE: 0.8}, {ONE: RISING})
 @pytest.mark.parametrize(
     ("table", "outcome", "says"),
     [
-        (OBEYS, Outcome.REPRODUCED, "sum, frozen, one batch"),
-        (norm_table({ALL: -0.5 + 1}, {ALL: RISING}), Outcome.REPRODUCED, "sum, moving, accumulated"),
-        (norm_table({ALL: 0.5 + 1}, {ALL: RISING}), Outcome.REPRODUCED, "mean, moving, accumulated"),
-        (SPLIT, Outcome.CONDITIONAL, "no reading supports all three"),
+        (OBEYS, Outcome.REPRODUCED, "sum · frozen · one batch"),
+        (norm_table({ALL: -0.5 + 1}, {ALL: RISING}), Outcome.REPRODUCED, "sum · moving · accumulated"),
+        (norm_table({ALL: 0.5 + 1}, {ALL: RISING}), Outcome.REPRODUCED, "mean · moving · accumulated"),
+        (SPLIT, Outcome.CONDITIONAL, "No way gives all three"),
         (BREAKS, Outcome.NOT_REPRODUCED, "spread more"),
         (NO_ROOT, Outcome.NOT_REPRODUCED, "√B"),
         (norm_table({ONE: ROOT}, {ONE: RISING}, seeds=2), Outcome.INCONCLUSIVE, "Too few seeds: 2 early, 2 late"),
-        (norm_table({ONE: ROOT}, {ONE: RISING}, sd=0.2), Outcome.INCONCLUSIVE, "not settled"),
+        (norm_table({ONE: ROOT}, {ONE: RISING}, sd=0.2), Outcome.INCONCLUSIVE, "Too uncertain"),
         (norm_table({ONE: ROOT}, {ONE: RISING}, arms=(EARLY,)), Outcome.INCONCLUSIVE, "0 late"),
         (OBEYS.assign(status="diverged"), Outcome.INCONCLUSIVE, "0 early"),
         (OBEYS.drop(columns="drawn_batch_size"), Outcome.INCONCLUSIVE, "0 early"),
@@ -74,16 +80,16 @@ NO_ROOT = norm_table({ONE: 0.8}, {ONE: RISING})
     ],
 )
 def test_competition_judge(table, outcome, says):
-    verdict = competition.judge(table)
+    verdict = judgement.judge(table)
     assert verdict.outcome == outcome, verdict
     assert says in verdict.reason and verdict.reason.endswith(".")
-    assert competition.judge(table.sample(frac=1, random_state=1)) == verdict
+    assert judgement.judge(table.sample(frac=1, random_state=1)) == verdict
 
 
 def test_competition_needs_both_points():
     """Early alone is not enough: what one point of training shows, the other must."""
     early, late = norm_table({ONE: ROOT}, {ONE: RISING}, arms=(EARLY,)), norm_table({ONE: 0.8}, {}, arms=(LATE,))
-    verdict = competition.judge(pd.concat([early, late], ignore_index=True))
+    verdict = judgement.judge(pd.concat([early, late], ignore_index=True))
     assert verdict.outcome == Outcome.CONDITIONAL
     assert all("(early)" in part.reason for part in verdict.parts.values())
 
@@ -99,7 +105,7 @@ def test_competition_needs_both_points():
     ],
 )  # fmt: skip
 def test_competition_judges_each_sentence_apart(table, outcomes):
-    parts = competition.judge(table).parts
+    parts = judgement.judge(table).parts
     assert " ".join(part.outcome for part in parts.values()) == outcomes
     assert list(parts) == [s.text for s in competition.SENTENCES]
 
@@ -111,7 +117,7 @@ def test_both_ends_must_move():
         assert f"{column}_frozen_single" in table
     below = [(np.asarray(mean) * 0.9).tolist() for mean in table["mean_frozen_single"]]
     table["low_frozen_single"] = below
-    parts = competition.judge(table).parts
+    parts = judgement.judge(table).parts
     assert parts[competition.SPREAD.text].outcome == Outcome.CONDITIONAL
     assert parts[competition.BOTH_ENDS.text].outcome == Outcome.NOT_REPRODUCED
 
@@ -119,31 +125,29 @@ def test_both_ends_must_move():
 @pytest.mark.parametrize("slope", [0.39, 0.61])
 def test_the_band_of_root_b_has_edges(slope):
     inside = 0.4 + 0.02 if slope < 0.5 else 0.6 - 0.02
-    at = {
-        s: competition.judge(norm_table({ONE: s}, {}, sd=0.002)).parts[competition.ROOT.text] for s in (slope, inside)
-    }
+    at = {s: judgement.judge(norm_table({ONE: s}, {}, sd=0.002)).parts[competition.ROOT.text] for s in (slope, inside)}
     assert at[slope].outcome == Outcome.NOT_REPRODUCED
     assert at[inside].outcome == Outcome.CONDITIONAL
-    unsettled = competition.judge(norm_table({ONE: slope}, {}, sd=0.05)).parts[competition.ROOT.text]
+    unsettled = judgement.judge(norm_table({ONE: slope}, {}, sd=0.05)).parts[competition.ROOT.text]
     assert unsettled.outcome == Outcome.INCONCLUSIVE
 
 
 def test_reductions_differ_by_one_in_slope_and_not_in_spread():
-    effects = competition.judge(SPLIT).parts[competition.ROOT.text].effects
+    effects = judgement.judge(SPLIT).parts[competition.ROOT.text].effects
     for name, estimate in effects.items():
-        if ", sum, " in name:
-            mean = effects[name.replace(", sum, ", ", mean, ")]
+        if name.startswith("sum"):
+            mean = effects[name.replace("sum", "mean")]
             assert estimate.value - mean.value == pytest.approx(1)
             assert estimate.n == 5
 
 
 def test_bends_are_found_by_both_ways():
-    effects = competition.judge(OBEYS).effects
+    effects = judgement.judge(OBEYS).effects
     for arm in (EARLY, LATE):
-        direct = effects[f"B_simple, of the examples' gradients, {arm}"]
+        direct = effects[f"of the examples' gradients, {arm}"]
         assert direct.value == pytest.approx(500)
         # the table has no correction for drawing without replacement
-        assert effects[f"B_simple, fitted to the norms, {arm}"].value == pytest.approx(500, rel=0.02)
+        assert effects[f"fitted to the norms, {arm}"].value == pytest.approx(500, rel=0.02)
 
 
 def test_a_norm_that_does_not_bend_has_no_mean_bend():
@@ -151,26 +155,51 @@ def test_a_norm_that_does_not_bend_has_no_mean_bend():
     first = straight.index[straight["arm"] == EARLY][0]
     straight.at[first, "noise_squared_norm"] = 0.0
     with np.errstate(divide="ignore"):
-        effects = competition.bends(straight)
-        assert "noise and mean" in competition.theory_title(straight)
-    lost, kept = (effects[f"B_simple, of the examples' gradients, {arm}"] for arm in (EARLY, LATE))
+        effects = judgement.bends(straight)
+        assert "noise and mean gradient" in pictures.theory_title(straight)
+    lost, kept = (effects[f"of the examples' gradients, {arm}"] for arm in (EARLY, LATE))
     assert np.isnan(lost.value) and kept.value == pytest.approx(500)
 
 
 def test_dots_are_what_the_judge_weighs():
-    verdict = competition.judge(SPLIT)
-    for dots, sentence, what in (
-        (competition.norm_dots, competition.ROOT, "slope of the mean norm"),
-        (competition.spread_dots, competition.SPREAD, "slope of the CV"),
-    ):
+    verdict = judgement.judge(SPLIT)
+    for dots, sentence in ((pictures.norm_dots, competition.ROOT), (pictures.spread_dots, competition.SPREAD)):
         points, effects = dots(SPLIT), verdict.parts[sentence.text].effects
         assert len(points) == len(effects)
         for dot in points.itertuples():
-            effect = effects[f"{what}, {dot.name}, {dot.series.removesuffix(' in training')}"]
+            effect = effects[f"{dot.name}, {dot.series.removesuffix(' in training')}"]
             assert (dot.mean, dot.low, dot.high, dot.n) == (effect.value, effect.low, effect.high, effect.n)
-    assert "In 1 of 8 readings" in competition.norm_title(SPLIT)
-    assert "in 1 of 4 readings:\nmoving, accumulated" in competition.spread_title(SPLIT)
-    assert "in 0 of 4 readings" in competition.spread_title(BREAKS)
+    assert pictures.norm_title(SPLIT).endswith("read as: sum · frozen · one batch")
+    assert pictures.norm_title(NO_ROOT).startswith("In no reading")
+    assert pictures.norm_title(norm_table({ONE: 0.65}, {})).startswith("The summed gradient of one batch comes near √B")
+    assert pictures.spread_title(SPLIT).endswith("one reading alone: moving · accumulated")
+    assert pictures.spread_title(BREAKS).startswith("In no reading")
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (
+            OBEYS,
+            r"^Yes, .* the power 0\.50 \(.*All three findings hold, read as: sum · frozen · one batch\.$",
+        ),
+        (
+            norm_table({ALL: 0.5}, {ALL: RISING}),
+            r"^No, .* the power 0\.00 .*findings hold, read as: sum · moving · acc",
+        ),
+        (SPLIT, r"^Yes, .* the power 0\.50 .* No way of reading the post gives all three of its findings\.$"),
+        (BREAKS, r"^Yes, .* No way of reading the post gives larger batches that spread more\.$"),
+        (NO_ROOT, r"^No, .* the power 0\.80 .* No way of reading the post gives norms that grow as √B\.$"),
+        (norm_table({ONE: 0.62}, {ONE: RISING}, sd=0.03), r"^Nearly, .* the power 0\.62 .* is not settled\.$"),
+        (norm_table({ONE: ROOT}, {ONE: RISING}, sd=0.2), r"^Not settled, .* the power 0\.50 .* is not settled\.$"),
+        (norm_table({ONE: ROOT}, {ONE: RISING}, seeds=2), r"^Not settled: 2 networks .* and 2 late are too few\.$"),
+        (norm_table({ONE: ROOT}, {}, arms=(EARLY,)), r"^Not settled: 5 networks .* and 0 late are too few\.$"),
+        (pd.DataFrame({"key": []}), r"^Not settled: 0 networks"),
+    ],
+)
+def test_competition_answers(table, says):
+    told = judgement.answer(table, judgement.judge(table))
+    assert re.search(says, told) and len(told) <= 230, told
 
 
 @pytest.mark.parametrize(
@@ -216,13 +245,13 @@ def tail_table(
 @pytest.mark.parametrize(
     ("table", "outcome", "says"),
     [
-        (tail_table(draws=3, coordinates=3), Outcome.REPRODUCED, "heavier tails, across draws and across coordinates"),
+        (tail_table(draws=3, coordinates=3), Outcome.REPRODUCED, "heavier tails, across draws and coordinates"),
         (tail_table(), Outcome.NOT_REPRODUCED, "scale, not shape"),
-        (tail_table(sums=1.0), Outcome.NOT_REPRODUCED, "do not grow with B either"),
-        (tail_table(sums=5.0, means=5.0), Outcome.NOT_REPRODUCED, "The raw counts grow with B."),
-        (tail_table(draws=3), Outcome.CONDITIONAL, "different things"),
-        (tail_table(coordinates=3), Outcome.CONDITIONAL, "different things"),
-        (tail_table(late={"draws": 3.0}), Outcome.CONDITIONAL, "different things"),
+        (tail_table(sums=1.0), Outcome.NOT_REPRODUCED, "not many more large values either"),
+        (tail_table(sums=5.0, means=5.0), Outcome.NOT_REPRODUCED, "summed or averaged"),
+        (tail_table(draws=3), Outcome.CONDITIONAL, "disagree"),
+        (tail_table(coordinates=3), Outcome.CONDITIONAL, "disagree"),
+        (tail_table(late={"draws": 3.0}), Outcome.CONDITIONAL, "disagree"),
         (tail_table(draws=0.0, sd=0.5), Outcome.INCONCLUSIVE, "not settled"),
         (tail_table(seeds=2), Outcome.INCONCLUSIVE, "Too few seeds: 2 early, 2 late"),
         (tail_table(arms=(LATE,)), Outcome.INCONCLUSIVE, "0 early"),
@@ -262,11 +291,45 @@ def test_tails_judges_each_part_apart(table, part, outcome):
     assert tails_claim.judge(table).parts[part].outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (tail_table(draws=30, coordinates=3), r"^Yes\. .* rises from 9 \(.* at B = 2 to 38\.\d \(.* at B = 1024"),
+        (tail_table(), r"^No, lighter\. .* falls from 9 \(.* to 5\.\d \(.* at B = 1024.* scale, not shape\.$"),
+        (tail_table(means=5.0), r"^No, lighter\. .* a Gaussian's is 3\.$"),
+        (tail_table(draws=3), r"^It depends .* rises from 9 \("),
+        (tail_table(draws=0.0, sd=0.5), r"^Not settled\. .* goes from 9 \("),
+        (tail_table(seeds=2), r"^Not settled: 2 networks .* and 2 late are too few\.$"),
+        (tail_table(arms=(LATE,)), r"^Not settled: 0 networks .* and 5 late"),
+        (pd.DataFrame({"key": []}), r"^Not settled: 0 networks"),
+    ],
+)
+def test_tails_answers(table, says):
+    told = tails_claim.answer(table, tails_claim.judge(table))
+    assert re.search(says, told) and len(told) <= 230, told
+
+
+def test_the_tails_figure_runs_from_the_posts_smaller_batch_beside_a_gaussian():
+    drawn = tails_pictures.kurtosis_curves(tail_table())
+    assert list(dict.fromkeys(drawn["series"])) == [EARLY, LATE, "Gaussian"]
+    assert drawn["x"].min() == 2 and drawn["x"].max() == 1024
+    gaussian = drawn[drawn["series"] == "Gaussian"]
+    assert (gaussian["mean"] == 3).all() and gaussian["n"].isna().all()  # computed, not run
+    for draws, says in ((-3.0, "lighter"), (3.0, "heavier"), (0.0, "by batch size")):
+        assert says in tails_pictures.kurtosis_title(tail_table(draws=draws, sd=0.5))
+
+
+def test_counts_are_told_in_times():
+    effects = tails_claim.judge_counts(tail_table(sums=5, means=-1)).effects
+    assert effects[f"sums, {EARLY}"].value == pytest.approx(1000)
+    assert effects[f"means, {LATE}"].value == pytest.approx(0.001)
+
+
 def test_where_too_few_values_are_drawn_none_is_called_large():
     few = tail_table().drop(columns=["large_values_sum", "large_values_mean"])
     part = tails_claim.judge(few).parts[tails_claim.COUNTS]
     assert (part.outcome, "Too few values" in part.reason) == (Outcome.INCONCLUSIVE, True)
-    assert tails_claim.count_title(few).startswith("How many values")
+    assert tails_pictures.count_title(few).startswith("How many values")
 
 
 def test_tails_are_judged_beyond_their_surrogate():
@@ -281,18 +344,19 @@ def test_tails_are_judged_beyond_their_surrogate():
 
 def test_both_claims_read_the_same_trials():
     for scale in Scale:
-        keys = [{t.key for s in c.CLAIM.sweeps(scale) for t in s.trials()} for c in (competition, tails_claim)]
+        keys = [{t.key for s in c.sweeps(scale) for t in s.trials()} for c in (COMPETITION, TAILS)]
         assert keys[0] == keys[1]
 
 
 def test_figures_of_both_claims_are_drawn_from_what_smoke_scale_trains(smoke_ledger):
-    """Every title is one or two lines that hold no NaN; nothing is drawn of nothing."""
-    for claim in (competition.CLAIM, tails_claim.CLAIM):
+    """Every title is one line that holds no NaN; nothing is drawn of nothing."""
+    for claim in (COMPETITION, TAILS):
         table = claims.find(claim, "smoke", smoke_ledger).table
         for figure in claim.figures:
-            svg, drawn, title = figures.draw(figure, table)
-            assert len(drawn) and "<svg" in svg
-            assert title.count("\n") <= 1 and "nan" not in title
+            drawn, title = figure.data(table), figure.title(table)
+            shown = chapter.picture(figure, drawn, title, "name")
+            assert len(drawn) and ('class="forest"' in shown if figure.kind == "dots" else "<svg" in shown)
+            assert "\n" not in title and "nan" not in title
             assert figure.data(pd.DataFrame({"key": []})).empty
 
 
@@ -300,7 +364,7 @@ def test_counts_are_averaged_geometrically_over_bins_that_no_network_leaves_empt
     flat = {"magnitude_batch_size": [2, 2], "magnitude_x": [0.1, 1.0]}
     rows = [{**flat, "magnitude_y": y, "init_seed": seed} for seed, y in enumerate(([0, 10], [5, 1000], [5, 100]))]
     table = pd.DataFrame(rows).assign(arm=EARLY, final=True, status="finished")
-    points = tails_claim.count_lines(table)
+    points = tails_pictures.count_lines(table)
     assert points[["x", "n"]].to_numpy().tolist() == [[1.0, 3]]
     assert points["mean"].item() == pytest.approx(100)
     assert 0 < points["low"].item() < 100 < points["high"].item()

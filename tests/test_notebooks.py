@@ -14,7 +14,19 @@ from repro.publish.book import notebooks
 from repro.runs.provenance import PROJECT
 
 PATHS = notebooks()
-BONES = ["What was run", "Published against here", "Verdict", "Why", "Try to break it", "Deviations", "Run it yourself"]
+BONES = [
+    "Who says what",
+    "What was run",
+    "Why",
+    "Try to break it",
+    "Published beside ours",
+    "The rule",
+    "Deviations",
+    "Run it yourself",
+    "Where the numbers come from",
+]
+# What a chapter shows, in the order of its page: the answer first
+PIECES = ["run", "opening", "notes", "figure", "forest", "protocol", "published", "rule", "settings", "provenance"]
 
 
 def tags(cell):
@@ -68,6 +80,28 @@ class TestCommitted:
             r"^## (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M
         )
         assert [h for h in headings if h in BONES] == BONES
+
+    def test_answers_first_and_shows_every_piece_in_order(self, path):
+        code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        called = re.findall(r"^chapter\.(\w+)\(", "\n".join(code), re.M)
+        assert list(dict.fromkeys(called)) == PIECES
+
+    def test_asks_its_claims_question_and_draws_all_its_figures_the_hero_first(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        claim = claims.get(path.stem)
+        assert notebook.cells[0].source.splitlines()[0] == f"# {claim.question}"
+        drawn = re.findall(r'chapter\.figure\("([\w-]+)"\)', "\n".join(c.source for c in notebook.cells))
+        assert drawn[0] == claim.figures[0].id
+        assert sorted(drawn) == sorted(f.id for f in claim.figures)
+
+    def test_code_stays_off_the_page_but_for_lines_that_a_reader_types(self, path):
+        seen = [
+            c
+            for c in nbformat.read(path, as_version=4).cells
+            if c.cell_type == "code" and not {"remove-cell", "remove-input"} & set(tags(c))
+        ]
+        assert len(seen) <= 1
+        assert all("from repro.measure import" in c.source or "from repro import measure" in c.source for c in seen)
 
     def test_is_thin(self, path):
         notebook = nbformat.read(path, as_version=4)

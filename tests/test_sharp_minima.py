@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from repro import claims
 from repro.claims.sharp_minima import experiment as sharp
 from repro.claims.sharp_minima import figures as sharp_figures
+from repro.claims.sharp_minima import judgement as weigh
 from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tables import BESIDE, MET, MISSED, compare
 from repro.trial import Trial
@@ -138,32 +140,70 @@ def diverged(arm):
     ],
 )
 def test_judge(made, outcome):
-    verdict = sharp.judge(made)
+    verdict = weigh.judge(made)
     assert verdict.outcome == outcome, verdict.reason
     assert verdict.reason.endswith(".")
 
 
 def test_the_verdict_carries_its_evidence():
-    verdict = sharp.judge(table())
-    effect = verdict.parts[sharp.AS_PUBLISHED].effects["φ, large against small batch (log₁₀ of the ratio)"]
-    assert effect.n == 5 and effect.low < SHARP < effect.high
-    fair = verdict.parts[sharp.AT_FAIR_BUDGETS]
+    verdict = weigh.judge(table())
+    effect = verdict.parts[weigh.AS_PUBLISHED].effects[weigh.PHI]
+    assert effect.n == 5 and effect.low < 10**SHARP < effect.high and effect.unit.log
+    worse = verdict.parts[weigh.AS_PUBLISHED].effects["test error"]  # large minus small
+    assert worse.value == pytest.approx(0.2) and worse.unit.symbol == "points"
+    fair = verdict.parts[weigh.AT_FAIR_BUDGETS]
     assert [e.n for name, e in fair.effects.items() if name.startswith("φ")] == [5, 3, 3, 3, 3]
     assert all(told in fair.reason for told in ("lr 0.002", "after 5 epochs", "trained on (100 epochs)"))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (table(), r"^Yes: B = 6000 ends 100 times \(9\d to 1\d\d\) as sharp as B = 256, and is sharper at every"),
+        (table(searched=0.0), r"^As published, yes: .*By a scale-free search, not at equal epochs\. "),
+        (table(ratios={**RATIO, sharp.TUNED: 0.0}), "not with its learning rate tuned"),
+        (table(ratios=dict.fromkeys(RATIO, 0.0), searched=0.0), "not in 5 of 5 comparisons"),
+        (table(published=0.0), r"^No: B = 6000 ends 1\.0 times"),
+        (table(published=0.4, noise=2.0), "^Not settled: B = 6000 ends"),
+        (table(best=RATES[-1]), r"^As published, yes: .*At fair budgets it is not settled\."),
+        (table(seeds=2, few=2), "^Not settled: too few pairs"),
+        (without(sharp.SMALL), "^Not settled: too few pairs"),
+        (pd.DataFrame({"key": []}), "^Not settled: too few pairs"),
+    ],
+)
+def test_answer(made, says):
+    told = weigh.answer(made, weigh.judge(made))
+    assert re.search(says, told) and told.endswith(".") and len(told) <= 230, (len(told), told)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "says"),
+    [
+        ((1.0, 1.0), r"Sharper runs test worse: over \d+ runs ρ = \+[01]\."),
+        ((1.0, 0.0), "Sharper settings test worse, not sharper runs of one"),
+        ((-1.0, -1.0), "Sharper runs do not test worse: .*ρ = −"),
+        (None, "too few runs to say whether sharp means worse"),
+    ],
+)
+def test_answer_says_whether_sharp_means_worse(slopes, says):
+    few = (sharp.STEPS, sharp.OTHER_EPOCHS, sharp.LEARNING_RATES, sharp.LARGE_ON, sharp.SMALL_ON, sharp.SMALL_SPLIT)
+    made = predicting(*slopes) if slopes else without(*few)
+    told = weigh.answer(made, weigh.judge(made))
+    assert re.search(says, told) and len(told) <= 230, told
 
 
 def test_the_matched_budget_is_the_nearest_training_loss_shorter_or_not():
     for losses, epochs in (((3.1e-3, 1e-3), 5), ((9e-3, 2.5e-3), 10)):
         made = table(losses=losses)
-        assert f"after {epochs} epochs" in sharp.matched_budget(sharp.prepared(made)).told
+        assert f"after {epochs} epochs" in weigh.matched_budget(sharp.prepared(made)).told
 
 
 def test_a_learning_rate_that_loses_a_seed_is_not_chosen():
     made = table()
     lost = (made["arm"] == sharp.LEARNING_RATES) & (made["lr"] == 2e-3) & (made["init_seed"] == 1)
     made.loc[lost, "status"] = "diverged"
-    assert "lr 0.001" in sharp.tuned_budget(made, sharp.prepared(made)).told or "lr 0.004" in (
-        sharp.tuned_budget(made, sharp.prepared(made)).told
+    assert "lr 0.001" in weigh.tuned_budget(made, sharp.prepared(made)).told or "lr 0.004" in (
+        weigh.tuned_budget(made, sharp.prepared(made)).told
     )
 
 
@@ -193,7 +233,7 @@ def predicting(slope, within):
     ],
 )
 def test_prediction(made, outcome):
-    verdict = sharp.judge_prediction(made)
+    verdict = weigh.judge_prediction(made)
     assert verdict.outcome == outcome, verdict
 
 
@@ -217,7 +257,7 @@ def wildly_searched(made):
     ],
 )
 def test_search(made, outcome):
-    verdict = sharp.judge_search(made)
+    verdict = weigh.judge_search(made)
     assert verdict.outcome == outcome, verdict
 
 
@@ -236,7 +276,7 @@ def test_search(made, outcome):
     ],
 )
 def test_rescaling(made, outcome):
-    verdict = sharp.judge_rescaling(made)
+    verdict = weigh.judge_rescaling(made)
     assert verdict.outcome == outcome, verdict
 
 
@@ -307,22 +347,46 @@ def listed(made):
 
 @pytest.mark.parametrize("figure", CLAIM.figures, ids=lambda f: f.id)
 def test_figures_draw_what_there_is_and_nothing_where_there_is_nothing(figure):
-    from repro.publish.figures import draw
+    from repro.publish.chapter import picture
 
-    svg, drawn, _ = draw(figure, listed(table()))
-    assert "<svg" in svg and len(drawn) >= 8 and {"mean", "series"} <= set(drawn)
+    drawn = figure.data(listed(table()))
+    assert len(drawn) >= 6 and {"mean", "series"} <= set(drawn)
+    assert "<figure" in picture(figure, drawn, figure.title(listed(table())), "name")
     assert figure.data(pd.DataFrame({"key": [], "arm": []})).empty
     assert figure.data(table().drop(columns=["sharpness", "sharpness_scale_free"])).empty
 
 
-def test_titles_state_what_is_drawn():
+def test_titles_say_what_the_intervals_say():
     titles = {figure.id: figure.title(listed(table())) for figure in CLAIM.figures}
-    assert "ends 100 times as sharp" in titles["sharpness"]
-    assert "ρ = +" in titles["prediction"] and "α = 1.25" in titles["interpolation"]
-    assert "90.0 % at the small batch, 80.0 % at the large" in titles["interpolation-accuracy"]
-    assert "1.2 at B=256 and 1.2 at B=6000" in titles["landscape"]
-    assert "φ falls with the weights:\nρ = -1.00" in titles["weights"]
+    assert titles["comparisons"] == "The large batch is sharper in 6 of 6 comparisons, tests worse in 6"
+    assert re.fullmatch(
+        r"As published, φ of the large batch is 100 times \(.* to .*\) the small one's", titles["sharpness"]
+    )
+    assert re.search(r"ρ = \+0\.\d\d \(.* to .*\)$", titles["prediction"])
+    assert titles["interpolation"].startswith("A quarter beyond the large batch the loss is higher")
+    assert titles["interpolation-accuracy"] == "Accuracy on the same line"
+    assert titles["landscape"] == "Loss along a random direction, in units of the weights' size"  # both alike
+    assert titles["weights"].startswith("The larger the weights, the flatter: ρ = −1.00 (")
     alike = listed(table()).assign(weight_norm=lambda rows: rows["sharpness"])
-    assert "φ rises with the weights:\nρ = +1.00" in sharp_figures.weight_title(alike)
+    assert sharp_figures.weight_title(alike).startswith("The larger the weights, the sharper: ρ = +1.00")
     unrelated = alike.assign(weight_norm=np.random.default_rng(1).normal(size=len(alike)))
-    assert "does not surely rise or fall with the weights" in sharp_figures.weight_title(unrelated)
+    assert sharp_figures.weight_title(unrelated).startswith("Sharpness does not surely go with")
+
+
+def test_comparisons_are_drawn_with_their_intervals_and_those_that_do_not_count_are_not():
+    points = sharp_figures.comparison_points(table(searched=0.0)).set_index("series")
+    assert points.index[0] == "as published" and len(points) == 6
+    assert points.loc["as published", "x_low"] < 10**SHARP < points.loc["as published", "x_high"]
+    assert points.loc["as published, scale-free search", "x"] == pytest.approx(1, rel=0.01)
+    assert points.loc["tuned", "mean"] == pytest.approx(0.1) and (points["y_none"] == 0).all()
+    assert "tuned" not in set(sharp_figures.comparison_points(table(best=RATES[-1]))["series"])  # on an edge
+    assert sharp_figures.comparison_points(table(seeds=1, few=1)).empty
+    assert "sharper in 5 of 6" in sharp_figures.comparison_title(table(searched=0.0))
+
+
+def test_any_arm_alone_and_the_whole_without_it_is_answered():
+    whole = table()
+    for arm in whole["arm"].unique():
+        for part in (whole[whole["arm"] == arm], whole[whole["arm"] != arm]):
+            told = weigh.answer(part, weigh.judge(part))
+            assert told.endswith(".") and len(told) <= 230 and "nan" not in told and "inf" not in told, told

@@ -10,6 +10,7 @@ import yaml
 
 from repro import claims
 from repro.publish import book
+from repro.publish.chapter import answer
 from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 
@@ -77,20 +78,21 @@ def test_links_lead_somewhere(site, name):
 def test_a_chapter_shows_verdict_rule_numbers_and_where_they_come_from(site, name):
     text = " ".join(" ".join(page(site, name).text).split())
     claim = claims.get(Path(name).name)
-    assert "The rule, written before the run" in text
+    assert claim.question in text
     assert " ".join(claim.rule.split()) in text
     for number in claim.published:
         assert number.name in text
-    assert re.search(r"\d+ of \d+ trials", text)
+    assert re.search(r"\d+ of \d+ trials run|\d+ trials,", text)
 
 
-def test_the_landing_page_lists_every_claim_with_its_verdict(site):
-    text = " ".join(" ".join(page(site, "book/index").text).split()).replace("’", "'")
+def test_the_landing_page_asks_every_question_and_gives_its_verdict(site):
+    text = " ".join(" ".join(page(site, "book/index").text).split())
     for claim in claims.all_claims().values():
         finding = next(iter(claims.findings(claim, "paper", Ledger())))
         verdict = finding.verdict.outcome if finding.num_finished else "not run"
-        assert claim.title in text
-        assert f"{claim.statement}” {verdict} " in text
+        told = " ".join(answer(finding).split())
+        assert claim.question in text
+        assert re.match(f"[●◐○✕–] {verdict} ", text[text.rindex(told) + len(told) :].strip()), claim.id
 
 
 def test_no_launch_or_edit_button_without_a_repository(site):

@@ -143,3 +143,23 @@ def test_dots_draw_every_series_of_a_name_in_its_row():
     text = tables.dots(figure, table)
     assert text.count('<th scope="row">') == 2
     assert re.findall(r'class="dot (m\d)"', text) == ["m0", "m9", "m0"]
+
+
+def test_dots_draw_the_line_at_no_difference_where_there_is_one():
+    figure = Figure("f", "dots", lambda t: t, lambda t: "", "x", "y", "", x_scale="log")
+    table = pd.DataFrame({"name": ["a"], "mean": [3.0], "low": [2.0], "high": [4.0], "series": "s"})
+    assert 'class="none"' not in tables.dots(figure, table)
+    assert 'class="none"' in tables.dots(figure, table.assign(none=1.0))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "unit", "told"),
+    [
+        (37.57, 35.35, 39.94, Unit(none=1.0, log=True), "38 times (35 to 40)"),
+        (2629.0, 460.0, 15030.0, Unit(log=True), "2,629 times (460 to 15,030)"),
+        (-0.483, -0.663, -0.304, Unit(none=0.0), "−0.48 times (−0.66 to −0.30)"),
+        (5.7, float("-inf"), float("inf"), Unit(log=True), "5.7 times"),
+    ],
+)
+def test_numbers_in_sentences_carry_their_interval_in_brackets(value, low, high, unit, told):
+    assert words.bracketed(Estimate(value, low, high, 3, "", unit=unit), "times") == told

@@ -41,13 +41,13 @@ def interval(estimate: Estimate, form: str = "") -> str:
     return value(estimate, form) + (f" [{', '.join(ends)}]" if ends else "")
 
 
-def bracketed(estimate: Estimate, form: str = "") -> str:
-    """In a sentence: "1.23 (1.10 to 1.36)", or the value alone where there is no interval."""
-    ends = _ends(estimate, form)
-    return value(estimate, form) + (f" ({' to '.join(ends)})" if ends else "")
-
-
 def spread(estimate: Estimate, form: str = "") -> str:
     """In brackets: "1.23, 1.10 to 1.36", or the value alone where there is no interval."""
     ends = _ends(estimate, form)
     return value(estimate, form) + (f", {' to '.join(ends)}" if ends else "")
+
+
+def bracketed(estimate: Estimate, unit: str = "", form: str = "") -> str:
+    """Inside a sentence: "38 times (35 to 40)", or without the interval where there is none."""
+    ends = _ends(estimate, form)
+    return f"{value(estimate, form)} {unit}".rstrip() + (f" ({' to '.join(ends)})" if ends else "")

@@ -213,12 +213,12 @@ class Reading:
 
     @property
     def name(self) -> str:
-        return f"{self.reduction}, {self.spread_name}"
+        return f"{self.reduction} · {self.spread_name}"
 
     @property
     def spread_name(self) -> str:
         """Without the reduction, which scales all norms at one B alike and so leaves their spread as it is."""
-        return f"{self.weights}, {'one batch' if self.extent == 'single' else 'accumulated'}"
+        return f"{self.weights} · {'one batch' if self.extent == 'single' else 'accumulated'}"
 
     def column(self, statistic: str) -> str:
         return f"{statistic}_{self.weights}_{self.extent}"

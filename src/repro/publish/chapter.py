@@ -181,8 +181,8 @@ class Chapter:
         change = " ".join([self.claim.change, *unfinished])
         verdicts = "<br>".join(f"{badge(outcome(f))} {html.escape(label(f))}" for f in self.shown)
         return HTML(
-            f'<div class="notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'
-            f"<p><b>What would change this.</b> {html.escape(change)}</p><p><b>Verdicts.</b><br>{verdicts}</p></div>"
+            f'<aside class="side top notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'
+            f"<p><b>What would change this.</b> {html.escape(change)}</p><p><b>Verdicts.</b><br>{verdicts}</p></aside>"
         )
 
     def figure(self, figure_id: str) -> HTML:
@@ -243,9 +243,8 @@ class Chapter:
         rows = []
         for c in compared:
             note = f"<br><small>{html.escape(c.number.note)}</small>" if c.number.note else ""
-            here = f"{interval(c.ours, c.number.format)} {c.number.unit}".rstrip() + f", n = {c.ours.n}" * bool(
-                c.ours.n
-            )
+            ours = f"{interval(c.ours, c.number.format)} {c.number.unit}".rstrip()
+            here = f"{ours}, n = {c.ours.n}" if c.ours.n else "–"
             name = html.escape(c.number.name) + note
             rows.append([name, f"{c.number.printed} {c.number.unit}", here, badge(c.outcome)])
         met, tested = count(compared, MET), count(compared, MET, MISSED)
@@ -309,14 +308,14 @@ def _drawn(figure: Figure, drawn: pd.DataFrame) -> str:
     alt = html.escape(f"{figure.y} against {figure.x}, for: {names}", quote=True)
     key = [(s.name, figures.css(s.colour)) for s in series if s.named] if len(series) > 1 else []
     chips = "".join(f'<span style="--c:{colour}"><em></em> {html.escape(name)}</span>' for name, colour in key)
-    chips = f'<p class="key narrow">{chips}</p>' if chips else ""
+    chips = f'<p class="key for-phone">{chips}</p>' if chips else ""
     more = [s.name for s in series if not s.named]
     chips += f'<p class="key">Grey: {html.escape(", ".join(more))}</p>' if more else ""
     if PUBLISHED_SERIES in set(drawn["series"]):
         chips += '<p class="key"><span class="m9"><em></em> published</span></p>'
     return (
-        f'{chips}<div class="wide" role="img" aria-label="{alt}">{wide}</div>'
-        f'<div class="narrow" role="img" aria-label="{alt}">{narrow}</div>'
+        f'{chips}<div class="for-wide" role="img" aria-label="{alt}">{wide}</div>'
+        f'<div class="for-phone" role="img" aria-label="{alt}">{narrow}</div>'
     )
 
 

@@ -163,13 +163,24 @@ def lines(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def points(ax: Axes, table: pd.DataFrame) -> None:
-    """One marker a row, a colour a series: every run, nothing averaged; pairs of a column `pair` are joined. Columns:
-    x, mean, series."""
+    """One marker a row, a colour a series; pairs of a column `pair` are joined, intervals drawn where columns give them.
+
+    Columns: x, mean, series; and, where there are any, low, high, x_low, x_high, and x_none, y_none, the same in all
+    rows: lines at no difference.
+    """
+    for column, draw_line in (("x_none", ax.axvline), ("y_none", ax.axhline)):
+        if column in table:
+            draw_line(table[column].iloc[0], color=MUTED, lw=1.4, zorder=1)
     if "pair" in table:
         for _, rows in table.groupby("pair", sort=False):
             ax.plot(rows["x"], rows["mean"], color=OTHER, lw=1.2, zorder=1)
     for s in series_of(table):
-        ax.plot(s.rows["x"], s.rows["mean"], color=s.colour, marker=s.marker, mec=GROUND, ls="none", ms=9)
+        style: dict[str, Any] = {"color": s.colour, "zorder": 3 if s.named else 2}
+        for x, _, low, high in s.rows.get(["x", "mean", "low", "high"], table.iloc[:0]).dropna().to_numpy():
+            ax.plot([x, x], [low, high], lw=2, **style)
+        for y, low, high in s.rows.get(["mean", "x_low", "x_high"], table.iloc[:0]).dropna().to_numpy():
+            ax.plot([low, high], [y, y], lw=2, **style)
+        ax.plot(s.rows["x"], s.rows["mean"], marker=s.marker, mec=GROUND, ls="none", ms=9, **style)
 
 
 KINDS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {"curves": curves, "lines": lines, "points": points}
@@ -250,7 +261,7 @@ def _margins(ax: Axes, table: pd.DataFrame, width: int) -> None:
     shown = [number(tick) for tick in ax.yaxis.get_major_locator()() if low <= tick <= high]
     left = 14 + DIGIT * max((len(text) for text in shown), default=2)
     names = [s.name for s in series_of(table) if s.named] if width == WIDE else []
-    right = 16 + (8.6 * max(map(len, names)) if len(names) > 1 else 0)
+    right = 16 + (9.4 * max(map(len, names)) if len(names) > 1 else 0)
     ax.figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=56 / height, top=1 - 34 / height)
     if len(names) > 1:
         _label_ends(ax, table, right)
@@ -286,7 +297,7 @@ def _slim(svg: str, prefix: str) -> str:
     svg = re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.S)  # it would hold for the whole page
     svg = re.sub(r"font: [^;\"]*?(\d+)px[^;\"]*|font-size: (\d+)px; font-family: [^;\"]*", _font, svg)
-    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{2,}", _tenth, tag[0]), svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{2,}", _tenth, tag[0]), svg)  # and no tick's text
     svg = re.sub(r"#[0-9a-f]{6}", lambda m: _CSS.get(m[0], m[0]), svg)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg)
     svg = svg.replace("xlink:href", "href").replace("; stroke-linejoin: miter", "")

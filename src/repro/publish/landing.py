@@ -95,7 +95,7 @@ def _how_sure(found: Found) -> str:
     there = tally({page: found[page]})
     link = f'<a href="../notebooks/{page}.html">one page</a>'
     return (
-        f'<aside class="margin notes"><p><b>How sure?</b> {trials:,} of {planned:,} planned trials are recorded, on '
+        f'<aside class="side top notes"><p><b>How sure?</b> {trials:,} of {planned:,} planned trials are recorded, on '
         f"MNIST and Fashion-MNIST.</p><p><b>{met} of {tested}</b> tested published numbers met: {there[0]} of "
         f"{there[1]} on {link}, which rebuilds one blog post’s set-up; elsewhere {met - there[0]} of "
         f"{tested - there[1]}.</p></aside>"

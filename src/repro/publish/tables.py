@@ -214,15 +214,17 @@ def _estimates(rows: pd.DataFrame, unit: Unit) -> Iterable[tuple[str, str, Estim
 
 
 def dots(figure: Figure, drawn: pd.DataFrame) -> str:
-    """A row a name, a marker a series, intervals as bars; a shaded band where one is given.
+    """A row a name, a marker a series, intervals as bars; a shaded band and a line at no difference where given.
 
-    Columns: name, mean, low, high, series and, the same in all rows, band_low, band_high.
+    Columns: name, mean, low, high, series and, the same in all rows, band_low, band_high, none.
     """
     band = None
     if "band_low" in drawn:
         low, high = drawn["band_low"].iloc[0], drawn["band_high"].iloc[0]
         band = (low, math.inf if pd.isna(high) else high)
-    unit = Unit(axis=figure.x, band=band, log=figure.x_scale == "log", symlog=figure.x_scale == "symlog")
+    none = float(drawn["none"].iloc[0]) if "none" in drawn else None
+    log, symlog = figure.x_scale == "log", figure.x_scale == "symlog"
+    unit = Unit(axis=figure.x, none=none, band=band, log=log, symlog=symlog)
     series = [s for s in dict.fromkeys(drawn["series"]) if s != PUBLISHED_SERIES]
     order = {name: i for i, name in enumerate(series[:MAX_SERIES])} | {PUBLISHED_SERIES: 9}
     rows: dict[str, list[Mark]] = {}

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable
 
 import pandas as pd
 
 from repro.claims.adam_drift.experiment import (
     COMPARED,
-    DEFAULTS,
     OPTIMIZERS,
+    POWER,
     PUBLISHED,
     PUBLISHED_ADAM,
     PUBLISHED_SGD,
     chosen,
+    distance_ratios,
     distances_by_epoch,
     exponent,
     growth,
+    times,
+    usual,
 )
-from repro.evidence.intervals import mean_interval
+from repro.evidence.intervals import Estimate, mean_interval
 from repro.evidence.spec import PUBLISHED_SERIES, Figure
-from repro.evidence.tables import by_seed, final, point, select
+from repro.evidence.tables import by_seed, final, paired, point, select
 from repro.evidence.tuning import cells
+from repro.evidence.words import bracketed
 
+SHOWN = (*COMPARED, "momentum", "RMSProp", "AdaGrad")  # by name; the others are drawn in grey behind them
 MEASURED = ["weight_distance", "weight_norm", "cosine_1", "cosine_2", "cosine_3", "test_accuracy"]
+
+
+def ratio_dots(table: pd.DataFrame) -> pd.DataFrame:
+    """Adam's distance over SGD's: as published, at its default, tuned."""
+    rows = [point(e, name=name, series="Adam over SGD", none=1.0) for name, e in distance_ratios(table).items()]
+    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series", "none"])
+
+
+def ratio_title(table: pd.DataFrame) -> str:
+    found = list(distance_ratios(table).values())
+    if len(found) == 3 and all(a.low > b.high for a, b in itertools.pairwise(found)):
+        return "How far Adam goes is a matter of its learning rate"
+    return "How far Adam goes, over SGD, by its learning rate"
 
 
 def by_rate(table: pd.DataFrame, column: Callable[[pd.DataFrame], pd.Series]) -> pd.DataFrame:
     """`column` of every optimizer by learning rate: means over seeds with t intervals, where no seed diverged."""
     rows = []
-    for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
+    for name in (n for n in dict.fromkeys((*SHOWN, *OPTIMIZERS)) if n in set(table["arm"])):
         for lr, cell in select(table, arm=name, final=True).groupby("lr"):
             if (cell["status"] != "finished").any():
                 continue
@@ -50,11 +68,14 @@ def errors_by_rate(table: pd.DataFrame) -> pd.DataFrame:
 
 def distances_title(table: pd.DataFrame) -> str:
     found = distances_by_rate(table)
-    both = found.pivot(index="x", columns="series", values="mean")
-    if not set(COMPARED) <= set(both.columns) or both[[*COMPARED]].dropna().empty:
-        return "Distance of the weights from their start, by learning rate"
-    ratio = (both["Adam"] / both["SGD"]).dropna()
-    return f"At one learning rate Adam goes {ratio.min():.1f} to {ratio.max():.0f} times as far as SGD"
+    rates = [set(select(found, series=name)["x"]) for name in COMPARED]
+    ratios = [
+        times({"arm": "Adam", "lr": lr}, {"arm": "SGD", "lr": lr}, table, "weight_distance")
+        for lr in sorted(rates[0] & rates[1])
+    ]
+    if len(ratios) > 1 and all(e.low > 1 for e in ratios):
+        return "At every learning rate that both were run at, Adam goes farther than SGD"
+    return "Distance of the weights from their start, by learning rate"
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:
@@ -76,15 +97,15 @@ def grid_title(table: pd.DataFrame) -> str:
     if found.empty:
         return "Every optimizer at every learning rate"
     lost = found[(found["diverged"] == 0) & (found["cosine_1"] < 0.5)].groupby("y")["lr"].min()
-    told = [f"{name} from lr {lost[name]:g}" if name in lost else f"{name} at none" for name in COMPARED]
-    return f"The first layer forgets its start (cosine below ½): {', '.join(told)}"
+    told = [f"{name} from {lost[name]:g} on" if name in lost else f"{name} at no rate" for name in COMPARED]
+    return f"Cosine with the start below ½: {', '.join(told)}"
 
 
 def errors_title(table: pd.DataFrame) -> str:
-    best = {name: chosen(table, name) for name in OPTIMIZERS if name in set(table["arm"])}
-    known = {name: found[0]["lr"] for name, found in best.items() if found}
-    shown = [f"{name} {known[name]:g}" for name in ("SGD", "momentum", "Adam") if name in known]
-    return f"Best learning rates differ by optimizer: {', '.join(shown)}" if shown else "Test error by learning rate"
+    sgd, adam = (chosen(table, name) for name in COMPARED)
+    if sgd and adam and paired(table, {**adam[0], "lr": sgd[0]["lr"]}, adam[0], "test_accuracy").high < 0:
+        return "The learning rate that suits SGD best does not suit Adam"
+    return "Test error by learning rate"
 
 
 def paths(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,19 +122,21 @@ def paths(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def paths_title(table: pd.DataFrame) -> str:
-    powers = [exponent(table, arm).value for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)]
-    if not all(map(math.isfinite, powers)):
-        return "Distance from the start, by epoch"
-    return f"Distance grows as epochs to the power {powers[0]:.2f} for SGD, {powers[1]:.2f} for Adam"
+    powers = [exponent(table, arm) for arm in (PUBLISHED_SGD, PUBLISHED_ADAM)]
+    if all(e.high < 1 for e in powers):
+        return "Both slow down: distance grows more slowly than time"
+    return "Distance from the start, by epoch"
 
 
 def growth_title(table: pd.DataFrame) -> str:
-    errors = growth(table)
-    if errors.empty:
-        return "How well laws of growth extrapolate"
-    best = errors.loc[errors.groupby("series", sort=False)["mean"].idxmin()]
-    told = [f"{arm.partition(',')[0]}: {law}" for arm, law in zip(best["series"], best["name"], strict=True)]
-    return f"The law that extrapolates best: {'; '.join(told)}"
+    told = []
+    for arm, errors in growth(table).groupby("series", sort=False):
+        errors = errors.sort_values("mean")
+        best = errors.iloc[0]
+        if best["high"] < errors["low"].iloc[1:].min():
+            law = {POWER: "a power of t", "linear": "a straight line"}.get(best["name"], best["name"])
+            told.append(f"by {law} for {str(arm).partition(',')[0]}")
+    return f"The end is best foretold {' and '.join(told)}" if told else "How well laws of growth foretell the end"
 
 
 def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
@@ -121,8 +144,7 @@ def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in (n for n in OPTIMIZERS if n in set(table["arm"])):
         best = chosen(table, name)
-        default = {"arm": name, "lr": DEFAULTS.get(name, 0.001)}
-        for series, where in (("best learning rate", best[0] if best else None), ("default learning rate", default)):
+        for series, where in (("best learning rate", best[0] if best else None), ("torch's default", usual(name))):
             values = list(by_seed(final(table, **where), "weight_distance").values()) if where else []
             if values:
                 rows.append(point(mean_interval(values), name=name, series=series))
@@ -130,15 +152,27 @@ def tuned_distances(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuned_title(table: pd.DataFrame) -> str:
-    found = tuned_distances(table)
-    best = found[found["series"] == "best learning rate"].set_index("name")["mean"]
-    if not set(COMPARED) <= set(best.index):
+    pair = [chosen(table, name) for name in ("Adam", "SGD")]
+    e: Estimate | None = times(pair[0][0], pair[1][0], table, "weight_distance") if pair[0] and pair[1] else None
+    if e is None or e.n < 2:
         return "Distance of the weights from their start, tuned"
-    return f"Tuned, Adam ends {best['Adam'] / best['SGD']:.1f} times as far from its start as SGD"
+    return f"Tuned, Adam ends {bracketed(e, 'times')} as far from its start as SGD"
 
 
 INTERVALS = "Means over paired seeds, bars 95 % t intervals."
 FIGURES = (
+    Figure(
+        "over-sgd",
+        "dots",
+        ratio_dots,
+        ratio_title,
+        "Distance of the weights from their start, Adam over SGD, times",
+        "",
+        "Dots say how many times as far Adam goes as SGD: in the first row both at the published learning rate, in "
+        "the others SGD tuned, in shorter runs. Geometric means over paired seeds, bars 95 % t intervals; the line is "
+        "where both go equally far.",
+        x_scale="log",
+    ),
     Figure(
         "rates",
         "curves",
@@ -146,7 +180,7 @@ FIGURES = (
         distances_title,
         "learning rate (per step)",
         "weight distance",
-        f"Distance of all weights from their start, where no seed diverged. {INTERVALS}",
+        f"Distance of all weights from their start, each optimizer at each rate where no seed diverged. {INTERVALS}",
         x_scale="log",
         y_scale="log",
     ),
@@ -157,7 +191,7 @@ FIGURES = (
         errors_title,
         "learning rate (per step)",
         "test error (%)",
-        f"The same runs. {INTERVALS}",
+        f"Every optimizer at each rate where no seed diverged; lowest is best. {INTERVALS}",
         x_scale="log",
         y_scale="log",
     ),
@@ -180,6 +214,7 @@ FIGURES = (
         "weight distance",
         "",
         f"Best by validation accuracy; default as in torch.optim. {INTERVALS}",
+        x_scale="log",
     ),
     Figure(
         "paths",
@@ -199,7 +234,7 @@ FIGURES = (
         growth_title,
         "error at the last two checkpoints (%)",
         "",
-        "Laws of two constants: a + bt, a + b√t, a + b log t and at^b, t in epochs, fitted to the checkpoints before "
+        "Laws of two constants: a + bt, a + b√t, a + b log t and a·tᵇ, t in epochs, fitted to the checkpoints before "
         f"the last two. {INTERVALS}",
     ),
 )

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from repro.claims.sharp_minima.experiment import (
-    MIN_PAIRS,
-    SAME_FACTOR,
-    SETTINGS,
-    WEAK,
-    design,
-    judge,
-)
+from repro.claims.sharp_minima.experiment import SETTINGS, design
 from repro.claims.sharp_minima.figures import FIGURES
+from repro.claims.sharp_minima.judgement import MIN_PAIRS, SAME_FACTOR, WEAK, answer, judge
 from repro.claims.sharp_minima.published import PUBLISHED
 from repro.evidence.spec import Claim
 
@@ -45,9 +39,15 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
-    answer=lambda table, verdict: verdict.reason,
-    advice=("To be written.", ""),
-    change="To be written.",
+    answer=answer,
+    advice=(
+        "Do not choose a batch size for flatness.",
+        "It changes with the search, with batch norm and with the size of the weights, whatever the network computes.",
+    ),
+    change=(
+        "A fair budget at which the large batch is no sharper, or enough independent runs to rank test error by "
+        "sharpness."
+    ),
     published=PUBLISHED,
     figures=FIGURES,
 )

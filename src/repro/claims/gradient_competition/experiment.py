@@ -1,0 +1,153 @@
+"""The networks that are measured, and the sentences of the post with what speaks for each."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from repro.evidence.intervals import Estimate, Unit
+from repro.evidence.spec import Scale, Settings
+from repro.evidence.tables import over_seeds, records
+from repro.probes.gradients import READINGS, Reading, Row, above_slope, below_slope, cv_slope, norm_slope
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds
+
+EARLY, LATE = "early", "late"
+POINTS = (EARLY, LATE)
+ROOT_LOW, ROOT_HIGH = 0.4, 0.6  # powers of the mean norm that count as √B: a tenth is a factor of 2 over B = 1 … 1024
+RISE = 0.05  # power of B that counts as growing: a factor of 1.4 over B = 1 … 1024
+MIN_SEEDS = 3
+
+PAPER: Settings = {
+    "dataset": "mnist",
+    "train_size": None,
+    "widths": (1024, 1024),
+    "batch_size": 1024,
+    "lr": 0.01,
+    "early_epochs": 2,
+    "epochs": 30,
+    "draws": 1000,
+    "seeds": 5,
+}
+SMALL: Settings = {**PAPER, "dataset": "mnist5k", "batch_size": 64}
+SETTINGS = {
+    Scale.SMOKE: (
+        {**SMALL, "train_size": 600, "widths": (16,), "early_epochs": 2, "epochs": 10, "draws": 40, "seeds": 2},
+    ),
+    Scale.LAPTOP: ({**SMALL, "widths": (64,), "draws": 200},),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 3}),
+}
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """One network, measured at the end of a short and of a long training. Both gradient claims read these trials."""
+    names = ("dataset", "train_size", "widths", "batch_size", "lr", "draws", "epochs")
+    fields: dict[str, Any] = {name: settings[name] for name in names}
+    base = Trial(**fields, probes=("fit",), final_probes=("gradient norms", "gradient tails"))
+    return [
+        Sweep(arm, base, {"epochs": (settings[epochs],), SEEDS: paired_seeds(settings["seeds"])})
+        for arm, epochs in ((EARLY, "early_epochs"), (LATE, "epochs"))
+    ]
+
+
+def measured(table: pd.DataFrame, arm: str) -> list[dict[str, Any]]:
+    return records(table, "drawn_batch_size", arm=arm)
+
+
+def is_root(slope: Estimate) -> bool | None:
+    """Whether the interval lies inside the band of √B; None where it lies neither inside nor outside."""
+    if slope.n < MIN_SEEDS:
+        return None
+    if slope.low >= ROOT_LOW and slope.high <= ROOT_HIGH:
+        return True
+    return False if slope.high < ROOT_LOW or slope.low > ROOT_HIGH else None
+
+
+def rises(slope: Estimate) -> bool | None:
+    if slope.n < MIN_SEEDS:
+        return None
+    return True if slope.low > RISE else False if slope.high < RISE else None
+
+
+NORM_POWER = Unit(
+    "power of B",
+    "Power of B with which the mean norm goes: ½ is √B, 1 in proportion; green counts as √B",
+    0.5,
+    ("grows less", "more"),
+    (ROOT_LOW, ROOT_HIGH),
+)
+SPREAD_POWER = Unit(
+    "power of B",
+    "Power of B with which the spread, in units of the mean, goes; green counts as growing",
+    0.0,
+    ("spread falls", "grows"),
+    (RISE, math.inf),
+)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of the post, the slopes that speak for it, and when they do. Of the norms' spread only the sum-reduced
+    readings are looked at: the reduction cannot change it."""
+
+    text: str
+    found: str  # what a reading gives that supports it
+    decide: Callable[[Estimate], bool | None]
+    slopes: Mapping[str, Callable[[Reading, Row], float]]  # by what they are of, where there are several
+    of_spread: bool
+
+    def label(self, reading: Reading) -> str:
+        return reading.spread_name if self.of_spread else reading.name
+
+    def effects(self, table: pd.DataFrame) -> dict[tuple[str, str], dict[str, Estimate]]:
+        """(reading, point of training) -> its slopes over seeds"""
+        unit = SPREAD_POWER if self.of_spread else NORM_POWER
+        found = {}
+        for reading, arm in itertools.product(SUMS if self.of_spread else READINGS, POINTS):
+            slopes = {what: functools.partial(slope, reading) for what, slope in self.slopes.items()}
+            rows = measured(table, arm)
+            found[self.label(reading), arm] = {what: over_seeds(rows, slope).of(unit) for what, slope in slopes.items()}
+        return found
+
+
+SUMS = tuple(r for r in READINGS if r.reduction == "sum")
+PLAIN = Reading("sum", "frozen", "single")  # what the post's words say most plainly
+ROOT = Sentence("the mean norm grows as √B", "norms that grow as √B", is_root, {"": norm_slope}, False)
+SPREAD = Sentence(
+    "scaled to equal means, larger batches spread more", "larger batches that spread more", rises, {"": cv_slope}, True
+)
+BOTH_ENDS = Sentence(
+    "scaled so, larger batches have both larger and smaller values",
+    "larger batches with both larger and smaller values",
+    rises,
+    {"larger values": above_slope, "smaller values": below_slope},
+    True,
+)
+SENTENCES = (ROOT, SPREAD, BOTH_ENDS)
+Answers = dict[tuple[str, str], bool | None]
+
+
+def supports(sentence: Sentence, effects: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> Answers:
+    """Whether each reading, at each point of training, supports the sentence; None where that is not settled."""
+    answers: Answers = {}
+    for where, slopes in effects.items():
+        each = [sentence.decide(slope) for slope in slopes.values()]
+        answers[where] = False if False in each else None if None in each else True
+    return answers
+
+
+def supporting(table: pd.DataFrame, sentence: Sentence) -> list[str]:
+    """Readings that support the sentence at both points."""
+    answers = supports(sentence, sentence.effects(table))
+    names = dict.fromkeys(name for name, _ in answers)
+    return [name for name in names if all(answers[name, arm] for arm in POINTS)]
+
+
+def is_near_root(slope: Estimate) -> bool:
+    """Whether the interval lies nearer to √B than to no growth and to proportion."""
+    return slope.n >= MIN_SEEDS and slope.low > 0.25 and slope.high < 0.75
