@@ -323,15 +323,15 @@ def test_half_titles_say_no_more_than_the_judge(table, shifts, control):
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (half_table(small=(0.3, 0.2)), r"^Yes, .* at B = 256 by \+0\.30 \(\+0\.05 to \+0\.55\) standard deviations"),
-        (half_table(batch_norm=OFF), r"^Yes without batch norm: .* by \+0\.10 \(.*\. No with it: .* by \+2\.00 \("),
+        (half_table(small=(0.3, 0.2)), r"^Yes, .* is \+0\.30 \(\+0\.05 to \+0\.55\) standard .* at B = 256\.$"),
+        (half_table(batch_norm=OFF), r"^Yes without batch norm: .* is \+0\.10 \(.*\. No with it: \+2\.00 \("),
         (
             half_table(batch_norm=UNSETTLED, measures=("test_loss", "train_loss")),
-            r"^Yes without .* With it, test loss and",
+            r"^Yes without .* With it, test loss and train loss are not settled\.$",
         ),
-        (half_table(large=OFF), r"^No\. .* at B = 1024 by \+2\.00 \(\+1\.75 to \+2\.25\) standard"),
+        (half_table(large=OFF), r"^No\. .* is \+2\.00 \(\+1\.75 to \+2\.25\) .* at B = 1024\.$"),
         (half_table(small=UNSETTLED), r"^Not settled: the largest shift is .* uncertain"),
-        (half_table(control=NARROW), r"^Not settled: a learning rate 10 % higher .* by \+0\.50 \("),
+        (half_table(control=NARROW), r"^Not settled: a learning rate 10 % higher .* \(\+0\.50 \("),
         (diverged(half_table(), "B = 1024", "bfloat16", 3), r"^No\. 2 more trials diverge"),
         (half_table(seeds=2), r"^Not settled: too few pairs"),
         (without([half.CONTROL]), r"^Not settled: too few pairs"),

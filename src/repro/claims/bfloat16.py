@@ -192,9 +192,9 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 
 def largest(shifts: dict[str, Estimate]) -> str:
-    """The largest of an arm's shifts, in words: "weight distance by +2.00 (+1.80 to +2.20)"."""
+    """In words: "+2.00 (+1.80 to +2.20) standard deviations over seeds, in weight distance"."""
     measure = max(shifts, key=lambda m: abs(shifts[m].value))
-    return f"{measure} by {bracketed(shifts[measure].of(SHIFT))}"
+    return f"{bracketed(shifts[measure].of(SHIFT))} standard deviations over seeds, in {measure}"
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
@@ -206,20 +206,21 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if found.few or CONTROL not in found.same:
         return f"Not settled: too few pairs of seeds have finished ({found.few or CONTROL})."
     plain = {f"{measure} at {arm}": e for arm in found.plain for measure, e in found.shifts[arm].items()}
-    most = f"the largest shift is {largest(plain)} standard deviations over seeds"
+    most = f"the largest shift is {largest(plain)}"
     if verdict.outcome == Outcome.REPRODUCED:
         return f"Yes, to within the luck of a seed: {most}."
+    if verdict.outcome == Outcome.CONDITIONAL and found.off[BATCH_NORM]:
+        return f"Yes without batch norm: {most}. No with it: {largest(found.shifts[BATCH_NORM])}."
     if verdict.outcome == Outcome.CONDITIONAL:
-        with_norm = largest(found.shifts[BATCH_NORM])
-        if found.off[BATCH_NORM]:
-            return f"Yes without batch norm: {most}. No with it: {with_norm}."
-        return f"Yes without batch norm: {most}. With it, {' and '.join(found.unsure(BATCH_NORM))} are not settled."
+        *others, last = found.unsure(BATCH_NORM)
+        unsure = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        return f"Yes without batch norm: {most}. With it, {unsure} not settled."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         moved = {f"{m} at {arm}": found.shifts[arm][m] for arm in found.plain for m in found.off[arm]}
-        return f"No. bfloat16 moves {largest(moved)} standard deviations over seeds."
+        return f"No. The largest shift in bfloat16 is {largest(moved)}."
     if not found.off[CONTROL]:
-        told = largest(found.shifts[CONTROL])
-        return f"Not settled: a learning rate 10 % higher would not have been seen either ({told} standard deviations)."
+        control = largest(found.shifts[CONTROL])
+        return f"Not settled: a learning rate 10 % higher would not have been seen either ({control})."
     return f"Not settled: {most}, too uncertain to be called none."
 
 
@@ -302,7 +303,8 @@ CLAIM = Claim(
             "bfloat16 minus float32, standard deviations over seeds",
             "",
             "Mean paired differences with 95 % t intervals, in standard deviations of the float32 runs over seeds. "
-            "Green: one of them either way, which counts as the same.",
+            "Green: one of them either way, which counts as the same by two one-sided tests: those go by 90 % "
+            "intervals, a little shorter.",
         ),
         Figure(
             "control",
