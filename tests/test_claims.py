@@ -210,7 +210,7 @@ def half_table(small=SAME, large=SAME, batch_norm=SAME, control=OFF, seeds=5, me
         return table
 
     parts = []
-    arms = (("B=256", 256, plain, small), ("B=1024", 1024, plain, large), (half.BATCH_NORM, 256, f1, batch_norm))
+    arms = (("B = 256", 256, plain, small), ("B = 1024", 1024, plain, large), (half.BATCH_NORM, 256, f1, batch_norm))
     for arm, size, trial, shift in arms:
         trial = dataclasses.replace(trial, batch_size=size)
         parts += [runs(arm, trial, half.FLOAT32), runs(arm, trial, half.BFLOAT16, shift)]
@@ -233,37 +233,37 @@ def diverged(table, arm, precision, first):
 @pytest.mark.parametrize(
     ("table", "outcome", "says"),
     [
-        (half_table(), Outcome.REPRODUCED, "as with batch norm so without"),  # obeys
+        (half_table(), Outcome.REPRODUCED, "with batch norm and without"),  # obeys
         (half_table(seeds=3), Outcome.REPRODUCED, ""),
         (half_table(small=NARROW, large=NARROW, batch_norm=NARROW), Outcome.REPRODUCED, ""),  # off zero, but inside ±1
         (half_table(small=(0.5, 0.5)), Outcome.REPRODUCED, ""),  # p = 0.045
         (half_table(small=(0.5, 0.6)), Outcome.INCONCLUSIVE, "too uncertain"),  # p = 0.07
-        (half_table(small=(1.2, 0.2)), Outcome.NOT_REPRODUCED, "B=256: 0 of 4"),  # just outside ±1
-        (half_table(batch_norm=OFF), Outcome.CONDITIONAL, "depends on batch norm"),
-        (half_table(batch_norm=UNSETTLED), Outcome.CONDITIONAL, "batch norm it is not settled"),
-        (half_table(small=OFF, large=OFF), Outcome.NOT_REPRODUCED, "B=256: 0 of 4 measures the same"),  # breaks
-        (half_table(large=OFF), Outcome.NOT_REPRODUCED, "B=1024: 0 of 4 measures the same"),  # in one arm
+        (half_table(small=(1.2, 0.2)), Outcome.NOT_REPRODUCED, "B = 256, 0 of 4"),  # just outside ±1
+        (half_table(batch_norm=OFF), Outcome.CONDITIONAL, "with it, some move"),
+        (half_table(batch_norm=UNSETTLED), Outcome.CONDITIONAL, "with it, some are not settled"),
+        (half_table(small=OFF, large=OFF), Outcome.NOT_REPRODUCED, "B = 256, 0 of 4"),  # breaks
+        (half_table(large=OFF), Outcome.NOT_REPRODUCED, "B = 1024, 0 of 4"),  # in one arm
         (half_table(small=(-2.0, 0.2)), Outcome.NOT_REPRODUCED, ""),  # the other way
         (half_table(small=OFF, large=UNSETTLED, batch_norm=OFF), Outcome.NOT_REPRODUCED, ""),
-        (half_table(small=OFF, measures=("train_loss",)), Outcome.NOT_REPRODUCED, "B=256: 3 of 4"),  # in one measure
-        (half_table(batch_norm=OFF, measures=("test_loss",)), Outcome.CONDITIONAL, "F1, batch norm: 3 of 4"),
+        (half_table(small=OFF, measures=("train_loss",)), Outcome.NOT_REPRODUCED, "B = 256, 3 of 4"),  # in one measure
+        (half_table(batch_norm=OFF, measures=("test_loss",)), Outcome.CONDITIONAL, "F1, batch norm, 3 of 4"),
         (half_table(small=UNSETTLED), Outcome.INCONCLUSIVE, "too uncertain"),  # too noisy
         (half_table(large=UNSETTLED, batch_norm=OFF), Outcome.INCONCLUSIVE, "too uncertain"),
         (half_table(seeds=3, small=(0.5, 0.6)), Outcome.INCONCLUSIVE, "too uncertain"),  # too small
         (half_table(seeds=2), Outcome.INCONCLUSIVE, "Too few pairs"),
         (half_table()[lambda t: t["init_seed"] == 0], Outcome.INCONCLUSIVE, "Too few pairs"),
-        (diverged(half_table(), "B=1024", "float32", 2), Outcome.INCONCLUSIVE, "Too few pairs of .* B=1024"),
-        (diverged(half_table(), "B=1024", "float32", 3), Outcome.REPRODUCED, ""),
-        (diverged(half_table(), "B=1024", "bfloat16", 3), Outcome.NOT_REPRODUCED, "2 more trials diverge"),
+        (diverged(half_table(), "B = 1024", "float32", 2), Outcome.INCONCLUSIVE, "Too few pairs of .* B = 1024"),
+        (diverged(half_table(), "B = 1024", "float32", 3), Outcome.REPRODUCED, ""),
+        (diverged(half_table(), "B = 1024", "bfloat16", 3), Outcome.NOT_REPRODUCED, "2 more trials diverge"),
         (half_table(control=SAME), Outcome.INCONCLUSIVE, "not have seen the control"),
         (half_table(control=UNSETTLED), Outcome.INCONCLUSIVE, "not have seen the control"),
         (half_table(control=NARROW), Outcome.INCONCLUSIVE, "not have seen the control"),
         (half_table(small=OFF, control=SAME), Outcome.INCONCLUSIVE, "not have seen the control"),
         (half_table(control=(-2.0, 0.2)), Outcome.REPRODUCED, ""),  # seen the other way
-        (without(["B=256", "B=1024"]), Outcome.INCONCLUSIVE, "Too few pairs .* control"),
+        (without(["B = 256", "B = 1024"]), Outcome.INCONCLUSIVE, "Too few pairs .* control"),
         (without([half.BATCH_NORM]), Outcome.INCONCLUSIVE, "Too few pairs .* F1, batch norm"),
         pytest.param(
-            without(["B=1024"]),
+            without(["B = 1024"]),
             Outcome.INCONCLUSIVE,
             "",
         ),
@@ -287,39 +287,82 @@ def test_half_verdict_carries_its_evidence():
     verdict = half.judge(half_table(small=(0.3, 0.2)))
     assert len(verdict.effects) == 4 * 4
     for name in half.MEASURES:
-        effect = verdict.effects[f"{name}, B=256 (SD over seeds)"]
+        effect = verdict.effects[f"{name}, B = 256"]
         assert effect.n == len(effect.values) == 5
         assert effect.value == pytest.approx(0.3, abs=1e-6) and effect.low < 0.3 < effect.high
         assert np.std(effect.values, ddof=1) == pytest.approx(0.2, abs=1e-6)
-        assert verdict.effects[f"{name}, {half.CONTROL} (SD over seeds)"].value == pytest.approx(2.0, abs=1e-6)
+        assert verdict.effects[f"{name}, control"].value == pytest.approx(2.0, abs=1e-6)
 
 
 def test_half_unit_is_the_spread_of_the_float32_pairs_alone():
     table = half_table()
-    unpaired = (table["arm"] == "B=256") & (table["precision"] == "bfloat16") & (table["init_seed"] >= 3)
+    unpaired = (table["arm"] == "B = 256") & (table["precision"] == "bfloat16") & (table["init_seed"] >= 3)
     table = table[~unpaired]
-    kept = by_seed(table[table["final"] & (table["arm"] == "B=256") & (table["precision"] == "float32")], "test_loss")
+    kept = by_seed(table[table["final"] & (table["arm"] == "B = 256") & (table["precision"] == "float32")], "test_loss")
     sd = np.std([kept[s] for s in range(3)], ddof=1)
-    effect = half.judge(table).effects["test loss, B=256 (SD over seeds)"]
-    changed = table[table["final"] & (table["arm"] == "B=256") & (table["precision"] == "bfloat16")]
+    effect = half.judge(table).effects["test loss, B = 256"]
+    changed = table[table["final"] & (table["arm"] == "B = 256") & (table["precision"] == "bfloat16")]
     changed = by_seed(changed[changed["status"] == "finished"], "test_loss")
     assert effect.values == pytest.approx([(changed[s] - kept[s]) / sd for s in range(3)], rel=1e-6)
 
 
 def test_half_control_is_held_against_the_largest_batch():
     table = half_table()
-    table.loc[table["arm"] == "B=256", list(BASES)] += 100.0  # would put a control held against it far off
-    assert half.judge(table).effects["test loss, " + half.CONTROL + " (SD over seeds)"].value == pytest.approx(2.0)
+    table.loc[table["arm"] == "B = 256", list(BASES)] += 100.0  # would put a control held against it far off
+    assert half.judge(table).effects["test loss, control" + ""].value == pytest.approx(2.0)
 
 
 def test_half_dots_are_what_the_judge_weighs():
     table = half_table(large=OFF)
-    dots, effects = half.shift_dots(table), half.judge(table).effects
-    assert len(dots) == len(effects) and set(dots["series"]) == {"B=256", "B=1024", half.BATCH_NORM, half.CONTROL}
-    for dot in dots.itertuples():
-        effect = effects[f"{dot.name}, {dot.series} (SD over seeds)"]
+    shifts, control, effects = half.shift_dots(table), half.control_dots(table), half.judge(table).effects
+    assert set(shifts["series"]) == {"B = 256", "B = 1024", half.BATCH_NORM} and set(control["series"]) == {
+        half.CONTROL
+    }
+    assert len(shifts) + len(control) == len(effects)
+    for dot in shifts.itertuples():
+        effect = effects[dot.name]
         assert (dot.mean, dot.low, dot.high, dot.n) == (effect.value, effect.low, effect.high, effect.n)
-    assert "4 of 8 measures" in half.shift_title(table)
+    assert {(dot.mean, dot.n) for dot in control.itertuples()} == {
+        (effects[f"{m}, control"].value, 5) for m in half.MEASURES
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "shifts", "control"),
+    [
+        (half_table(), "^bfloat16 moves no measure", "does see"),
+        (half_table(batch_norm=UNSETTLED), "^Without batch norm, bfloat16 moves no measure", "does see"),
+        (half_table(large=OFF), "moves some measures", "does see"),
+        (half_table(small=UNSETTLED), "^How far .* luck of a seed$", "does see"),
+        (half_table(control=SAME), "^How far .* luck of a seed$", "would not see"),
+        (diverged(half_table(), "B = 1024", "bfloat16", 3), "^How far .* where it finishes$", "does see"),
+    ],
+)
+def test_half_titles_say_no_more_than_the_judge(table, shifts, control):
+    assert re.search(shifts, half.shift_title(table)) and re.search(control, half.control_title(table))
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (half_table(small=(0.3, 0.2)), r"^Yes, .* is \+0\.30 \(\+0\.05 to \+0\.55\) standard .* at B = 256\.$"),
+        (half_table(batch_norm=OFF), r"^Yes without batch norm: .* is \+0\.10 \(.*\. No with it: \+2\.00 \("),
+        (
+            half_table(batch_norm=UNSETTLED, measures=("test_loss", "train_loss")),
+            r"^Yes without .* With it, test loss and train loss are not settled\.$",
+        ),
+        (half_table(large=OFF), r"^No\. .* is \+2\.00 \(\+1\.75 to \+2\.25\) .* at B = 1024\.$"),
+        (half_table(small=UNSETTLED), r"^Not settled: the largest shift is .* uncertain"),
+        (half_table(control=NARROW), r"^Not settled: a learning rate 10 % higher .* \(\+0\.50 \("),
+        (diverged(half_table(), "B = 1024", "bfloat16", 3), r"^No\. 2 more trials diverge"),
+        (half_table(seeds=2), r"^Not settled: too few pairs"),
+        (without([half.CONTROL]), r"^Not settled: too few pairs"),
+        (half_table().iloc[:0], r"^Not settled: nothing"),
+    ],
+)
+def test_half_answers(table, says):
+    told = half.answer(table, half.judge(table))
+    assert re.search(says, told) and len(told) <= 230, told
 
 
 @pytest.mark.parametrize("settings", [s for scale in half.SETTINGS.values() for s in scale], ids=lambda s: s["dataset"])

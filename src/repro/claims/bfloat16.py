@@ -1,20 +1,24 @@
-"""Kalamkar et al.: bfloat16 "achieves the same … results … as FP32 tensors"; to within the luck of a seed?"""
+"""Kalamkar et al.: bfloat16 "achieves the same (…) results (…) as FP32 tensors"; to within the luck of a seed?"""
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from repro.evidence.intervals import Estimate, equivalence_p, paired_difference, paired_values
+from repro.evidence.intervals import Estimate, Unit, equivalence_p, paired_difference, paired_values
 from repro.evidence.spec import Claim, Figure, Outcome, Scale, Settings, Verdict
 from repro.evidence.tables import by_seed, final, point
+from repro.evidence.words import bracketed
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 BATCH_NORM = "F1, batch norm"
 CONTROL, CONTROL_FACTOR = "control: lr 10 % higher", 1.1
+PLAIN = "B = "  # how the arms without batch norm begin
 MEASURES = {
     "test accuracy": "test_accuracy",
     "test loss": "test_loss",
@@ -22,6 +26,18 @@ MEASURES = {
     "weight distance": "weight_distance",
 }
 MIN_PAIRS = 3
+SHIFT = Unit(
+    "SD",
+    "bfloat16 minus float32, in standard deviations of float32 over seeds; green counts as the same",
+    0.0,
+    ("bfloat16 lower", "higher"),
+    (-1.0, 1.0),
+)
+CONTROL_SHIFT = dataclasses.replace(
+    SHIFT,
+    axis="The control: a 10 % higher learning rate minus the same as it is, both in float32, in the same unit",
+    sides=("higher rate lower", "higher"),
+)
 
 PAPER = {
     "dataset": "mnist",
@@ -45,7 +61,7 @@ Where = dict[str, object]  # which rows of the table: column -> value
 
 
 def arm_of(batch_size: int) -> str:
-    return f"B={batch_size}"
+    return f"{PLAIN}{batch_size}"
 
 
 def design(settings: Settings) -> list[Sweep]:
@@ -90,64 +106,162 @@ def shift(table: pd.DataFrame, changed: Where, kept: Where, column: str) -> tupl
     return paired_difference(a / sd, b / sd), equivalence_p(a / sd, b / sd, 1.0) < 0.05
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """What the judge weighs: every arm's shifts by measure, those inside ±1, and those off zero that are not; or `few`,
+    the first arm with too few pairs to say."""
+
+    shifts: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    same: dict[str, list[str]] = field(default_factory=dict)
+    off: dict[str, list[str]] = field(default_factory=dict)
+    few: str | None = None
+
+    @property
+    def plain(self) -> list[str]:
+        return [arm for arm in self.shifts if arm not in (BATCH_NORM, CONTROL)]
+
+    @property
+    def effects(self) -> dict[str, Estimate]:
+        return {
+            f"{measure}, {'control' if arm == CONTROL else arm}": e.of(CONTROL_SHIFT if arm == CONTROL else SHIFT)
+            for arm, shifts in self.shifts.items()
+            for measure, e in shifts.items()
+        }
+
+    def unsure(self, arm: str) -> list[str]:
+        """Measures that are neither shown to be the same nor to be off."""
+        return [m for m in MEASURES if m not in self.same[arm] + self.off[arm]]
+
+
+def weigh(table: pd.DataFrame) -> Weighed:
+    found = Weighed()
+    for arm, changed, kept in compared_arms(table):
+        shifts: dict[str, Estimate] = {}
+        same, off = [], []
+        for measure, column in MEASURES.items():
+            estimate, equivalent = shift(table, changed, kept, column)
+            if estimate.n < MIN_PAIRS:
+                return Weighed(few=arm)
+            shifts[measure] = estimate
+            if equivalent:
+                same.append(measure)
+            elif estimate.excludes(0):
+                off.append(measure)
+        found.shifts[arm], found.same[arm], found.off[arm] = shifts, same, off
+    return found
+
+
+def more_diverged(table: pd.DataFrame) -> int:
+    """How many more trials without batch norm diverge in bfloat16 than in float32."""
+    lost = table[table["final"] & (table["status"] == "diverged") & table["arm"].str.startswith(PLAIN)]["precision"]
+    return int((lost == BFLOAT16).sum() - (lost == FLOAT32).sum())
+
+
 def judge(table: pd.DataFrame) -> Verdict:
     if "arm" not in table or table.empty:
         return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
-    lost = table[table["final"] & (table["status"] == "diverged") & table["arm"].str.startswith("B=")]["precision"]
-    more = int((lost == BFLOAT16).sum() - (lost == FLOAT32).sum())
+    more = more_diverged(table)
     if more > 0:
         return Verdict(Outcome.NOT_REPRODUCED, f"{more} more trials diverge in bfloat16 than in float32.")
-    effects: dict[str, Estimate] = {}
-    same: dict[str, list[str]] = {}
-    off: dict[str, list[str]] = {}
-    arms = compared_arms(table)
-    for arm, changed, kept in arms:
-        same[arm], off[arm] = [], []
-        for name, column in MEASURES.items():
-            estimate, equivalent = shift(table, changed, kept, column)
-            if estimate.n < MIN_PAIRS:
-                few = f"Too few pairs of seeds that finished, or no spread among them: {arm}."
-                return Verdict(Outcome.INCONCLUSIVE, few)
-            effects[f"{name}, {arm} (SD over seeds)"] = estimate
-            if equivalent:
-                same[arm].append(name)
-            elif estimate.low > 0 or estimate.high < 0:
-                off[arm].append(name)
+    found = weigh(table)
+    if found.few:
+        few = f"Too few pairs of seeds that finished, or no spread among them: {found.few}."
+        return Verdict(Outcome.INCONCLUSIVE, few)
+    same, off, plain, effects = found.same, found.off, found.plain, found.effects
     if CONTROL not in same:
         return Verdict(Outcome.INCONCLUSIVE, "The control has not been run.", effects)
-    plain = [arm for arm, *_ in arms if arm not in (BATCH_NORM, CONTROL)]
     total = len(MEASURES)
-    told = "; ".join(f"{arm}: {len(same[arm])} of {total} measures the same" for arm, *_ in arms)
+    told = "; ".join(f"{arm}, {len(same[arm])} of {total}" for arm in found.shifts)
+    told = f"Measures that stay the same: {told}."
     if not off[CONTROL]:
-        return Verdict(Outcome.INCONCLUSIVE, f"{told}. The comparison would not have seen the control either.", effects)
+        reason = f"The comparison would not have seen the control either. {told}"
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects)
     if any(off[arm] for arm in plain):
-        return Verdict(Outcome.NOT_REPRODUCED, f"{told}.", effects)
+        reason = f"In bfloat16 some measures move by more than the luck of a seed explains. {told}"
+        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
     if any(len(same[arm]) < total for arm in plain):
-        return Verdict(Outcome.INCONCLUSIVE, f"{told}. The others are too uncertain.", effects)
+        return Verdict(Outcome.INCONCLUSIVE, f"Some shifts are too uncertain to call them the same. {told}", effects)
+    within = "Every measure stays within one standard deviation over seeds"
     if off[BATCH_NORM]:
-        return Verdict(Outcome.CONDITIONAL, f"{told}. It depends on batch norm.", effects)
+        reason = f"{within} without batch norm; with it, some move. {told}"
+        return Verdict(Outcome.CONDITIONAL, reason, effects)
     if len(same[BATCH_NORM]) < total:
-        return Verdict(Outcome.CONDITIONAL, f"{told}. With batch norm it is not settled.", effects)
-    return Verdict(Outcome.REPRODUCED, f"{told}, as with batch norm so without.", effects)
+        reason = f"{within} without batch norm; with it, some are not settled. {told}"
+        return Verdict(Outcome.CONDITIONAL, reason, effects)
+    return Verdict(Outcome.REPRODUCED, f"{within}, with batch norm and without. {told}", effects)
 
 
-def shift_dots(table: pd.DataFrame) -> pd.DataFrame:
-    """Every measure's shift, by arm, with the band of ±1 SD."""
+def largest(shifts: dict[str, Estimate]) -> str:
+    """In words: "+2.00 (+1.80 to +2.20) standard deviations over seeds, in weight distance"."""
+    measure = max(shifts, key=lambda m: abs(shifts[m].value))
+    return f"{bracketed(shifts[measure].of(SHIFT))} standard deviations over seeds, in {measure}"
+
+
+def answer(table: pd.DataFrame, verdict: Verdict) -> str:
+    if "arm" not in table or table.empty:
+        return "Not settled: nothing has been run."
+    if (more := more_diverged(table)) > 0:
+        return f"No. {more} more trials diverge in bfloat16 than in float32."
+    found = weigh(table)
+    if found.few or CONTROL not in found.same:
+        return f"Not settled: too few pairs of seeds have finished ({found.few or CONTROL})."
+    plain = {f"{measure} at {arm}": e for arm in found.plain for measure, e in found.shifts[arm].items()}
+    most = f"the largest shift is {largest(plain)}"
+    if verdict.outcome == Outcome.REPRODUCED:
+        return f"Yes, to within the luck of a seed: {most}."
+    if verdict.outcome == Outcome.CONDITIONAL and found.off[BATCH_NORM]:
+        return f"Yes without batch norm: {most}. No with it: {largest(found.shifts[BATCH_NORM])}."
+    if verdict.outcome == Outcome.CONDITIONAL:
+        *others, last = found.unsure(BATCH_NORM)
+        unsure = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        return f"Yes without batch norm: {most}. With it, {unsure} not settled."
+    if verdict.outcome == Outcome.NOT_REPRODUCED:
+        moved = {f"{m} at {arm}": found.shifts[arm][m] for arm in found.plain for m in found.off[arm]}
+        return f"No. The largest shift in bfloat16 is {largest(moved)}."
+    if not found.off[CONTROL]:
+        control = largest(found.shifts[CONTROL])
+        return f"Not settled: a learning rate 10 % higher would not have been seen either ({control})."
+    return f"Not settled: {most}, too uncertain to be called none."
+
+
+def _dots(table: pd.DataFrame, arms: Any) -> pd.DataFrame:
     rows = []
     for arm, changed, kept in compared_arms(table):
-        for name, column in MEASURES.items():
+        for measure, column in MEASURES.items() if arms(arm) else ():
             estimate, same = shift(table, changed, kept, column)
-            if estimate.n < 2:
-                continue
-            rows.append(point(estimate, name=name, series=arm, same=same, band_low=-1.0, band_high=1.0))
+            if estimate.n >= 2:
+                name = measure if arm == CONTROL else f"{measure}, {arm}"
+                rows.append(point(estimate, name=name, series=arm, same=same, band_low=-1.0, band_high=1.0))
     return pd.DataFrame(rows)
 
 
+def shift_dots(table: pd.DataFrame) -> pd.DataFrame:
+    """Every measure's shift in bfloat16, by arm, with the band of ±1 SD."""
+    return _dots(table, lambda arm: arm != CONTROL)
+
+
 def shift_title(table: pd.DataFrame) -> str:
-    points = shift_dots(table)
-    points = points[~points["series"].isin([CONTROL, BATCH_NORM])]
-    told = f"{points['same'].sum()} of {len(points)} measures"
-    return f"Without batch norm, {told} stay\nwithin the luck of a seed in bfloat16"
+    if more_diverged(table) > 0:
+        return "How far bfloat16 moves each measure, where it finishes"
+    return {
+        Outcome.REPRODUCED: "bfloat16 moves no measure beyond the luck of a seed",
+        Outcome.CONDITIONAL: "Without batch norm, bfloat16 moves no measure beyond the luck of a seed",
+        Outcome.NOT_REPRODUCED: "bfloat16 moves some measures beyond the luck of a seed",
+        Outcome.INCONCLUSIVE: "How far bfloat16 moves each measure, beside the luck of a seed",
+    }[judge(table).outcome]
+
+
+def control_dots(table: pd.DataFrame) -> pd.DataFrame:
+    """Every measure's shift in the control, with the band of ±1 SD."""
+    return _dots(table, lambda arm: arm == CONTROL)
+
+
+def control_title(table: pd.DataFrame) -> str:
+    points = control_dots(table)
+    seen = ~points["same"].astype(bool) & ((points["low"] > 0) | (points["high"] < 0))
+    if seen.any():
+        return "The same comparison does see a learning rate 10 % higher"
+    return "The same comparison would not see a learning rate 10 % higher"
 
 
 CLAIM = Claim(
@@ -171,20 +285,35 @@ CLAIM = Claim(
     settings=SETTINGS,
     design=design,
     judge=judge,
-    answer=lambda table, verdict: verdict.reason,
-    advice=("To be written.", ""),
-    change="To be written.",
+    answer=answer,
+    advice=(
+        "Multiply in bfloat16, keep the weights in float32, and test networks with batch norm first.",
+        "What rounding adds is less than another seed does.",
+    ),
+    change=(
+        "A measure that moves beyond the luck of a seed, or runs that diverge in bfloat16 alone. More seeds of F1 "
+        "would settle batch norm."
+    ),
     figures=(
         Figure(
             "shift",
             "dots",
             shift_dots,
             shift_title,
-            "bfloat16 − float32 (standard deviations over seeds)",
+            "bfloat16 minus float32, standard deviations over seeds",
             "",
-            "Mean paired difference and its 95 % t interval, in standard deviations of the float32 runs over seeds. "
-            "The shaded band is one standard deviation either way. The control compares two learning rates, both in "
-            "float32. Where an effect is above 10, the axis is logarithmic beyond ±1.",
+            "Mean paired differences with 95 % t intervals, in standard deviations of the float32 runs over seeds. "
+            "Green: one of them either way, which counts as the same by two one-sided tests: those go by 90 % "
+            "intervals, a little shorter.",
+        ),
+        Figure(
+            "control",
+            "dots",
+            control_dots,
+            control_title,
+            "higher learning rate minus lower, standard deviations over seeds",
+            "",
+            "Two learning rates, both in float32, at the largest batch size; unit, seeds and green as above.",
         ),
     ),
     instrument=True,

@@ -24,10 +24,11 @@ from repro.claims.gradient_competition.experiment import (
     measured,
     supporting,
 )
-from repro.claims.gradient_competition.judgement import OVER, bends, bracketed
+from repro.claims.gradient_competition.judgement import OVER, bends
 from repro.evidence.intervals import mean_interval
 from repro.evidence.spec import Figure
 from repro.evidence.tables import final, point, unfold
+from repro.evidence.words import bracketed
 from repro.probes.gradients import READINGS, Reading, Row, fitted_mean_squares, mean_squares, per_example
 
 HISTOGRAM_SIZES = (1, 4, 32, 256, 1024)

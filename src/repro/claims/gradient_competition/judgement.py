@@ -25,7 +25,7 @@ from repro.claims.gradient_competition.experiment import (
 )
 from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval
 from repro.evidence.spec import Outcome, Verdict
-from repro.evidence.words import spread
+from repro.evidence.words import bracketed
 from repro.measure.noise import NoiseScale
 from repro.probes.gradients import READINGS, Reading, Row, fit
 
@@ -102,12 +102,6 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, reason, effects, parts)
     reason = "Every finding has a way of reading the post that gives it. No way gives all three, early and late."
     return Verdict(Outcome.CONDITIONAL, reason, effects, parts)
-
-
-def bracketed(estimate: Estimate) -> str:
-    """In a sentence with commas of its own: "0.56 (0.53 to 0.59)"."""
-    told, _, ends = spread(estimate).partition(", ")
-    return f"{told} ({ends})" if ends else told
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:

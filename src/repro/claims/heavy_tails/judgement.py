@@ -13,7 +13,7 @@ from repro.claims.gradient_competition.experiment import EARLY, LATE, MIN_SEEDS,
 from repro.evidence.intervals import Estimate, Unit, geometric
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import over_seeds, records
-from repro.evidence.words import spread
+from repro.evidence.words import bracketed
 
 SMALL = 2  # the smaller of the batch sizes that the post compares; its larger one, 1024, or the largest that was drawn
 GAUSSIAN_FROM = 256  # Panigrahi et al.: Gaussian from this batch size on
@@ -197,12 +197,6 @@ def kurtosis(table: pd.DataFrame, arm: str, size: float) -> Estimate:
     return over_seeds(measured(table, arm), lambda row: by_size(row, f"kurtosis_{DRAWS}")[size] + GAUSSIAN)
 
 
-def bracketed(estimate: Estimate, form: str) -> str:
-    """In a sentence with commas of its own: "107 (101 to 114)"."""
-    told, _, ends = spread(estimate, form).partition(", ")
-    return f"{told} ({ends})" if ends else told
-
-
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if not verdict.parts:
         counts = {arm: len(measured(table, arm)) for arm in POINTS}
@@ -217,7 +211,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
         return f"Yes. {told}; a Gaussian's is 3."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         merely_larger = verdict.parts[COUNTS].outcome == Outcome.CONDITIONAL
-        return f"No, lighter. {told}; a Gaussian's is 3.{' Large sums are scale, not shape.' if merely_larger else ''}"
+        return f"No, lighter. {told}; a Gaussian's is 3.{' Larger sums are scale, not shape.' if merely_larger else ''}"
     if verdict.outcome == Outcome.CONDITIONAL:
         return f"It depends on what is compared. {told}."
     return f"Not settled. {told}."
