@@ -192,9 +192,15 @@ def test_dots_are_what_the_judge_weighs():
         (NO_ROOT, r"^No, .* the power 0\.80 .* No way of reading the post gives norms that grow as √B\.$"),
         (norm_table({ONE: 0.62}, {ONE: RISING}, sd=0.03), r"^Nearly, .* the power 0\.62 .* is not settled\.$"),
         (norm_table({ONE: ROOT}, {ONE: RISING}, sd=0.2), r"^Not settled, .* the power 0\.50 .* is not settled\.$"),
-        (norm_table({ONE: ROOT}, {ONE: RISING}, seeds=2), r"^Not settled: 2 networks .* and 2 late are too few\.$"),
-        (norm_table({ONE: ROOT}, {}, arms=(EARLY,)), r"^Not settled: 5 networks .* and 0 late are too few\.$"),
-        (pd.DataFrame({"key": []}), r"^Not settled: 0 networks"),
+        (
+            norm_table({ONE: ROOT}, {ONE: RISING}, seeds=2),
+            r"^Not settled: too few networks .* \(2 early in training, 2 late\)\.$",
+        ),
+        (
+            norm_table({ONE: ROOT}, {}, arms=(EARLY,)),
+            r"^Not settled: too few networks .* \(5 early in training, 0 late\)\.$",
+        ),
+        (pd.DataFrame({"key": []}), r"^Not settled: too few networks"),
     ],
 )
 def test_competition_answers(table, says):
@@ -299,9 +305,9 @@ def test_tails_judges_each_part_apart(table, part, outcome):
         (tail_table(means=5.0), r"^No, lighter\. .* a Gaussian's is 3\.$"),
         (tail_table(draws=3), r"^It depends .* rises from 9 \("),
         (tail_table(draws=0.0, sd=0.5), r"^Not settled\. .* goes from 9 \("),
-        (tail_table(seeds=2), r"^Not settled: 2 networks .* and 2 late are too few\.$"),
-        (tail_table(arms=(LATE,)), r"^Not settled: 0 networks .* and 5 late"),
-        (pd.DataFrame({"key": []}), r"^Not settled: 0 networks"),
+        (tail_table(seeds=2), r"^Not settled: too few networks .* \(2 early in training, 2 late\)\.$"),
+        (tail_table(arms=(LATE,)), r"^Not settled: too few networks .* \(0 early in training, 5 late\)\.$"),
+        (pd.DataFrame({"key": []}), r"^Not settled: too few networks"),
     ],
 )
 def test_tails_answers(table, says):

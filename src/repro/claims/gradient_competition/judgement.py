@@ -107,7 +107,7 @@ def judge(table: pd.DataFrame) -> Verdict:
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if not verdict.parts:
         counts = {arm: len(measured(table, arm)) for arm in POINTS}
-        return f"Not settled: {counts[EARLY]} networks measured early in training and {counts[LATE]} late are too few."
+        return f"Not settled: too few networks measured ({counts[EARLY]} early in training, {counts[LATE]} late)."
     early, late = powers = plain_powers(table)
     word = "Not settled"
     if all(map(is_root, powers)):

@@ -200,7 +200,7 @@ def kurtosis(table: pd.DataFrame, arm: str, size: float) -> Estimate:
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if not verdict.parts:
         counts = {arm: len(measured(table, arm)) for arm in POINTS}
-        return f"Not settled: {counts[EARLY]} networks measured early in training and {counts[LATE]} late are too few."
+        return f"Not settled: too few networks measured ({counts[EARLY]} early in training, {counts[LATE]} late)."
     largest = max(sizes_of(table))
     ends = [bracketed(kurtosis(table, EARLY, size), form) for size, form in ((SMALL, ".0f"), (largest, ".1f"))]
     grown = growth(table, EARLY, MEASURES["kurtosis"], DRAWS)
