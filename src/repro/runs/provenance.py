@@ -15,6 +15,19 @@ import torch
 import repro
 
 PROJECT = Path(repro.__file__).resolve().parents[2]
+# What the columns hold.
+KINDS = {
+    "run_code_version": "text",
+    "run_git_commit": "text",
+    "run_torch_version": "text",
+    "run_device": "text",
+    "run_processor": "text",
+    "run_path": "text",
+    "run_precision": "text",
+    "run_threads": "whole numbers",
+    "run_seconds": "numbers",
+    "run_date": "text",
+}
 
 
 @functools.cache
