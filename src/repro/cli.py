@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from repro.evidence.spec import Scale
+from repro.runs import processes
 from repro.trial import DATASETS, ReproError
 
 app = typer.Typer(
@@ -38,18 +39,20 @@ OUTCOME_STYLES = {"reproduced": "green", "conditional": "yellow", "not reproduce
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What the user can mend is one line on stderr and exit status 1; Ctrl-C is one line and 130."""
+    """What the user can mend is one line on stderr and exit status 1; Ctrl-C is one line and 130,
+    SIGTERM 143, SIGHUP 129."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with processes.stoppable():
+                command(*args, **kwargs)
         except ReproError as error:
             err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
             raise typer.Exit(error.exit_status) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             err.print("stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(processes.exit_status(stop)) from None
 
     return wrapped
 
