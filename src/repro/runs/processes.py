@@ -80,7 +80,6 @@ def held(cut_short: Callable[[], object] = lambda: None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    resource_tracker.ensure_running()  # it would lift the mask in the thread that starts the first worker
     caught: list[int] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
@@ -91,8 +90,10 @@ def held(cut_short: Callable[[], object] = lambda: None) -> Iterator[None]:
     heeded = {n: handler for n, handler in before.items() if callable(handler)}  # not those ignored, or deadly
     for number in heeded:
         signal.signal(number, hold)
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])  # inherited by what is started
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # inherited by what is started
     try:
+        resource_tracker.ensure_running()  # it lifts the mask of SIGINT in the thread that starts the first worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
