@@ -272,7 +272,7 @@ def test_a_background_job_goes_on(tmp_path):
         wait()
         os.killpg(process.pid, signal.SIGINT)
         os.killpg(process.pid, signal.SIGHUP)
-    out, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 0 and f"{NUM} trials trained, 0 found" in err, err
     assert new_ledger(tmp_path).missing(SWEEP.trials()) == []
 

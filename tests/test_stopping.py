@@ -1,4 +1,4 @@
-"""`repro build` and `repro run`, stopped: soon, in one line, with nothing left running and the old site in its place."""
+"""`repro build`, stopped: soon, in one line, with nothing left running and the old site in its place."""
 
 import os
 import re

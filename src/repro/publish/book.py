@@ -31,7 +31,7 @@ from repro.publish.pages import fragments
 from repro.runs import runner
 from repro.runs.ledger import Ledger
 from repro.runs.processes import held, pool
-from repro.runs.provenance import PROJECT
+from repro.runs.provenance import PROJECT, need_checkout
 from repro.trial import ReproError, choose
 
 CELL_TIMEOUT = 900  # seconds; papermill's own default is forever
@@ -113,6 +113,7 @@ def _fix_folders() -> None:
 
 def refresh(say: Callable[[str], None]) -> None:
     """Re-run the committed notebooks at smoke scale, in place, and the generated parts of the pages."""
+    need_checkout("refreshing the notebooks")
     _fix_folders()
     with _elsewhere(1) as submit:
         for path in notebooks():
@@ -222,6 +223,8 @@ def build(
     train in one sweep; the notebooks then find their rows. Raises BookError and leaves the old site alone."""
     choose("scale", scale, tuple(Scale))
     scale = Scale(scale)
+    if root == PROJECT:
+        need_checkout("building the book")
     output = _site_folder(output or root / "_build" / "site")
     _fix_folders()
     stage = root / "_build" / "stage"

@@ -15,12 +15,12 @@ from typing import Any
 
 import filelock
 import pandas as pd
-import platformdirs
 import pyarrow as pa
 
 from repro.runs import archive, provenance
 from repro.runs.archive import LedgerError
 from repro.runs.provenance import PROJECT
+from repro.training.data import cache_folder
 from repro.training.engine import Training
 from repro.trial import SpecError, Sweep, Trial
 
@@ -28,12 +28,6 @@ Rows = list[dict[str, Any]]
 Version = tuple[str, int, int, int]
 FAILED = "failed"  # the status of a trial that raised or killed its worker: remembered, but not finished
 LOCK_SECONDS = 60  # to wait for another run's append, which takes a fraction of one
-
-
-def cache_folder() -> Path:
-    """$REPRO_CACHE, or the user's cache folder."""
-    given = os.environ.get("REPRO_CACHE")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("repro"))
 
 
 def make_rows(trial: Trial, training: Training, seconds: float) -> Rows:
@@ -79,6 +73,8 @@ class Ledger:
     def append(self, claim: str, rows: Rows, record: bool = False) -> None:
         """Add rows to the claim's file: read, add, write aside, replace. Nothing is lost on the way. With no
         rows, only find out whether the file could be written."""
+        if record and self.recorded == PROJECT / "results":
+            provenance.need_checkout("recording")
         folder = self.recorded if record else self.working
         path = folder / f"{claim}.parquet"
         partial = path.with_suffix(".partial")
