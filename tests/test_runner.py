@@ -277,6 +277,16 @@ def test_a_background_job_goes_on(tmp_path):
     assert new_ledger(tmp_path).missing(SWEEP.trials()) == []
 
 
+def test_nothing_listens_to_other_machines(tmp_path):
+    process = start(tmp_path)
+    wait_for_trial(process, new_ledger(tmp_path))
+    tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    heard = [c.laddr.ip for p in tree for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    process.kill()
+    process.communicate()
+    assert len(heard) >= 4 and set(heard) == {"127.0.0.1"}  # scheduler, dashboard, two workers
+
+
 def test_after_ctrl_c_the_same_command_goes_on(tmp_path, quiet_sweep):
     ledger = new_ledger(tmp_path)
     process = start(tmp_path)

@@ -222,7 +222,7 @@ def run(
     missing = ledger.missing(t for trials in plan.values() for t in trials)
     for key, why in ledger.failures(missing).items():
         err.print(f"failed before, tried again: {key}: {_escape(why)}", highlight=False)
-    num_workers = 1 if scheduler else runner.choose_workers(missing, workers)
+    num_workers = 1 if scheduler is not None else runner.choose_workers(missing, workers)
     expected = costs.estimate(missing, num_workers) if plan_only or (num_workers and missing) else None
     if expected is not None:
         where = "of one worker as fast as this machine" if scheduler else f"with {max(num_workers, 1)} at once"

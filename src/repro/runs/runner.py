@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import ctypes
@@ -12,6 +13,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +206,7 @@ def train(
     workers = choose_workers(trials, workers)
     if not trials:
         return
-    if scheduler:
+    if scheduler is not None:
         yield from _on_cluster(trials, _connect(scheduler, say), say)
         return
     for dataset in {t.dataset for t in trials}:  # absent or damaged data is one error here, not one a worker
@@ -253,7 +255,9 @@ def local_cluster(workers: int) -> Iterator[Client]:
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=0,
-                dashboard_address=":0",
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
@@ -266,6 +270,16 @@ def local_cluster(workers: int) -> Iterator[Client]:
             stack.close()
 
 
+async def _ask(address: str) -> None:
+    """Raise unless a scheduler answers at this address soon: Dask's client would wait for a silent one for ever."""
+    from distributed import rpc
+
+    async with asyncio.timeout(CONNECT_SECONDS), rpc(address, timeout=CONNECT_SECONDS) as there:
+        who = (await there.identity())["type"]
+    if who != "Scheduler":
+        raise ValueError(f"it is a {who}")
+
+
 @contextlib.contextmanager
 def _connect(scheduler: str, say: Say) -> Iterator[Client]:
     """A client of the Dask scheduler at this address."""
@@ -274,10 +288,13 @@ def _connect(scheduler: str, say: Say) -> Iterator[Client]:
     for name in ("distributed.client", "distributed.core"):  # a lost scheduler is told in one line, by us
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        with ThreadPoolExecutor(1) as thread:  # in a notebook, this one's loop runs already
+            thread.submit(asyncio.run, _ask(scheduler)).result()
         client = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever there is instead makes Dask raise a dozen kinds
+        why = " ".join(str(error).split())[:80] or type(error).__name__
         raise RunError(
-            f"no Dask scheduler answers at {scheduler!r} ({' '.join(str(error).split())[:80]}); start one with 'dask "
+            f"no Dask scheduler answers at {scheduler!r} ({why}); start one with 'dask "
             "scheduler' and give its address, such as tcp://host:8786"
         ) from None
     try:
