@@ -127,3 +127,27 @@ def test_nothing_outlives_a_build_that_is_killed(root, phase):
     process.communicate()
     assert_all_gone(root / "cache")
     assert previous_site_stands(root)
+
+
+HANGING = """
+import pathlib, subprocess, sys, time
+from repro.runs import processes
+with processes.stoppable():
+    try:
+        pathlib.Path(sys.argv[1]).touch()
+        time.sleep(600)
+    except KeyboardInterrupt:
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
+"""
+
+
+def test_a_later_stop_waits_for_nothing(tmp_path):
+    """Where clearing up hangs."""
+    process = start("-c", HANGING, tmp_path / "begun", env={**os.environ, "REPRO_CACHE": str(tmp_path)})
+    wait_until((tmp_path / "begun").exists, process)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    assert process.returncode == 130 and process.stderr.read() == "\nstopped at once\n"
+    assert_all_gone(tmp_path)
