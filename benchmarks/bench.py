@@ -1,7 +1,8 @@
 """How fast training is here, beside the loops that people write, and beside this machine's own matrix products.
 
-`make bench` runs it, prints a table, and writes the same as JSON to benchmarks/bench.json, from which the book draws
-its page. Speeds are samples a second over the whole machine; nothing else should be running.
+`make bench` runs it, tells each measurement as it ends, prints a table, and writes the same as JSON to
+benchmarks/bench.json, from which the book draws its page. Speeds are samples a second over the whole machine; nothing
+else should be running.
 
 - tutorial loop: PyTorch's quickstart: a dataset of images with transforms, DataLoader, autograd; one process that
   has all cores.
@@ -37,6 +38,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
+from repro import cli
 from repro.runs import ledger, provenance, runner
 from repro.runs.ledger import Ledger
 from repro.training import data, engine
@@ -45,6 +47,8 @@ from repro.trial import DATASETS, Trial
 WIDE = "784-1024-1024-10"
 NETS = {WIDE: (1024, 1024), "784-256-10": (256,)}
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096)
+WORKERS_AT = (16, 64, 1024)  # batch sizes at which all workers are compared with one
+SWEEPS = {"in stacks": (1000, {}), "one by one": (1000, {"batch_norm": True}), "long": (10_000, {})}
 SECONDS = 1.0  # a measurement of a loop or a product, about
 SWEEP_SECONDS = 4.0  # of a sweep: its trials have a start-up, which longer ones would hide, as they do in use
 REPEATS = 3  # of each; the median counts
@@ -177,9 +181,17 @@ def _resident() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
-def bench(quick: bool) -> dict:
+def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
     name, cores, repeats = dataset_here(), runner.num_cores(), 1 if quick else REPEATS
-    sizes = (4, 64, 1024) if quick else BATCH_SIZES
+    sizes = [size for size in (4, 64, 1024) if size in BATCH_SIZES] if quick else BATCH_SIZES
+    settings = list(itertools.product(NETS, sizes))
+    finished, total = itertools.count(1), len(settings) + len(WORKERS_AT) + len(SWEEPS)
+    progress(0, total)
+
+    def ended(line: str) -> None:
+        say(line)
+        progress(next(finished), total)
+
     spawn = multiprocessing.get_context("spawn")
     told: dict = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -211,7 +223,7 @@ def bench(quick: bool) -> dict:
             return median(lambda: throughput(client, trial, workers, each), repeats)
 
         # what is compared is measured side by side, for the speed of a shared machine drifts
-        for net, size in itertools.product(NETS, sizes):
+        for net, size in settings:
             size = min(size, DATASETS[name].num_train)
             trial = Trial(dataset=name, widths=NETS[net], batch_size=size, steps=1, lr=1e-3, probes=())
             chosen = engine.choose_precision(trial)
@@ -235,20 +247,20 @@ def bench(quick: bool) -> dict:
                         "share": rate * operations(NETS[net]) / flops,
                     }
                 )
+            ended(f"{net} B={size}: {rate:,.0f} samples a second here, {loops['tutorial']:,.0f} in the tutorial loop")
         told["matmul_flops"] = {
             precision: statistics.median(r["matmul_flops"] for r in told["speeds"] if r["precision"] == precision)
             for precision in dict.fromkeys(r["precision"] for r in told["speeds"])
         }
-        for size in (16, 64, 1024):
+        for size in WORKERS_AT:
             trial = Trial(dataset=name, batch_size=size, steps=1, lr=1e-3, probes=(), precision="float32")
-            told["workers_over_one"][str(size)] = ours(trial) / ours(trial, workers=1)
+            gain = told["workers_over_one"][str(size)] = ours(trial) / ours(trial, workers=1)
+            ended(f"all workers over one at B={size}: {gain:.2f}x")
         told["worker_mib"] = max(client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024).values())
-    counts = (200, 400) if quick else (1000, 10_000)
-    told["sweeps"] = {
-        "in stacks": sweep_overhead(counts[0]),
-        "one by one": sweep_overhead(counts[0], batch_norm=True),
-        "long": sweep_overhead(counts[1]),
-    }
+    told["sweeps"] = {}
+    for kind, (count, more) in SWEEPS.items():
+        cost = told["sweeps"][kind] = sweep_overhead(min(count, 400) if quick else count, **more)
+        ended(f"sweep of {cost['trials']:,} tiny trials, {kind}: {cost['milliseconds_a_trial']:.1f} ms a trial")
     return told
 
 
@@ -279,7 +291,8 @@ if __name__ == "__main__":
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
     os.environ.setdefault("REPRO_CACHE", tempfile.mkdtemp())
-    measured = bench(given.quick)
+    with cli.progress_bar("bench") as progress:
+        measured = bench(given.quick, progress, cli.err.print)
     show(measured)
     if given.json:
         partial = given.json.with_suffix(".partial")

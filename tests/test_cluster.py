@@ -1,13 +1,16 @@
 """Sweeps on a scheduler and workers started by hand, as real processes, some of which die."""
 
 import contextlib
+import http.server
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler as Handler
 from pathlib import Path
 
 import pytest
@@ -189,11 +192,47 @@ def test_a_worker_that_dies_with_its_result_loses_nothing(tmp_path, cluster):
     assert (report.trained, report.failed) == (3, ())
 
 
+@contextlib.contextmanager
+def silent():
+    """A socket that takes calls and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        yield f"127.0.0.1:{there.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def web():
+    """A web server, which answers, but not as a scheduler."""
+    with http.server.HTTPServer(("127.0.0.1", 0), type("Quiet", (Handler,), {"log_message": lambda *told: None})) as it:
+        threading.Thread(target=it.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{it.server_port}"
+        it.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["tcp://", "ws://", ""])
+@pytest.mark.parametrize("there", [silent, web])
+def test_something_else_there(tmp_path, monkeypatch, there, scheme):
+    monkeypatch.setattr(runner, "CONNECT_SECONDS", 1)
+    began = time.monotonic()
+    with there() as address, pytest.raises(runner.RunError, match=r"no Dask scheduler answers at .*tcp://host:8786"):
+        runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=scheme + address)
+    assert time.monotonic() - began < 10
+
+
 def test_no_scheduler_there(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "CONNECT_SECONDS", 0.5)
-    for address in ("tcp://127.0.0.1:9", "nonsense"):
+    for address in ("tcp://127.0.0.1:9", "nonsense", "", "ws://", "tcp://", "http://127.0.0.1:9"):
         with pytest.raises(runner.RunError, match=r"no Dask scheduler answers at .*; start one with 'dask scheduler'"):
             runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
+
+
+def test_a_worker_is_no_scheduler(tmp_path, cluster):
+    cluster.scheduler()
+    cluster.worker()
+    with Client(cluster.address) as client:
+        client.wait_for_workers(1, timeout=120)
+        [address] = client.scheduler_info()["workers"]
+    with pytest.raises(runner.RunError, match="it is a Worker"):
+        runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
 
 
 def test_a_worker_of_another_version_is_refused(tmp_path, cluster):

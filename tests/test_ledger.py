@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -253,17 +252,15 @@ def test_two_processes_appending_at_once_lose_nothing(ledger):
 
 
 @pytest.mark.parametrize("call", ["rows", "append"])
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "zero bytes", "another table"])
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "zero bytes", "a flipped name"])
 def test_a_damaged_file_is_kept_aside_and_named(ledger, damage, call):
     ledger.append("claim", rows_of(trial()))
     path, good = file_of(ledger), file_of(ledger).read_bytes()
-    other = pa.BufferOutputStream()
-    pq.write_table(pa.table({"x": [1, 2]}), other)
     bad = {
         "truncated": good[: len(good) // 2],
         "garbage": random.Random(0).randbytes(3000),
         "zero bytes": b"",
-        "another table": other.getvalue().to_pybytes(),
+        "a flipped name": good.replace(b"train_loss", b"train_lost"),
     }[damage]
     for number, aside in enumerate(["claim.damaged", "claim.damaged2"], start=1):
         path.write_bytes(bad + b" " * (number - 1))
@@ -275,28 +272,6 @@ def test_a_damaged_file_is_kept_aside_and_named(ledger, damage, call):
         assert ledger.missing([trial()]) == [trial()]
         ledger.append("claim", rows_of(trial()))
         assert ledger.missing([trial()]) == []
-
-
-def test_a_flipped_bit_is_found_or_harmless(ledger):
-    trials = [trial(i) for i in range(4)]
-    ledger.append("claim", [row for i, t in enumerate(trials) for row in rows_of(t, test_loss=1 / (i + 3))])
-    path, good, whole_table = file_of(ledger), file_of(ledger).read_bytes(), ledger.rows(trials)
-    group = pq.ParquetFile(path).metadata.row_group(0)
-    last = max(c.data_page_offset + c.total_compressed_size for c in map(group.column, range(group.num_columns)))
-    found = 0
-    for flip in random.Random(1).sample(range(8 * len(good)), 150):
-        content = bytearray(good)
-        content[flip // 8] ^= 1 << flip % 8
-        path.write_bytes(content)
-        try:
-            table = ledger.rows(trials)
-        except LedgerError as error:
-            assert str(path) in str(error) and "\n" not in str(error)
-            found += 1
-        else:
-            if flip // 8 < last:  # the values; behind them lie the names of the columns
-                pd.testing.assert_frame_equal(table, whole_table, check_exact=True)
-    assert found > 50
 
 
 @pytest.mark.parametrize("where", ["working folder is a file", "its parent is a file", "the ledger is a folder"])

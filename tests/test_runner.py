@@ -6,14 +6,13 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+import signalled
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -179,18 +178,12 @@ def test_divergence_is_a_status_and_not_run_again(tmp_path):
 # What is killed on the way
 
 
-def start(tmp_path):
+def start(tmp_path, ignores=""):
     """`repro run` on the sweep with two workers, in a process group of its own."""
     script = tmp_path / "command.py"
     script.write_text(COMMAND.format(tests=str(Path(__file__).parent)))
-    return subprocess.Popen(
-        [sys.executable, script, "run", "generalization-gap", "--workers", "2"],
-        env={**os.environ, "REPRO_CACHE": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    environment = {**os.environ, "REPRO_CACHE": str(tmp_path)}
+    return signalled.start(script, "run", "generalization-gap", "--workers", "2", ignores=ignores, env=environment)
 
 
 def wait_for_trial(process, ledger, after=()):
@@ -245,10 +238,10 @@ def test_kill_9_loses_only_the_trials_in_flight(tmp_path, quiet_sweep):
     assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
 
 
-def stopped(process):
+def stopped(process, number=signal.SIGINT):
     """The count in the one line that a stopped process leaves beside its progress bar."""
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == "", err
+    assert process.returncode == 128 + number and out == "", err
     foretold = ("generalization-gap, smoke", f"{NUM} trials to train, about", "dashboard: ")
     [line] = [li for li in err.splitlines() if li.strip() and not li.startswith(foretold)]
     told = re.fullmatch(
@@ -258,16 +251,40 @@ def stopped(process):
     return int(told[1])
 
 
-def test_ctrl_c_while_workers_start(tmp_path):
+def wait_for_workers(process):
+    signalled.wait_until(lambda: len(workers_of(psutil.Process(process.pid))) == 2, process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_while_workers_start(tmp_path, number):
     process = start(tmp_path)
-    while len(workers_of(psutil.Process(process.pid))) < 2:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    time.sleep(0.5)  # they are importing torch
-    workers = workers_of(psutil.Process(process.pid))
-    os.killpg(process.pid, signal.SIGINT)
-    assert stopped(process) == new_ledger(tmp_path).rows(SWEEP.trials())["key"].nunique()
-    assert_gone(workers)
+    wait_for_workers(process)
+    os.killpg(process.pid, number)
+    assert stopped(process, number) == new_ledger(tmp_path).rows(SWEEP.trials())["key"].nunique()
+    signalled.assert_all_gone(tmp_path)
+
+
+def test_a_background_job_goes_on(tmp_path):
+    """What a script's shell starts with & ignores Ctrl-C, and what nohup starts ignores hangups."""
+    process = start(tmp_path, ignores="SIGINT SIGHUP")
+    wait_for_workers(process)
+    for wait in (lambda: None, lambda: wait_for_trial(process, new_ledger(tmp_path))):
+        wait()
+        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGHUP)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0 and f"{NUM} trials trained, 0 found" in err, err
+    assert new_ledger(tmp_path).missing(SWEEP.trials()) == []
+
+
+def test_nothing_listens_to_other_machines(tmp_path):
+    process = start(tmp_path)
+    wait_for_trial(process, new_ledger(tmp_path))
+    tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    heard = [c.laddr.ip for p in tree for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    process.kill()
+    process.communicate()
+    assert len(heard) >= 4 and set(heard) == {"127.0.0.1"}  # scheduler, dashboard, two workers
 
 
 def test_after_ctrl_c_the_same_command_goes_on(tmp_path, quiet_sweep):

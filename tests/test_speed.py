@@ -82,6 +82,23 @@ def test_nothing_measured_is_said(tmp_path):
     assert "make bench" in speed.fragment(tmp_path / "absent.json")
 
 
+def test_each_measurement_is_told_as_it_ends(monkeypatch):
+    """The whole benchmark, but tiny."""
+    monkeypatch.setattr(bench, "NETS", {"784-8-10": (8,)})
+    monkeypatch.setattr(bench, "BATCH_SIZES", (64,))
+    monkeypatch.setattr(bench, "WORKERS_AT", (64,))
+    monkeypatch.setattr(bench, "SWEEPS", {"in stacks": (20, {})})
+    monkeypatch.setattr(bench, "SECONDS", 0.02)
+    monkeypatch.setattr(bench, "SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr(bench, "dataset_here", lambda: "mnist5k")
+    seen, lines = [], []
+    told = bench.bench(True, lambda *now: seen.append((len(lines), *now)), lines.append)
+    assert seen == [(0, 0, 3), (1, 1, 3), (2, 2, 3), (3, 3, 3)]  # a line, then the bar
+    assert lines[0].startswith("784-8-10 B=64: ") and "over one at B=64" in lines[1] and "20 tiny trials" in lines[2]
+    [row] = told["speeds"]
+    assert row["ours"] > 0 and told["sweeps"]["in stacks"]["trials"] == 20
+
+
 def test_operations_of_a_sample_counted_by_hand():
     # forward 2·(784·256 + 256·10), twice that back, less the gradient by the image
     assert bench.operations((256,)) == 6 * (784 * 256 + 256 * 10) - 2 * 784 * 256

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib.metadata
+import io
 import json
 import math
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +22,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from repro.evidence.spec import Scale
+from repro.runs import processes
 from repro.trial import DATASETS, ReproError
 
-app = typer.Typer(
+
+class Program(typer.Typer):
+    """What the terminal's encoding lacks is printed as "?", in help too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        return super().__call__(*args, **kwargs)
+
+
+app = Program(
     help=__doc__,
     no_args_is_help=True,
     add_completion=False,
@@ -37,19 +53,50 @@ Workers = Annotated[
 OUTCOME_STYLES = {"reproduced": "green", "conditional": "yellow", "not reproduced": "red", "inconclusive": "dim"}
 
 
+# What a full or closed disk, a path too long, a quota or a limit give.
+MENDABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
+}
+
+
+@contextlib.contextmanager
+def flushed() -> Iterator[None]:
+    """What was printed is out at the end of the block, or the block raises OSError."""
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # what is still in the buffer goes nowhere, without a word at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
+
+
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What the user can mend is one line on stderr and exit status 1; Ctrl-C is one line and 130."""
+    """What the user can mend is one line on stderr and exit status 1; Ctrl-C is one line and 130,
+    SIGTERM 143, SIGHUP 129."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with processes.stoppable(), flushed():
+                command(*args, **kwargs)
         except ReproError as error:
             err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
             raise typer.Exit(error.exit_status) from None
-        except KeyboardInterrupt:
+        except OSError as error:
+            if error.errno not in MENDABLE and not isinstance(error, shutil.Error):
+                raise
+            what = " ".join(str(error.filename or "").split()) or "what was to be printed or copied"
+            why = " ".join((error.strerror or str(error)).split())[:200]
+            hint = "free some space, or give another place (REPRO_CACHE, --output)"
+            err.print(f"[bold red]error:[/] cannot write {_escape(what)} ({_escape(why)}); {hint}", highlight=False)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt as stop:
             err.print("stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(processes.exit_status(stop)) from None
 
     return wrapped
 
@@ -87,75 +134,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _finite(estimate: Any) -> dict[str, Any]:
-    """An estimate as plain data; JSON has no infinity, so an unbounded interval is null."""
-    bounds = {k: getattr(estimate, k) for k in ("value", "low", "high")}
-    return {k: v if math.isfinite(v) else None for k, v in bounds.items()} | {"n": estimate.n}
-
-
-def verdict_json(verdict: Any) -> dict[str, Any]:
-    """A verdict as plain data: its effects, with intervals and, where they have them, values by seed; and the verdicts
-    on the parts of the claim."""
-    effects = [
-        {"name": name, **_finite(e), "method": e.method, "values": list(e.values)}
-        for name, e in verdict.effects.items()
-    ]
-    parts = [{"name": name, **verdict_json(part)} for name, part in verdict.parts.items()]
-    return {"verdict": verdict.outcome, "reason": verdict.reason, "effects": effects, "parts": parts}
-
-
-def finding_json(finding: Any) -> dict[str, Any]:
-    """A finding as plain data."""
-    return {
-        "scale": finding.scale,
-        "dataset": finding.dataset,
-        "trials": {"finished": finding.num_finished, "planned": len(finding.trials)},
-        **verdict_json(finding.verdict),
-    }
-
-
-def published_json(comparison: Any) -> dict[str, Any]:
-    """A published number as plain data, beside ours."""
-    number, ours = comparison.number, _finite(comparison.ours)
-    return {
-        "name": number.name,
-        "published": number.printed,
-        "unit": number.unit,
-        "ours": ours.pop("value"),
-        **ours,
-        "outcome": comparison.outcome,
-        "note": number.note,
-    }
-
-
-def claim_json(claim: Any, ledger: Any) -> dict[str, Any]:
-    from repro import claims
-
-    found = [f for scale in Scale for f in claims.findings(claim, scale, ledger)]
-    paper = next(f for f in found if f.scale == Scale.PAPER)
-    return {
-        "id": claim.id,
-        "question": claim.question,
-        "statement": claim.statement,
-        "source": claim.source,
-        "counter_claim": claim.counter_claim,
-        "counter_sources": list(claim.counter_sources),
-        "rule": claim.rule,
-        "findings": [finding_json(f) for f in found],
-        "published": [published_json(c) for c in paper.published],
-    }
-
-
 @app.command("list")
 @one_line_errors
 def list_claims(as_json: AsJson = False) -> None:
     """List every claim: verdicts at laptop and paper scale, published numbers met and missed."""
     from repro import claims
     from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE
+    from repro.publish import plain
     from repro.runs.ledger import Ledger
 
     ledger = Ledger()
-    told = [claim_json(c, ledger) for c in claims.all_claims().values()]
+    told = [plain.claim(c, ledger) for c in claims.all_claims().values()]
     if as_json:
         print(json.dumps(told, indent=1))
         return
@@ -176,12 +165,13 @@ def show(claim: str, as_json: AsJson = False) -> None:
     """Show one claim: the rule, the verdict at each scale with its effects, every published number with ours."""
     from repro import claims
     from repro.evidence.words import interval
+    from repro.publish import plain
     from repro.runs.ledger import Ledger
 
     ledger = Ledger()
     it = claims.get(claim)
     if as_json:
-        print(json.dumps(claim_json(it, ledger), indent=1))
+        print(json.dumps(plain.claim(it, ledger), indent=1))
         return
     out.print(f"[bold]{it.question}[/]\n“{_escape(it.statement)}” ({it.source})")
     out.print(f"against it: {_escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
@@ -222,15 +212,17 @@ def run(
 ) -> None:
     """Train the trials that no ledger holds yet. Stop it at any time: the same command goes on from there."""
     from repro import claims
-    from repro.runs import costs, runner
+    from repro.runs import costs, provenance, runner
     from repro.runs.ledger import Ledger
 
+    if record:
+        provenance.need_checkout("--record")
     ledger = Ledger()
     plan = {c: [t for f in claims.findings(claims.get(c), scale, ledger) for t in f.trials] for c in claim}
     missing = ledger.missing(t for trials in plan.values() for t in trials)
     for key, why in ledger.failures(missing).items():
         err.print(f"failed before, tried again: {key}: {_escape(why)}", highlight=False)
-    num_workers = 1 if scheduler else runner.choose_workers(missing, workers)
+    num_workers = 1 if scheduler is not None else runner.choose_workers(missing, workers)
     expected = costs.estimate(missing, num_workers) if plan_only or (num_workers and missing) else None
     if expected is not None:
         where = "of one worker as fast as this machine" if scheduler else f"with {max(num_workers, 1)} at once"
@@ -342,7 +334,7 @@ def refresh() -> None:
 @one_line_errors
 def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, which data is present and intact, and which scales can run here."""
-    from repro.runs import runner
+    from repro.runs import provenance, runner
     from repro.runs.ledger import Ledger
     from repro.training import data, engine
 
@@ -360,7 +352,7 @@ def doctor(as_json: AsJson = False) -> None:
         "data folder": str(data.data_folder()),
         "datasets": states,
         "working ledger": str(ledger.working),
-        "recorded ledger": str(ledger.recorded),
+        "recorded ledger": str(ledger.recorded) if provenance.IN_CHECKOUT else "none outside the book's checkout",
         "scales": {
             "smoke": "mnist5k" in ready,
             "laptop": "mnist5k" in ready,

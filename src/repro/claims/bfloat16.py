@@ -260,8 +260,8 @@ def control_title(table: pd.DataFrame) -> str:
     points = control_dots(table)
     seen = ~points["same"].astype(bool) & ((points["low"] > 0) | (points["high"] < 0))
     if seen.any():
-        return "The same comparison does see a learning rate 10 % higher"
-    return "The same comparison would not see a learning rate 10 % higher"
+        return "The same comparison does see a slightly higher learning rate"
+    return "The same comparison would not see a slightly higher learning rate"
 
 
 CLAIM = Claim(

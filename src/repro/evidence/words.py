@@ -41,12 +41,6 @@ def interval(estimate: Estimate, form: str = "") -> str:
     return value(estimate, form) + (f" [{', '.join(ends)}]" if ends else "")
 
 
-def bracketed(estimate: Estimate, form: str = "") -> str:
-    """In a sentence with commas of its own: "1.23 (1.10 to 1.36)", or the value alone where there is no interval."""
-    ends = _ends(estimate, form)
-    return value(estimate, form) + (f" ({' to '.join(ends)})" if ends else "")
-
-
 def spread(estimate: Estimate, form: str = "") -> str:
     """In brackets: "1.23, 1.10 to 1.36", or the value alone where there is no interval."""
     ends = _ends(estimate, form)

@@ -6,16 +6,15 @@ Everything happens in a stage beside the site; the previous site is replaced onl
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,8 @@ from repro.publish import speed
 from repro.publish.landing import fragments
 from repro.runs import runner
 from repro.runs.ledger import Ledger
-from repro.runs.provenance import PROJECT
+from repro.runs.processes import held, pool
+from repro.runs.provenance import PROJECT, need_checkout
 from repro.trial import ReproError, choose
 
 STATIC = "src/repro/publish/static"  # the style sheet, where _config.yml names it
@@ -117,11 +117,29 @@ def _fix_folders() -> None:
 
 def refresh(say: Callable[[str], None]) -> None:
     """Re-run the committed notebooks at smoke scale, in place, and the generated parts of the pages."""
+    need_checkout("refreshing the notebooks")
     _fix_folders()
-    for path in notebooks():
-        seconds = execute(path, path, {})
-        say(f"{path.name}: {seconds:.1f} s")
+    with _elsewhere(1) as submit:
+        for path in notebooks():
+            seconds = submit(execute, path, path, {}).result()
+            say(f"{path.name}: {seconds:.1f} s")
     write_fragments(PROJECT / "book" / "_generated", Ledger(), None, {})
+
+
+@contextlib.contextmanager
+def _elsewhere(workers: int) -> Iterator[Callable[..., Future[Any]]]:
+    """Run functions in other processes, which end with the block, and with this one, and take kernels and all else
+    that they have started along. BookError if one dies."""
+    with pool(workers) as executor:
+
+        def submit(function: Callable[..., Any], *given: Any) -> Future[Any]:
+            with held():
+                return executor.submit(function, *given)
+
+        try:
+            yield submit
+        except BrokenProcessPool:
+            raise BookError("a process that ran notebooks was killed; free some memory, then build again") from None
 
 
 def write_fragments(folder: Path, ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> None:
@@ -209,6 +227,8 @@ def build(
     train in one sweep; the notebooks then find their rows. Raises BookError and leaves the old site alone."""
     choose("scale", scale, tuple(Scale))
     scale = Scale(scale)
+    if root == PROJECT:
+        need_checkout("building the book")
     output = _site_folder(output or root / "_build" / "site")
     _fix_folders()
     stage = root / "_build" / "stage"
@@ -230,15 +250,14 @@ def build(
 
         sources = notebooks(root)
         values = {"scale": str(scale), **(parameters or {})}
-        spawn = multiprocessing.get_context("spawn")
-        # Ctrl-C is the parent's to handle: it comes to every process of the terminal
-        with ProcessPoolExecutor(runner.num_cores(), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-            jobs = {p.stem: pool.submit(execute, p, stage / "notebooks" / p.name, values) for p in sources}
+        with _elsewhere(runner.num_cores()) as submit:
+            jobs = {p.stem: submit(execute, p, stage / "notebooks" / p.name, values) for p in sources}
             seconds = {name: job.result() for name, job in jobs.items()}
-        say(f"{len(sources)} notebooks executed in {sum(seconds.values()):.0f} s")
-
-        write_fragments(stage / "book" / "_generated", ledger, scale, seconds)
-        _replace(output, _sphinx(stage))
+            say(f"{len(sources)} notebooks executed in {sum(seconds.values()):.0f} s")
+            write_fragments(stage / "book" / "_generated", ledger, scale, seconds)
+            pages = submit(_sphinx, stage).result()
+        with held():
+            _replace(output, pages)
         shown = dict.fromkeys((Scale.PAPER, scale))
         found = [f for c in claims.all_claims().values() for s in shown for f in claims.findings(c, s, ledger)]
         return Site(output, tuple(found), seconds)

@@ -370,6 +370,8 @@ def _range(values: Iterable[int]) -> str:
 
 
 def _setting(value: Any) -> str:
+    if value is None:
+        return "all"  # of the training set
     if isinstance(value, tuple):
         return _numbers("values", value) if not isinstance(value[0], str) else ", ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -15,29 +15,19 @@ from typing import Any
 
 import filelock
 import pandas as pd
-import platformdirs
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from repro.runs import provenance
+from repro.runs import archive, provenance
+from repro.runs.archive import LedgerError
 from repro.runs.provenance import PROJECT
+from repro.training.data import cache_folder
 from repro.training.engine import Training
-from repro.trial import ReproError, SpecError, Sweep, Trial
+from repro.trial import SpecError, Sweep, Trial
 
 Rows = list[dict[str, Any]]
 Version = tuple[str, int, int, int]
 FAILED = "failed"  # the status of a trial that raised or killed its worker: remembered, but not finished
 LOCK_SECONDS = 60  # to wait for another run's append, which takes a fraction of one
-
-
-class LedgerError(ReproError):
-    """A ledger file that cannot be read or written."""
-
-
-def cache_folder() -> Path:
-    """$REPRO_CACHE, or the user's cache folder."""
-    given = os.environ.get("REPRO_CACHE")
-    return Path(given) if given else Path(platformdirs.user_cache_dir("repro"))
 
 
 def make_rows(trial: Trial, training: Training, seconds: float) -> Rows:
@@ -77,28 +67,38 @@ class Ledger:
         self._written: dict[Version, pa.Table] = {}  # what the last append wrote, so that the next need not read it
 
     def files(self) -> list[Path]:
-        return [f for folder in (self.recorded, self.working) for f in sorted(folder.glob("*.parquet"))]
+        """Every file of both, the recorded ones first. Raises LedgerError if a folder cannot be looked into."""
+        return [f for folder in (self.recorded, self.working) for f in _files_in(folder)]
 
     def append(self, claim: str, rows: Rows, record: bool = False) -> None:
         """Add rows to the claim's file: read, add, write aside, replace. Nothing is lost on the way. With no
         rows, only find out whether the file could be written."""
+        if record and self.recorded == PROJECT / "results":
+            provenance.need_checkout("recording")
         folder = self.recorded if record else self.working
         path = folder / f"{claim}.parquet"
         partial = path.with_suffix(".partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            ours = _is_ours(path)
             with filelock.FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
                 if not rows:
                     return
                 table = _as_table(rows)
-                if path.exists():
-                    before = self._written.get(_version(path)) or _read(path)
+                if os.path.lexists(path):
+                    before = self._written.get(_version(path)) or _read(path, ours)
                     table = pa.concat_tables([before, table], promote_options="permissive").combine_chunks()
-                pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
-                with partial.open("rb") as file:
-                    os.fsync(file.fileno())
-                partial.replace(path)
+                try:
+                    archive.write(table, partial)
+                    partial.replace(path)
+                finally:
+                    partial.unlink(missing_ok=True)
                 self._written = {_version(path): table}
+        except pa.ArrowException as error:
+            raise LedgerError(
+                f"{path} holds other kinds of values than these trials give ({' '.join(str(error).split())[:80]}); "
+                "move it away, or set REPRO_CACHE to another folder"
+            ) from None
         except filelock.Timeout:
             raise LedgerError(f"{path} is being written by another run; wait for it to end, then run again") from None
         except OSError as error:
@@ -153,7 +153,7 @@ class Ledger:
             rows = rows.dropna(axis="columns", how="all")  # the columns of other trials
             try:
                 trial = Trial.from_json(rows["trial"].iloc[0])
-            except (SpecError, TypeError):  # of a version with other fields or rules
+            except (SpecError, TypeError, ValueError):  # of a version with other fields or rules
                 continue
             if trial.key == key:
                 found.append((trial, [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]))
@@ -174,40 +174,62 @@ def _as_table(rows: Rows) -> pa.Table:
     return pa.table({name: [row.get(name) for row in rows] for name in names})
 
 
-def _read(path: Path) -> pa.Table:
+def _is_ours(path: Path) -> bool:
+    """Whether this program has written a file here: the lock of its appends stays beside."""
+    return path.with_suffix(".lock").exists()
+
+
+def _read(path: Path, ours: bool) -> pa.Table:
+    """The table at `path`; LedgerError if it cannot be had. What is ours and damaged is moved aside."""
     try:
-        content = path.read_bytes()
+        return archive.read(path)
     except OSError as error:
-        raise LedgerError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-        table.validate(full=True)
-        absent = {"key", "step", "final", "status"} - set(table.column_names)
-        if absent:
-            raise ValueError(f"no column {', '.join(sorted(absent))}")
-        return table
-    except Exception as error:  # damaged bytes make pyarrow raise a dozen kinds
-        aside = path.with_suffix(".damaged")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = path.with_suffix(f".damaged{number}")
-        what = f"{path} is damaged ({' '.join(str(error).split())[:80]})"
-        try:
-            path.rename(aside)
-        except OSError as refused:
-            raise LedgerError(
-                f"{what} and cannot be moved aside ({refused.strerror}); move it, then run again"
-            ) from None
+        raise _unreadable(path, error) from None
+    except archive.ForeignError as error:
         raise LedgerError(
-            f"{what} and was moved to {aside.name}; restore it from a copy, or run the same command again to train "
-            "its trials anew"
+            f"{path} is no table of trials ({error}); move it to another folder, or set REPRO_CACHE to one"
         ) from None
+    except archive.DamagedError as error:
+        what = f"{path} is damaged ({error})"
+    if not ours:
+        raise LedgerError(f"{what}; restore it from a copy, or move it away, then run again")
+    aside = path.with_suffix(".damaged")
+    number = 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_suffix(f".damaged{number}")
+    try:
+        path.rename(aside)
+    except OSError as refused:
+        raise LedgerError(f"{what} and cannot be moved aside ({refused.strerror}); move it, then run again") from None
+    raise LedgerError(
+        f"{what} and was moved to {aside.name}; restore it from a copy, or run the same command again to train "
+        "its trials anew"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> LedgerError:
+    return LedgerError(
+        f"cannot read {path} ({error.strerror or error}); mend it or move it away, or set REPRO_CACHE to another folder"
+    )
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The Parquet files in the folder, by name; none where there is no such folder."""
+    try:
+        return sorted(f for f in folder.iterdir() if f.suffix == ".parquet")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _unreadable(folder, error) from None
 
 
 def _version(path: Path) -> Version:
     """Changes whenever the file does: two appends may fall into one tick of the file system's clock."""
-    now = path.stat()
+    try:
+        now = path.stat()
+    except OSError as error:  # a link that leads nowhere
+        raise _unreadable(path, error) from None
     return str(path), now.st_mtime_ns, now.st_ino, now.st_size
 
 
@@ -217,4 +239,5 @@ def _read_cached(path: Path) -> pd.DataFrame:
 
 @functools.lru_cache(maxsize=64)
 def _read_version(version: Version) -> pd.DataFrame:
-    return _read(Path(version[0])).to_pandas()
+    path = Path(version[0])
+    return _read(path, _is_ours(path)).to_pandas()

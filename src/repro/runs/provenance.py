@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -13,8 +14,34 @@ import pandas as pd
 import torch
 
 import repro
+from repro.trial import ReproError
 
-PROJECT = Path(repro.__file__).resolve().parents[2]
+_PACKAGE = Path(repro.__file__).resolve().parent
+IN_CHECKOUT = _PACKAGE.parent.name == "src" and (_PACKAGE.parents[1] / "_toc.yml").is_file()
+# The book's checkout. Installed elsewhere, the package's own folder, where none of the book's files are.
+PROJECT = _PACKAGE.parents[1] if IN_CHECKOUT else _PACKAGE
+# What the columns hold.
+KINDS = {
+    "run_code_version": "text",
+    "run_git_commit": "text",
+    "run_torch_version": "text",
+    "run_device": "text",
+    "run_processor": "text",
+    "run_path": "text",
+    "run_precision": "text",
+    "run_threads": "whole numbers",
+    "run_seconds": "numbers",
+    "run_date": "text",
+}
+
+
+def need_checkout(what: str) -> None:
+    """Raise ReproError unless this package lies in the book's checkout."""
+    if not IN_CHECKOUT:
+        raise ReproError(
+            f"{what} needs the book's checkout, and this is a package installed in {_PACKAGE}; get the book's "
+            "repository, and run 'make setup' and .venv/bin/repro there"
+        )
 
 
 @functools.cache
@@ -22,7 +49,12 @@ def machine() -> dict[str, str]:
     """Provenance of this process; asked for once, before training, while the code is what was loaded."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
+        if not IN_CHECKOUT:
+            return ""
+        # of this project alone, not of one that it lies in, nor of one whose hook is running
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        own["GIT_CEILING_DIRECTORIES"] = str(PROJECT.parent)
+        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True, env=own)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:

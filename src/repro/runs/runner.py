@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import ctypes
 import functools
 import logging
 import math
+import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 from repro.probes import fit, gradients, landscape
 from repro.runs.ledger import Ledger, Rows, failed_rows, make_rows
+from repro.runs.processes import end_workers, exit_status, held
 from repro.runs.provenance import machine
 from repro.training import data, engine
 from repro.trial import ENGINE_VERSION, ReproError, Trial
@@ -174,11 +175,10 @@ def run(
             progress(finished, len(wanted))
     except (KeyboardInterrupt, ConnectionError) as stop:
         kept = len(wanted) - len(ledger.missing(wanted))
-        interrupted = isinstance(stop, KeyboardInterrupt)
+        what = "stopped" if isinstance(stop, KeyboardInterrupt) else stop
         raise RunError(
-            f"{'stopped' if interrupted else stop}: {kept} of {len(wanted)} trials are in the ledger; the same command "
-            "goes on from there",
-            exit_status=130 if interrupted else 1,  # 130: as of any program stopped by Ctrl-C
+            f"{what}: {kept} of {len(wanted)} trials are in the ledger; the same command goes on from there",
+            exit_status=exit_status(stop),
         ) from None
     finally:
         results.close()
@@ -206,7 +206,7 @@ def train(
     workers = choose_workers(trials, workers)
     if not trials:
         return
-    if scheduler:
+    if scheduler is not None:
         yield from _on_cluster(trials, _connect(scheduler, say), say)
         return
     for dataset in {t.dataset for t in trials}:  # absent or damaged data is one error here, not one a worker
@@ -236,52 +236,48 @@ def _after_failure(stack: list[Trial], error: BaseException) -> tuple[list[list[
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block. Threads and processes started in it never see one: the terminal
-    sends it to all, and the parent ends its workers itself."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    resource_tracker.ensure_running()  # it would lift the mask in the thread that starts the first worker
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited by what is started
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
 def local_cluster(workers: int) -> Iterator[Client]:
-    """A client of `workers` single-threaded processes on this machine."""
+    """A client of `workers` single-threaded processes on this machine. A block that fails does not wait for them."""
     import dask
     from distributed import Client, LocalCluster
 
     stack = contextlib.ExitStack()
+    cut_short = functools.partial(end_workers, multiprocessing.active_children())
     settings = {
         "distributed.worker.daemon": True,
         "distributed.worker.profile.enabled": False,
         "distributed.admin.low-level-log-length": 100,  # it would grow to 100,000 entries
     }
     try:
-        with _interrupts_held(), dask.config.set(settings):
+        with held(cut_short), dask.config.set(settings):
             # memory_limit 0: the trials' size is known and small; Dask's spilling and pausing only get in the way
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=0,
-                dashboard_address=":0",
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         yield client
+    except BaseException:
+        cut_short()
+        raise
     finally:
-        with contextlib.suppress(KeyboardInterrupt), _interrupts_held():
+        with contextlib.suppress(KeyboardInterrupt), held(cut_short):
             stack.close()
+
+
+async def _ask(address: str) -> None:
+    """Raise unless a scheduler answers at this address soon: Dask's client would wait for a silent one for ever."""
+    from distributed import rpc
+
+    async with asyncio.timeout(CONNECT_SECONDS), rpc(address, timeout=CONNECT_SECONDS) as there:
+        who = (await there.identity())["type"]
+    if who != "Scheduler":
+        raise ValueError(f"it is a {who}")
 
 
 @contextlib.contextmanager
@@ -292,10 +288,13 @@ def _connect(scheduler: str, say: Say) -> Iterator[Client]:
     for name in ("distributed.client", "distributed.core"):  # a lost scheduler is told in one line, by us
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        with ThreadPoolExecutor(1) as thread:  # in a notebook, this one's loop runs already
+            thread.submit(asyncio.run, _ask(scheduler)).result()
         client = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # whatever there is instead makes Dask raise a dozen kinds
+        why = " ".join(str(error).split())[:80] or type(error).__name__
         raise RunError(
-            f"no Dask scheduler answers at {scheduler!r} ({' '.join(str(error).split())[:80]}); start one with 'dask "
+            f"no Dask scheduler answers at {scheduler!r} ({why}); start one with 'dask "
             "scheduler' and give its address, such as tcp://host:8786"
         ) from None
     try:

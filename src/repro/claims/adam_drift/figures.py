@@ -97,7 +97,7 @@ def grid_title(table: pd.DataFrame) -> str:
     if found.empty:
         return "Every optimizer at every learning rate"
     lost = found[(found["diverged"] == 0) & (found["cosine_1"] < 0.5)].groupby("y")["lr"].min()
-    told = [f"{name} from {lost[name]:g} on" if name in lost else f"{name} at no rate" for name in COMPARED]
+    told = [f"{name} from lr {lost[name]:g} on" if name in lost else f"{name} at no rate" for name in COMPARED]
     return f"Cosine with the start below ½: {', '.join(told)}"
 
 

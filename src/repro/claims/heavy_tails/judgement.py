@@ -202,7 +202,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
         counts = {arm: len(measured(table, arm)) for arm in POINTS}
         return f"Not settled: too few networks measured ({counts[EARLY]} early in training, {counts[LATE]} late)."
     largest = max(sizes_of(table))
-    ends = [bracketed(kurtosis(table, EARLY, size), form) for size, form in ((SMALL, ".0f"), (largest, ".1f"))]
+    ends = [bracketed(kurtosis(table, EARLY, size), form=form) for size, form in ((SMALL, ".0f"), (largest, ".1f"))]
     grown = growth(table, EARLY, MEASURES["kurtosis"], DRAWS)
     verb = "falls" if grown.high < 0 else "rises" if grown.low > 0 else "goes"
     change = f"{verb} from {ends[0]} at B = {SMALL} to {ends[1]} at B = {largest:g}, early in training"

@@ -83,8 +83,10 @@ def comparison_title(table: pd.DataFrame) -> str:
     worse, better = (sum(e.low > 0 for _, e in found), sum(e.high < 0 for _, e in found))
     if not sharper:
         return "Sharpness and test error of the large batch, over the small one's"
-    told = f"The large batch is sharper in {sharper} of {len(found)} comparisons, tests worse in {worse or 'none'}"
-    return f"{told} and better in {better}" if better else told
+    told = (
+        f"The large batch is sharper in {sharper} of {len(found)} comparisons, tests worse in {worse} of {len(found)}"
+    )
+    return f"{told} and better in {better} of {len(found)}" if better else told
 
 
 def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
