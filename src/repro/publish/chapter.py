@@ -308,7 +308,8 @@ def _drawn(figure: Figure, drawn: pd.DataFrame) -> str:
     alt = html.escape(f"{figure.y} against {figure.x}, for: {names}", quote=True)
     key = [(s.name, figures.css(s.colour)) for s in series if s.named] if len(series) > 1 else []
     chips = "".join(f'<span style="--c:{colour}"><em></em> {html.escape(name)}</span>' for name, colour in key)
-    chips = f'<p class="key for-phone">{chips}</p>' if chips else ""
+    where = " for-phone" if figures.has_ends(figure, figures.WIDE) else ""
+    chips = f'<p class="key{where}">{chips}</p>' if chips else ""
     more = [s.name for s in series if not s.named]
     chips += f'<p class="key">Grey: {html.escape(", ".join(more))}</p>' if more else ""
     if PUBLISHED_SERIES in set(drawn["series"]):

@@ -198,12 +198,15 @@ def number(value: float) -> str:
     return f"10{digits}" if abs(mantissa - 1) < 1e-9 else f"{mantissa:.3g}·10{digits}"
 
 
-def _thin(values: Sequence[float], width: float) -> list[float]:
-    """As many of the values, evenly, as have room for their numbers on an axis of this width; the first among them."""
-    step = 1
-    while sum(DIGIT * len(f"{v:g}") + 14 for v in values[::step]) > width:
-        step += 1
-    return list(values[::step])
+def _thin(sizes: Sequence[float], width: float) -> list[float]:
+    """Of rising sizes those that have room for their numbers on a log axis of this width, powers of two first."""
+    octave = width / math.log2(2.25 * sizes[-1] / sizes[0])
+    kept: list[float] = []
+    for size in sorted(sizes, key=lambda size: (math.log2(size) % 1 > 0, size)):
+        room = DIGIT * len(f"{max([size, *kept]):g}") + 14
+        if all(octave * abs(math.log2(size / other)) >= room for other in kept):
+            kept.append(size)
+    return sorted(kept)
 
 
 def _scale(ax: Axes, figure: Figure, table: pd.DataFrame, width: int) -> None:
@@ -254,13 +257,18 @@ def _label_ends(ax: Axes, table: pd.DataFrame, room: float) -> None:
         ax.text(1.015, y, s.name, transform=ax.transAxes, color=s.colour, va="center", fontsize=TEXT, weight="bold")
 
 
-def _margins(ax: Axes, table: pd.DataFrame, width: int) -> None:
+def has_ends(figure: Figure, width: int) -> bool:
+    """Whether there is room and a right end for the names of series to stand at; else a key names them."""
+    return width == WIDE and figure.kind != "points"
+
+
+def _margins(ax: Axes, figure: Figure, table: pd.DataFrame, width: int) -> None:
     """Room for the numbers on the left, the axis title below and above, and in a wide figure the names on the right."""
     height = HEIGHTS[width]
     low, high = sorted(ax.get_ylim())
     shown = [number(tick) for tick in ax.yaxis.get_major_locator()() if low <= tick <= high]
     left = 14 + DIGIT * max((len(text) for text in shown), default=2)
-    names = [s.name for s in series_of(table) if s.named] if width == WIDE else []
+    names = [s.name for s in series_of(table) if s.named] if has_ends(figure, width) else []
     right = 16 + (9.4 * max(map(len, names)) if len(names) > 1 else 0)
     ax.figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=56 / height, top=1 - 34 / height)
     if len(names) > 1:
@@ -278,7 +286,7 @@ def _svg(figure: Figure, drawn: pd.DataFrame, width: int) -> str:
         KINDS[figure.kind](ax, drawn)
         _scale(ax, figure, drawn, width)
         ax.set_xlabel(figure.x)
-        _margins(ax, drawn, width)
+        _margins(ax, figure, drawn, width)
         fig.text(4 / width, 1 - 6 / HEIGHTS[width], figure.y, color=MUTED, va="top", fontsize=TEXT)
         buffer = io.StringIO()
         fig.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

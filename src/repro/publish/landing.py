@@ -119,14 +119,14 @@ def _hero(found: Found) -> str:
             groups.setdefault(title, {})[label(finding)] = [Mark(known.of(GAP), min(i, 2))]
     drawn = tables.forest_table(Forest(GAP, groups), GAP.axis)
     links = [
-        f'<a href="../notebooks/{name}.html">{name.replace("-", " ")}</a>'
+        f'<a href="../notebooks/{name}.html">{found[name][0].claim.question}</a>'
         for name in dict.fromkeys(c for _, c, _ in COMPARISONS)
     ]
     title = "A large batch loses when it takes fewer steps, and little else" if _is_budget(found) else GAP.axis
     return (
         f'<figure class="plot hero"><figcaption><p class="title">{title}</p><p>{GAP.axis}. Green: the margin named '
         f"beforehand for “no difference” on 10,000 test images.</p></figcaption>{drawn}<p class='note'>Means over "
-        f"paired seeds, 95 % t intervals; –: not run yet. From {' and '.join(links)}.</p></figure>"
+        f"paired seeds, 95 % t intervals; –: not run yet. From {' and '.join(links)}</p></figure>"
     )
 
 
@@ -142,6 +142,7 @@ def _advice(found: Found) -> str:
 def _board(found: Found) -> str:
     """Questions with their answers on the main dataset, and a verdict for every dataset."""
     columns = list(dict.fromkeys((f.scale, f.dataset) for fs in found.values() for f in fs))
+    columns.sort(key=lambda column: column[0] != Scale.PAPER)
     names = [DATASET_NAMES[d] if s == Scale.PAPER else str(s) for s, d in columns]
     rows = []
     for name, fs in found.items():
