@@ -218,7 +218,7 @@ def test_the_grid_shows_every_optimizer_at_every_rate_and_marks_what_diverged():
     assert float(distance) == pytest.approx(1.5 * 9, rel=0.02) and float(accuracy) == pytest.approx(93, abs=0.2)
     assert float(cosine) == pytest.approx(0.9, abs=0.02)
     assert "SGD at no rate, Adam at no rate" in figures.grid_title(table)
-    assert "SGD at no rate, Adam from 0.0001 on" in figures.grid_title(
+    assert "SGD at no rate, Adam from lr 0.0001 on" in figures.grid_title(
         table.assign(cosine_1=table["cosine_1"].where(table["arm"] != "Adam", 0.2))
     )
 

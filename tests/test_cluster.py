@@ -46,7 +46,7 @@ def run_stack(stack, engine_version, train=runner.run_stack):
     return Speechless(train(stack, engine_version))
 runner.run_stack = run_stack
 """
-OUTDATED = "from repro import runner; runner.ENGINE_VERSION = 0"
+OUTDATED = "from repro.runs import runner; runner.ENGINE_VERSION = 0"
 
 
 class Cluster:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from repro import measure
+from repro.measure import flatness
 from repro.probes import fit, landscape
 from repro.runs import runner
 from repro.training import data
@@ -153,7 +154,7 @@ def test_a_scale_free_search_at_an_exact_minimum_ends_there():
 @pytest.mark.parametrize("chunk", [1, 7, 60, 4096])
 def test_chunks_make_one_full_loss_and_gradient(chunk):
     model, d = build(Trial(widths=(16, 16), batch_norm=True, epochs=1)), toy()
-    f = measure.FullLoss(model, CROSS_ENTROPY, (d.x_train, d.y_train), torch.float64, chunk)
+    f = flatness.FullLoss(model, CROSS_ENTROPY, (d.x_train, d.y_train), torch.float64, chunk)
     value, gradient = f(f.position)
     whole = copy.deepcopy(model).double().eval()
     loss = CROSS_ENTROPY(whole(d.x_train.double()), d.y_train)
@@ -183,7 +184,7 @@ def test_parameters_that_are_not_trained_are_no_part_of_x():
     model, d = build(Trial(widths=(8,), epochs=1)), toy()
     for p in model[0].parameters():
         p.requires_grad_(False)
-    f = measure.FullLoss(model, CROSS_ENTROPY, (d.x_train, d.y_train), torch.float64, 64)
+    f = flatness.FullLoss(model, CROSS_ENTROPY, (d.x_train, d.y_train), torch.float64, 64)
     assert len(f.position) == len(f(f.position)[1]) == 8 * 10 + 10
 
 
@@ -403,7 +404,7 @@ def test_statistics_taken_anew_are_those_of_training():
 
     def change(network):
         """Of the loss, as the biases before the first batch norm are shifted."""
-        f = measure.FullLoss(network, CROSS_ENTROPY, (x, y), torch.float64, 300)
+        f = flatness.FullLoss(network, CROSS_ENTROPY, (x, y), torch.float64, 300)
         start = f.position
         shifted = start.copy()
         shifted[8 * 784 : 8 * 784 + 8] += 5.0

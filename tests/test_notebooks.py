@@ -84,7 +84,8 @@ class TestCommitted:
     def test_answers_first_and_shows_every_piece_in_order(self, path):
         code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
         called = re.findall(r"^chapter\.(\w+)\(", "\n".join(code), re.M)
-        assert list(dict.fromkeys(called)) == PIECES
+        without = [] if claims.get(path.stem).published else ["published"]
+        assert list(dict.fromkeys(called)) == [piece for piece in PIECES if piece not in without]
 
     def test_asks_its_claims_question_and_draws_all_its_figures_the_hero_first(self, path):
         notebook = nbformat.read(path, as_version=4)

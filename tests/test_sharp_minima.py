@@ -358,7 +358,7 @@ def test_figures_draw_what_there_is_and_nothing_where_there_is_nothing(figure):
 
 def test_titles_say_what_the_intervals_say():
     titles = {figure.id: figure.title(listed(table())) for figure in CLAIM.figures}
-    assert titles["comparisons"] == "The large batch is sharper in 6 of 6 comparisons, tests worse in 6"
+    assert titles["comparisons"] == "The large batch is sharper in 6 of 6 comparisons, tests worse in 6 of 6"
     assert re.fullmatch(
         r"As published, φ of the large batch is 100 times \(.* to .*\) the small one's", titles["sharpness"]
     )

@@ -248,9 +248,12 @@ class Chapter:
             name = html.escape(c.number.name) + note
             rows.append([name, f"{c.number.printed} {c.number.unit}", here, badge(c.outcome)])
         met, tested = count(compared, MET), count(compared, MET, MISSED)
-        numbers = f"{met} of {tested} tested numbers met" if tested else "No number is tested so far"
         untestable = count(compared, NOT_TESTABLE)
-        numbers += f", {untestable} more cannot be tested here" if untestable else ""
+        numbers = f"{met} of {tested} tested numbers met" if tested else "No number is tested so far"
+        if untestable == len(compared):
+            numbers = f"None of the {untestable} can be tested here"
+        elif untestable:
+            numbers += f", {untestable} more cannot be tested here"
         mean = "mean (of what differs by factors, geometric)" if any(c.number.logarithmic for c in compared) else "mean"
         beside = " For comparison: the same number beside another measure of ours, not counted."
         caption = (
@@ -311,7 +314,7 @@ def _drawn(figure: Figure, drawn: pd.DataFrame) -> str:
     where = " for-phone" if figures.has_ends(figure, figures.WIDE) else ""
     chips = f'<p class="key{where}">{chips}</p>' if chips else ""
     more = [s.name for s in series if not s.named]
-    chips += f'<p class="key">Grey: {html.escape(", ".join(more))}</p>' if more else ""
+    chips += f'<p class="key">Grey: {html.escape("; ".join(more))}</p>' if more else ""
     if PUBLISHED_SERIES in set(drawn["series"]):
         chips += '<p class="key"><span class="m9"><em></em> published</span></p>'
     return (
@@ -374,5 +377,7 @@ def _setting(value: Any) -> str:
     if value is None:
         return "all"  # of the training set
     if isinstance(value, tuple):
-        return _numbers("values", value) if not isinstance(value[0], str) else ", ".join(value)
+        if isinstance(value[0], str):
+            return "; ".join(value)
+        return _numbers("values", value) if len(value) > 6 else ", ".join(f"{v:g}" for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

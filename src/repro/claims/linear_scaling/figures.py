@@ -154,7 +154,7 @@ def adam_rates(table: pd.DataFrame) -> pd.DataFrame:
     start = 2 ** next(iter(found.values()))[sizes[0]].log2_lr.value if sizes[0] in found[ADAM] else 1e-3
     highest = max(p["mean"].max() for p in parts)
     return pd.concat(
-        [*parts, *(_line(sizes, start, RULES[rule], f"{rule} rule", highest) for rule in (LINEAR, SQUARE_ROOT))],
+        [*parts, *(_line(sizes, start, RULES[rule], rule, highest) for rule in (LINEAR, SQUARE_ROOT))],
         ignore_index=True,
     )
 

@@ -15,13 +15,13 @@ from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import paired, point, select
 from repro.evidence.tuning import Optimum, inner, knees, noise_scale, optima, ratio, slope
-from repro.evidence.words import signed, spread
+from repro.evidence.words import bracketed, signed
 
 LINEAR, SQUARE_ROOT, CONSTANT = "in proportion", "square root", "unchanged"
 RULES = {LINEAR: 1.0, SQUARE_ROOT: 0.5, CONSTANT: 0.0}  # learning rate goes as the batch size to this power
 MEASURED = ["train_loss", "validation_loss", "validation_accuracy", "test_accuracy"]  # of every cell of the grid
 COINCIDE = 0.1  # training curves coincide where losses differ by at most this, relative
-BELOW, ABOVE = "below the best knee", "above it"  # effects: slopes
+BELOW, ABOVE = "below the best knee", "above the best knee"  # effects: slopes
 POWER = Unit("", "The power of B with which the best learning rate grows", sides=("flatter", "steeper"))
 POINTS = Unit("points", "Test accuracy, percentage points", 0.0, ("worse", "better"))
 TIMES = Unit("×", "Best learning rate as chosen by the engine over that in float32, times", 1.0, log=True)
@@ -298,7 +298,7 @@ def judge_warmup(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "A best learning rate lies on the edge of the grid.", effects)
     if gain.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, f"Too few paired seeds at B = {top}.", effects)
-    told = f"At B = {top} it changes test accuracy by {spread(gain.of(POINTS))} points"
+    told = f"At B = {top} it changes test accuracy by {bracketed(gain.of(POINTS), 'points')}"
     if not gain.excludes(0):
         return Verdict(Outcome.INCONCLUSIVE, f"{told}, an interval that holds zero.", effects)
     return Verdict(Outcome.REPRODUCED if gain.value > 0 else Outcome.NOT_REPRODUCED, f"{told}.", effects)
