@@ -1,7 +1,9 @@
 """Every test, and every kernel and process it starts, works in a cache folder of its own."""
 
 import os
+import shutil
 import tempfile
+from pathlib import Path
 
 import filelock
 import pytest
@@ -10,17 +12,28 @@ _cache = tempfile.TemporaryDirectory(prefix="repro-tests-")
 os.environ["REPRO_CACHE"] = _cache.name
 
 
+def _shared(tmp_path_factory) -> Path:
+    """A folder of this test run, one for all its workers."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
-def smoke_ledger():
-    """A ledger that holds the smoke-scale trials of every claim."""
+def smoke_ledger(tmp_path_factory):
+    """A ledger that holds the smoke-scale trials of every claim: trained once, by the worker that asks first."""
     from repro import claims
     from repro.runs import runner
     from repro.runs.ledger import Ledger
 
-    ledger = Ledger()
-    plan = {c.id: claims.find(c, "smoke", ledger).trials for c in claims.all_claims().values()}
-    report = runner.run(plan, ledger, workers=0)
-    assert not report.failed
+    ledger, trained = Ledger(), _shared(tmp_path_factory) / "smoke-ledger"
+    with filelock.FileLock(trained.with_suffix(".lock")):
+        if trained.is_dir():
+            shutil.copytree(trained, ledger.working, dirs_exist_ok=True)
+        plan = {c.id: claims.find(c, "smoke", ledger).trials for c in claims.all_claims().values()}
+        report = runner.run(plan, ledger, workers=0)
+        assert not report.failed
+        if not trained.is_dir():
+            shutil.copytree(ledger.working, trained)
     return ledger
 
 
@@ -29,8 +42,7 @@ def site(tmp_path_factory, request):
     """The folder of the real book, built at smoke scale: once, also where several workers share a test run."""
     from repro.publish import book
 
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = _shared(tmp_path_factory)
     with filelock.FileLock(shared / "site.lock"):
         if not (shared / "site").is_dir():  # a build that fails leaves none
             request.getfixturevalue("smoke_ledger")

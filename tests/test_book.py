@@ -27,8 +27,9 @@ def write(path, *cells, parameters='scale = "smoke"'):
 
 
 @pytest.fixture
-def root(tmp_path, smoke_ledger):
+def root(tmp_path, smoke_ledger, monkeypatch):
     """A small book: the real settings, one page, one notebook, and a site that already stands."""
+    monkeypatch.setattr(book, "write_fragments", lambda *given: None)  # they are of the whole book
     shutil.copy(PROJECT / "_config.yml", tmp_path)
     shutil.copytree(PROJECT / "book", tmp_path / "book")
     (tmp_path / "book" / "index.md").write_text("# Home\n")

@@ -30,7 +30,9 @@ TEXT = 14  # px, as rendered
 BLOCKING = ("serious", "critical")
 
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-AXE = "axe.run(document, { resultTypes: ['violations'], preload: false }).then(r => r.violations)"
+AXE = (
+    "options => axe.run(document, { resultTypes: ['violations'], preload: false, ...options }).then(r => r.violations)"
+)
 FIGURE_TEXT = """[...document.querySelectorAll("svg text")].filter(t => t.checkVisibility()).map(t => {
     const { a, b, c, d } = t.getScreenCTM();
     return [t.textContent.trim(), parseFloat(getComputedStyle(t).fontSize) * Math.sqrt(Math.abs(a * d - b * c))];
@@ -91,10 +93,10 @@ def axe(browser):
     return importlib.resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
-def find_faults(page, axe: str) -> list[str]:
-    """All that is wrong with an open page, a line each."""
+def find_faults(page, axe: str, options=None) -> list[str]:
+    """All that is wrong with an open page, a line each; `options` are axe's."""
     page.evaluate(axe)
-    violations = page.evaluate(AXE)
+    violations = page.evaluate(AXE, options or {})
     faults = [
         f"axe {v['id']} ({v['impact']}): {node['html'][:200]}"
         for v in violations
@@ -122,7 +124,8 @@ def weigh(page) -> int:
 def test_a_page_is_sound(site, reader, axe, name, size, theme):
     page = reader(site / f"{name}.html", size, theme)
     assert page.evaluate("document.documentElement.dataset.theme") == theme
-    assert find_faults(page, axe) == []
+    # of axe's rules one hangs on the theme: the others have looked at the same page already
+    assert find_faults(page, axe, {"runOnly": ["color-contrast"]} if theme == "dark" else {}) == []
     assert weigh(page) <= WEIGHT
 
 
@@ -210,3 +213,47 @@ def test_a_page_reads_without_script(site, reader):
     page = reader(site / f"{CHAPTERS[0]}.html", theme="dark", java_script_enabled=False)
     assert page.locator("h1").is_visible() and page.locator("#contents").is_visible()
     assert not page.locator(".tool.theme").is_visible(), "a switch that cannot work is not offered"
+
+
+@pytest.fixture
+def chapter(site):
+    return site / "notebooks" / "heavy-tails.html"
+
+
+def shown(page):
+    """Which dataset the switch says, and which the page shows."""
+    checked = page.eval_on_selector('input[name="data"]:checked', "input => input.value")
+    seen = page.eval_on_selector_all(
+        "[data-for]", "all => all.filter(e => e.checkVisibility()).map(e => e.dataset.for)"
+    )
+    return checked, set(seen)
+
+
+def test_the_switch_moves_everything_and_can_be_linked(chapter, reader):
+    page = reader(chapter)
+    first, seen = shown(page)
+    assert seen == {first}
+    page.click("label:has(#d-mnist)")
+    assert shown(page) == ("mnist", {"mnist"}) and first != "mnist"
+    assert shown(reader(chapter, query="?data=mnist")) == ("mnist", {"mnist"})
+    assert shown(reader(chapter, query="?data=nothing")) == (first, {first})
+
+
+def test_the_switch_works_by_keyboard_and_is_remembered(chapter, reader):
+    page = reader(chapter)
+    page.focus('input[name="data"]:checked')
+    page.keyboard.press("ArrowRight")
+    chosen, seen = shown(page)
+    assert seen == {chosen} == {"mnist"}
+    page.goto(chapter.as_uri())
+    assert shown(page) == ("mnist", {"mnist"}), "in the same browser, the next page opens with it"
+
+
+def test_the_switch_needs_no_script_and_printed_everything_is_there(chapter, reader):
+    page = reader(chapter, java_script_enabled=False)
+    page.click("label:has(#d-mnist)")
+    assert page.locator('.verdict [data-for="mnist"]').is_visible()
+    assert not page.locator('.verdict [data-for="smoke"]').is_visible()
+    page.emulate_media(media="print")
+    for name in ("mnist", "smoke"):
+        assert page.locator(f'.verdict [data-for="{name}"]').is_visible()

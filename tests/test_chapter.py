@@ -1,6 +1,7 @@
 """A chapter's pieces: what they show, of which dataset, what can be taken away; and what a title may say."""
 
 import base64
+import functools
 import io
 import re
 
@@ -18,6 +19,13 @@ from repro.runs.ledger import Ledger
 
 ALL = list(claims.all_claims().values())
 FIGURES = [(c, f) for c in ALL for f in c.figures]
+
+
+@pytest.fixture(scope="module")
+def findings(smoke_ledger):
+    """Every finding that any test here looks at, judged once."""
+    made = functools.cache(lambda claim_id, scale: list(claims.findings(claims.get(claim_id), scale, smoke_ledger)))
+    return lambda claim, scale: made(claim.id, scale)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +64,8 @@ SETTINGS = (
 
 @pytest.mark.parametrize("scale", ["smoke", "paper"])
 @pytest.mark.parametrize(("claim", "figure"), FIGURES, ids=lambda x: x.id)
-def test_a_title_carries_its_interval_or_no_number(smoke_ledger, claim, figure, scale):
-    for finding in claims.findings(claim, scale, smoke_ledger):
+def test_a_title_carries_its_interval_or_no_number(findings, claim, figure, scale):
+    for finding in findings(claim, scale):
         if not finding.num_finished or figure.data(finding.table).empty:
             continue
         title = figure.title(finding.table)
@@ -68,9 +76,9 @@ def test_a_title_carries_its_interval_or_no_number(smoke_ledger, claim, figure, 
 
 
 @pytest.mark.parametrize("claim", ALL, ids=lambda c: c.id)
-def test_an_answer_is_short_and_says_something_of_every_dataset(smoke_ledger, claim):
+def test_an_answer_is_short_and_says_something_of_every_dataset(findings, claim):
     for scale in Scale:
-        for finding in claims.findings(claim, scale, smoke_ledger):
+        for finding in findings(claim, scale):
             told = room.answer(finding)
             assert told.endswith(".") and 15 < len(told) <= 260, told
             assert " nan" not in told and "inf" not in told

@@ -2,11 +2,11 @@
 {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const key = "book-theme";
-  const kept = {
+  const memory = (key) => ({
     get() { try { return localStorage.getItem(key); } catch { return null; } },
-    set(theme) { try { theme ? localStorage.setItem(key, theme) : localStorage.removeItem(key); } catch { /* private */ } },
-  };
+    set(value) { try { value ? localStorage.setItem(key, value) : localStorage.removeItem(key); } catch { /* private */ } },
+  });
+  const kept = memory("book-theme");
   const wanted = () => (system.matches ? "dark" : "light");
 
   // Before anything is drawn: the theme that was chosen here, else the system's.
@@ -37,6 +37,21 @@
     }
   };
 
+  // The dataset switch: what the address names, else what was chosen last; a choice goes into both.
+  const switchData = () => {
+    const last = memory("book-data");
+    const named = new URLSearchParams(location.search).get("data") || last.get();
+    const option = [...document.querySelectorAll('input[name="data"]')].find((input) => input.value === named);
+    if (option) option.checked = true;
+    document.addEventListener("change", ({ target }) => {
+      if (target.name !== "data") return;
+      last.set(target.value);
+      const here = new URL(location.href);
+      here.searchParams.set("data", target.value);
+      try { history.replaceState(null, "", here); } catch { /* a file has no history of its own */ }
+    });
+  };
+
   const offerCopy = (block) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -60,6 +75,7 @@
     });
     paint();
 
+    switchData();
     const contents = document.getElementById("contents");
     contents.addEventListener("click", (event) => {
       if (event.target.closest("a") && contents.matches(":popover-open")) contents.hidePopover();

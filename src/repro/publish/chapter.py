@@ -251,7 +251,7 @@ class Chapter:
         untestable = count(compared, NOT_TESTABLE)
         numbers = f"{met} of {tested} tested numbers met" if tested else "No number is tested so far"
         if untestable == len(compared):
-            numbers = f"None of the {untestable} can be tested here"
+            numbers = f"No number can be tested here: all {untestable} need data or models out of reach"
         elif untestable:
             numbers += f", {untestable} more cannot be tested here"
         mean = "mean (of what differs by factors, geometric)" if any(c.number.logarithmic for c in compared) else "mean"

@@ -84,7 +84,7 @@ def make_optimizer(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adagrad(parameters, lr, weight_decay=decay)
     if trial.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, lr, momentum=trial.momentum, weight_decay=decay)
-    adam = torch.optim.AdamW if trial.optimizer == "adamw" else torch.optim.Adam
+    adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[trial.optimizer]
     return adam(parameters, lr, (trial.beta1, trial.beta2), trial.eps, weight_decay=decay, fused=True)
 
 
