@@ -171,7 +171,9 @@ def test_dots_are_what_the_judge_weighs():
             assert (dot.mean, dot.low, dot.high, dot.n) == (effect.value, effect.low, effect.high, effect.n)
     assert pictures.norm_title(SPLIT).endswith("read as: sum · frozen · one batch")
     assert pictures.norm_title(NO_ROOT).startswith("In no reading")
-    assert pictures.norm_title(norm_table({ONE: 0.65}, {})).startswith("The summed gradient of one batch comes near √B")
+    assert pictures.norm_title(norm_table({ONE: 0.65}, {})).startswith(
+        "Only the summed gradient of one batch comes near √B"
+    )
     assert pictures.spread_title(SPLIT).endswith("one reading alone: moving · accumulated")
     assert pictures.spread_title(BREAKS).startswith("In no reading")
 

@@ -330,9 +330,9 @@ def test_curves_are_held_to_what_the_grid_can_scale():
 @pytest.mark.parametrize(
     ("table", "start", "inside"),
     [
-        (scaling_table(1.0, sizes=SIZES[:6]), "Yes: the best learning rate grows as B to the ", "."),
+        (scaling_table(1.0, sizes=SIZES[:6]), "Yes: the best learning rate grows as B to the power ", "."),
         (scaling_table(1.0, knee=256), "Up to B = ", "Beyond, no."),
-        (scaling_table(0.5), "No: the best learning rate grows as B to the 0.49", "Scaled on in proportion"),
+        (scaling_table(0.5), "No: the best learning rate grows as B to the power 0.49", "Scaled on in proportion"),
         (scaling_table(1.0, sizes=SIZES[:2]), "Not settled", "Too few"),
     ],
 )

@@ -243,7 +243,9 @@ def stopped(process, number=signal.SIGINT):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number and out == "", err
     foretold = ("generalization-gap, smoke", f"{NUM} trials to train, about", "dashboard: ")
-    [line] = [li for li in err.splitlines() if li.strip() and not li.startswith(foretold)]
+    lines = [li for li in err.splitlines() if li.strip() and not li.startswith(foretold)]
+    assert len(lines) == 1, err
+    [line] = lines
     told = re.fullmatch(
         rf"error: stopped: (\d+) of {NUM} trials are in the ledger; the same command goes on from there", line
     )

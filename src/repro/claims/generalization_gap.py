@@ -144,7 +144,7 @@ def compared(e: Estimate) -> str:
     if e.excludes(0):
         low, high = sorted((abs(e.low), abs(e.high)))
         return f"{abs(e.value):.2f} points {'better' if e.value > 0 else 'worse'} ({low:.2f} to {high:.2f}) than"
-    return f"{signed(e.value)} points ({signed(e.low)} to {signed(e.high)}) from"
+    return f"{signed(e.value)} points ({signed(e.low)} to {signed(e.high)}) beside"
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
@@ -176,8 +176,8 @@ PUBLISHED = (
     _shen("train accuracy, B=64", "100", 64, "train_accuracy"),
     _shen("test accuracy, B=1024", "95", 1024, "test_accuracy", "elsewhere in the post: about 96 %"),
     Published(
-        "test accuracy, B=32 minus B=512, mean of 60 models",
-        "0.59",
+        "test accuracy, B = 512 minus B = 32, mean of 60 models",
+        "-0.59",
         unit="points",
         note="other models and data; the nearest published comparison of the same kind",
     ),
@@ -206,9 +206,10 @@ def accuracy_title(table: pd.DataFrame) -> str:
     epochs, steps = (difference(table, arm, *pair, "test_accuracy") for arm in (EQUAL_EPOCHS, EQUAL_STEPS))
     if not epochs.high < 0:
         return "Accuracy by batch size, at equal epochs and at equal steps"
-    ends = "holds at equal steps" if steps.within(margin_for(table, MARGIN)) else "is not settled at equal steps"
-    ends = "falls at equal steps too" if steps.high < 0 else ends
-    return f"Test accuracy falls with the batch at equal epochs, and {ends}"
+    falls = "Test accuracy falls with the batch at equal epochs"
+    if steps.high < 0:
+        return f"{falls}, and at equal steps too"
+    return f"{falls}, and holds at equal steps" if steps.within(margin_for(table, MARGIN)) else falls
 
 
 def gap_curves(table: pd.DataFrame) -> pd.DataFrame:

@@ -123,9 +123,8 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
     if left.n < 2:
         return unpaired
-    told = (
-        f"At one learning rate the large batch is {bracketed(lost)} points off, with the raised one {bracketed(left)}"
-    )
+    worse = f"{-lost.value:.2f} points worse ({-lost.high:.2f} to {-lost.low:.2f})"
+    told = f"At the small batch's learning rate the large one tests {worse}, at the raised rate it is {bracketed(left)}"
     same = equivalence_p(left.values, [0.0] * left.n, margin) < 0.05
     if not same and left.low <= 0:
         if left.high < 0 and left.value < -margin:
@@ -153,8 +152,8 @@ def left_over(table: pd.DataFrame, verdict: Verdict) -> str:
     factor, size = large["lr"].iloc[0] / small["lr"].iloc[0], large["batch_size"].iloc[0]
     ends = f"{signed(0 - left.high, '.2f')} to {signed(0 - left.low, '.2f')}"
     times = "ten times" if factor == 10 else f"{factor:.3g} times"
-    rest = f"{times} the learning rate leaves {signed(0 - left.value, '.2f')} of the {-lost.value:.2f} points"
-    return f"{rest} that B = {size} loses ({ends})"
+    rest = f"{times} the learning rate leaves {signed(0 - left.value, '.2f')} ({ends}) of the"
+    return f"{rest} {-lost.value:.2f} points that B = {size} loses"
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
@@ -212,7 +211,7 @@ def left_title(table: pd.DataFrame) -> str:
     if drawn.empty:
         return "Accuracy lost, by batch size"
     top = drawn[drawn["x"] == drawn["x"].max()]
-    if len(top) == 2 and top["mean"].iloc[1] - top["mean"].iloc[0] > 1:
+    if len(top) == 2 and top["high"].iloc[0] < -1 and top["high"].iloc[1] >= 0:
         return "One learning rate for all costs more with every larger batch; the best costs little"
     return "What is lost at one learning rate, and at the best"
 

@@ -17,22 +17,34 @@ def _form(estimate: Estimate) -> str:
     return ",.0f" if abs(estimate.value) >= 1000 else ".2f"
 
 
-def _text(value: float, unit: Unit, form: str) -> str:
+def _text(value: float, unit: Unit, form: str, decimals: int = 0) -> str:
     if unit.log:
         digits = max(0, 1 - math.floor(math.log10(value))) if 0 < value < math.inf else 2
-        return f"{value:,.{min(digits, 3)}f}"
+        return f"{value:,.{max(min(digits, 3), decimals)}f}"
     return signed(value, f"+{form}" if unit.none == 0 else form)
 
 
 def value(estimate: Estimate, form: str = "") -> str:
     """By default two decimals, from 1,000 on none; of ratios two figures."""
-    return _text(estimate.value, estimate.unit, form or _form(estimate)) if math.isfinite(estimate.value) else "–"
+    if not math.isfinite(estimate.value):
+        return "–"
+    return _text(estimate.value, estimate.unit, form or _form(estimate), _decimals(estimate))
+
+
+def _decimals(estimate: Estimate) -> int:
+    """Of a ratio and its ends, where they are so near that two figures would make them equal."""
+    numbers = (estimate.low, estimate.value, estimate.high)
+    if not estimate.unit.log or not 0 < estimate.low < estimate.high < 1.5 * estimate.low:
+        return 0
+    least = max(0, 1 - math.floor(math.log10(estimate.value)))
+    return next((d for d in range(least, 3) if len({f"{x:.{d}f}" for x in numbers}) == 3), 2)
 
 
 def _ends(estimate: Estimate, form: str) -> list[str]:
     if not (math.isfinite(estimate.value) and math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return []
-    return [_text(end, estimate.unit, form or _form(estimate)) for end in (estimate.low, estimate.high)]
+    ends, decimals = (estimate.low, estimate.high), _decimals(estimate)
+    return [_text(end, estimate.unit, form or _form(estimate), decimals) for end in ends]
 
 
 def interval(estimate: Estimate, form: str = "") -> str:

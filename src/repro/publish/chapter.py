@@ -174,15 +174,16 @@ class Chapter:
         """What to do, what would change the verdict, and the verdicts on the other datasets."""
         what, why = self.claim.advice
         unfinished = [
-            f"{len(f.trials) - f.num_finished:,} planned trials on {DATASET_NAMES[f.dataset]} are not run yet."
+            f"{len(f.trials) - f.num_finished:,} trials on {DATASET_NAMES[f.dataset]}"
             for f in self.recorded
             if f.num_finished < len(f.trials)
         ]
-        change = " ".join([self.claim.change, *unfinished])
+        left = f" Still to run: {', '.join(unfinished)}." if unfinished else ""
         verdicts = "<br>".join(f"{badge(outcome(f))} {html.escape(label(f))}" for f in self.shown)
         return HTML(
             f'<aside class="side top notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'
-            f"<p><b>What would change this.</b> {html.escape(change)}</p><p><b>Verdicts.</b><br>{verdicts}</p></aside>"
+            f"<p><b>What would change this.</b> {html.escape(self.claim.change + left)}</p>"
+            f"<p><b>Verdicts.</b><br>{verdicts}</p></aside>"
         )
 
     def figure(self, figure_id: str) -> HTML:
@@ -218,10 +219,13 @@ class Chapter:
         rows: list[tuple[str, Callable[[Sequence[Trial]], str]]] = [
             ("training examples", lambda ts: _each(f"{t.num_train:,}" for t in ts)),
             ("model", lambda ts: _each(_model(t) for t in ts)),
-            ("initialisation, pixels", lambda ts: _each(f"{t.init}, {t.preprocessing}" for t in ts)),
+            (
+                "initialisation, pixels",
+                lambda ts: "; ".join(dict.fromkeys(f"{t.init} + {t.preprocessing}" for t in ts)),
+            ),
             ("optimizer", lambda ts: _each(t.optimizer for t in ts)),
             ("learning rate (per step)", lambda ts: _numbers("rates", (t.lr for t in ts))),
-            ("batch size", lambda ts: _numbers("sizes", (t.batch_size for t in ts))),
+            ("batch size of the training", lambda ts: _numbers("sizes", (t.batch_size for t in ts))),
             ("epochs", lambda ts: _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in ts))),
             ("steps", lambda ts: _range(t.num_steps for t in ts)),
             ("paired seeds", lambda ts: str(_seeds(ts))),

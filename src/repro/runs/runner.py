@@ -235,12 +235,19 @@ def _after_failure(stack: list[Trial], error: BaseException) -> tuple[list[list[
     return [], [Result(stack[0], [], reason)]
 
 
+def _hush() -> None:
+    """Have Dask's own log say nothing. It sets levels of its own for some of its loggers when it is imported."""
+    for name in ("distributed", "distributed.client", "distributed.core", "distributed.batched"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 @contextlib.contextmanager
 def local_cluster(workers: int) -> Iterator[Client]:
     """A client of `workers` single-threaded processes on this machine. A block that fails does not wait for them."""
     import dask
     from distributed import Client, LocalCluster
 
+    _hush()  # workers that are killed break connections, which it would tell
     stack = contextlib.ExitStack()
     cut_short = functools.partial(end_workers, multiprocessing.active_children())
     settings = {
@@ -285,8 +292,7 @@ def _connect(scheduler: str, say: Say) -> Iterator[Client]:
     """A client of the Dask scheduler at this address."""
     from distributed import Client
 
-    for name in ("distributed.client", "distributed.core"):  # a lost scheduler is told in one line, by us
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _hush()  # a lost scheduler is told in one line, by us
     try:
         with ThreadPoolExecutor(1) as thread:  # in a notebook, this one's loop runs already
             thread.submit(asyncio.run, _ask(scheduler)).result()

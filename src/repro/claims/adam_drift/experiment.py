@@ -176,9 +176,11 @@ def judge_drift(
     if larger.low > MUCH and cosine.high < 0.5:
         return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
     if larger.high < MUCH and cosine.low > 0.5:
-        return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: not much larger, and the start is still seen.", effects)
+        return Verdict(
+            Outcome.NOT_REPRODUCED, f"{reason}: no more than {MUCH:g} times, and the start is still seen.", effects
+        )
     if larger.high < MUCH:
-        return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: not much larger.", effects)
+        return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: no more than {MUCH:g} times.", effects)
     if cosine.low > 0.5:
         return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: the start is still seen.", effects)
     return Verdict(Outcome.INCONCLUSIVE, f"{reason}: too uncertain to decide.", effects)
@@ -285,7 +287,11 @@ def judge_growth(table: pd.DataFrame) -> Verdict:
     effects = {name: e.of(POWER_OF_EPOCH) for name, e in effects.items()}
     if min(sgd.n, adam.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few seeds or checkpoints.", effects)
-    reason = f"Distance grows as epochs to the power {bracketed(sgd)} for SGD and {bracketed(adam)} for Adam."
+    reason = f"Counted from the start, distance grows as epochs to the power {bracketed(sgd)} for SGD and "
+    reason += f"{bracketed(adam)} for Adam"
+    if all(e.n for e in later.values()):
+        reason += f"; counted from the end of the first epoch, {' and '.join(map(bracketed, later.values()))}"
+    reason += "."
     if sgd.high < 1 and adam.low > 0.8:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     if sgd.low > 1 or adam.high < 0.8:
@@ -323,7 +329,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(published.outcome, published.reason, parts=parts)
     reason = f"{published.reason} {tuned.reason}"
     if tuned.outcome == Outcome.NOT_REPRODUCED:
-        return Verdict(Outcome.CONDITIONAL, f"{reason} The drift was the learning rate's.", parts=parts)
+        return Verdict(Outcome.CONDITIONAL, f"{reason} The drift came from the learning rate.", parts=parts)
     return Verdict(tuned.outcome, reason, parts=parts)
 
 

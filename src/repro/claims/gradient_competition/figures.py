@@ -69,7 +69,7 @@ def norm_title(table: pd.DataFrame) -> str:
         return f"Norms grow as √B, early and late, read as: {told[0]}{also}"
     near = {r for r in READINGS if all(is_near_root(e) for arm in POINTS for e in found[r.name, arm].values())}
     if near and all(r.reduction == "sum" and r.extent == "single" for r in near):
-        return "The summed gradient of one batch comes near √B, and no other reading does"
+        return "Only the summed gradient of one batch comes near √B"
     return "In no reading does the norm surely grow as √B, early and late in training"
 
 

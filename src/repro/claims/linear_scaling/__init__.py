@@ -41,7 +41,7 @@ CLAIM = Claim(
     answer=answer,
     advice=(
         "Raise the learning rate with the batch from a rate below your best, and stop where training turns unstable.",
-        "Too low costs a little; too high costs everything.",
+        "Too low costs points, more with every doubling; too high can cost most of them at one step.",
     ),
     change=(
         "Batch sizes below the smallest here, where the law and its rivals differ most; another number of epochs: the "

@@ -29,23 +29,24 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     slopes = [e for e in verdict.effects.values() if e.unit == POWER]
     if not slopes or not math.isfinite(slopes[0].value):
         return f"Not settled. {verdict.reason}"
-    knee, below = regimes(table).knee, bracketed(slopes[0])
+    both = regimes(table)
+    knee, below = both.knee, f"the power {bracketed(slopes[0])}"
+    knees = sorted([knee, *both.elsewhere]) if knee else []
     worst = worst_of_rule(table, LINEAR)
     cost = ""
     if worst:
         size, lost = worst
         points = f"{-lost.value:.0f} points ({-lost.high:.0f} to {-lost.low:.0f})"
         cost = f" Scaled on in proportion, B = {size} loses {points}."
-    past = f"Past B ≈ {knee} the best learning rate stops growing." if knee and slopes[1].high < 0.5 else ""
     if verdict.outcome == Outcome.REPRODUCED:
-        return f"Yes: the best learning rate grows as B to the {below}.{cost}"
+        return f"Yes: the best learning rate grows as B to {below}.{cost}"
     if verdict.outcome == Outcome.CONDITIONAL:
-        return f"Up to B = {knee}, yes: the best learning rate grows as B to the {below}. Beyond, no.{cost}"
+        return f"Up to B = {knee}, yes: the best learning rate grows as B to {below}. Beyond, no.{cost}"
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         upto = f" up to B = {knee}" if knee else ""
-        return f"No: the best learning rate grows as B to the {below}{upto}.{cost}"
-    return (
-        f"{past} Before, it grows as B to the {below}: not settled.{cost}"
-        if past
-        else f"Not settled: the best learning rate grows as B to the {below}.{cost}"
-    )
+        return f"No: the best learning rate grows as B to {below}{upto}.{cost}"
+    if knee and both.above.high < 0.5:
+        where = f"at B = {knee}" if len(knees) == 1 else f"somewhere from B = {knees[0]} to {knees[-1]}"
+        before = f"Up to B = {knee} it grows as B to {below}: not settled."
+        return f"The best learning rate grows with the batch, then stops, {where}. {before}{cost}"
+    return f"Not settled: the best learning rate grows as B to {below}.{cost}"

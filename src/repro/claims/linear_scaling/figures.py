@@ -163,7 +163,7 @@ def adam_title(table: pd.DataFrame) -> str:
     slopes = [slope(inner(optima(ends(table, arm)))) for arm in (ADAM, MALLADI)]
     if not math.isfinite(slopes[0].high):
         return "The best learning rate of Adam, by batch size"
-    return f"Adam’s best learning rate grows as B to the {bracketed(slopes[0])}"
+    return f"Adam’s best learning rate grows as B to the power {bracketed(slopes[0])}"
 
 
 def grid(table: pd.DataFrame) -> pd.DataFrame:

@@ -214,14 +214,14 @@ def _power(estimate: Estimate) -> str:
 
 
 def _told(estimate: Estimate) -> str:
-    told = f"B to the {estimate.value:.2f} ({signed(estimate.low, '.2f')} to {signed(estimate.high, '.2f')})"
+    told = f"B to the power {estimate.value:.2f} ({signed(estimate.low, '.2f')} to {signed(estimate.high, '.2f')})"
     return f"{told}, which holds {HELD[_power(estimate)]}" if _power(estimate) else told
 
 
 def judge_slope(table: pd.DataFrame) -> Verdict:
     """The sentence itself: how the best learning rate goes with the batch size."""
     found = optima(ends(table, SGD))
-    edges = [f"B={b} ({o.tuned.edge})" for b, o in found.items() if o.tuned.edge]
+    edges = [f"B = {b} ({o.tuned.edge})" for b, o in found.items() if o.tuned.edge]
     if edges:
         reason = f"The best learning rate lies on an edge of the grid at {', '.join(edges)}."
         return Verdict(Outcome.INCONCLUSIVE, reason)

@@ -80,13 +80,14 @@ def comparison_points(table: pd.DataFrame) -> pd.DataFrame:
 def comparison_title(table: pd.DataFrame) -> str:
     found = compared(table).values()
     sharper = sum(phi.low > 1 for phi, _ in found)
-    worse, better = (sum(e.low > 0 for _, e in found), sum(e.high < 0 for _, e in found))
+    errors = {(e.value, e.low, e.high) for _, e in found}  # two comparisons may be of the same runs
+    worse, better = sum(low > 0 for _, low, _ in errors), sum(high < 0 for _, _, high in errors)
     if not sharper:
         return "Sharpness and test error of the large batch, over the small one's"
     told = (
-        f"The large batch is sharper in {sharper} of {len(found)} comparisons, tests worse in {worse} of {len(found)}"
+        f"The large batch is sharper in {sharper} of {len(found)} comparisons, tests worse in {worse} of {len(errors)}"
     )
-    return f"{told} and better in {better} of {len(found)}" if better else told
+    return f"{told} and better in {better} of {len(errors)}" if better else told
 
 
 def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
