@@ -166,12 +166,12 @@ def sweep_overhead(count: int, **more: object) -> dict[str, float]:
         loading = time.perf_counter() - loading
     first, last = seen[1], seen[-1]
     tenth = next(s for s in seen if s[0] >= count / 10)
+    seconds, trained = last[1] - first[1], last[0] - first[0]
+    if not trained:  # of few trials all may end together: then the start is in it
+        seconds, trained = last[1] - began, count
     return {
         "trials": count,
-        # of few trials all may end together: then start and stop are in it
-        "milliseconds_a_trial": 1000
-        * (last[1] - (first[1] if last > first else began))
-        / (last[0] - first[0] or count),
+        "milliseconds_a_trial": 1000 * seconds / trained,
         "start_and_stop_seconds": (first[1] - began) + (ended - last[1]),
         "parent_mib_at_a_tenth": tenth[2],
         "parent_mib_at_the_end": last[2],

@@ -121,11 +121,11 @@ def test_signs_are_adam_minus_sgd():
     [
         (
             drift_table(tuned=3.0, tuned_cosine=0.2),
-            r"^Yes\. At ten times its usual rate it goes 5\.\d times .* and tuned 3\.0 times",
+            r"^Yes\. At ten times its usual rate it goes 5\.\d times .* and tuned 3\.00 times",
         ),
         (drift_table(), r"Tuned, no: the start is still seen, and it goes (1\.0|0\.99|1\.00) times .* as tuned SGD\.$"),
         (drift_table(best=(1e-2, 1e-2)), r"Tuned, no: .*; at its usual rate (1\.0|0\.99|1\.00) times"),
-        (drift_table(tuned=1.2, tuned_cosine=0.2), "Tuned, no: its weights are not much larger; it goes 1.2 times"),
+        (drift_table(tuned=1.2, tuned_cosine=0.2), "Tuned, no: its weights are not much larger; it goes 1.20 times"),
         (drift_table(published=1.2), r"^No\. At ten times its usual rate .*cosine .* is 0\.12"),
         (drift_table(seeds=1), "^Not settled: too few seeds"),
         (drift_table(published=2.05, seeds=3, sd=0.1), r"^Not settled\. At ten times .* is too uncertain\.$"),

@@ -287,7 +287,7 @@ def test_a_law_that_hangs_on_where_the_knee_is_put_is_none():
 
 
 def test_scaling_says_where_the_optimum_meets_the_edge():
-    assert "B=8192 (highest)" in scaling.judge(scaling_table(1.0)).reason
+    assert "B = 8192 (highest)" in scaling.judge(scaling_table(1.0)).reason
 
 
 def part(table, start):

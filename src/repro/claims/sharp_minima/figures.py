@@ -78,16 +78,16 @@ def comparison_points(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison_title(table: pd.DataFrame) -> str:
-    found = compared(table).values()
-    sharper = sum(phi.low > 1 for phi, _ in found)
-    errors = {(e.value, e.low, e.high) for _, e in found}  # two comparisons may be of the same runs
-    worse, better = sum(low > 0 for _, low, _ in errors), sum(high < 0 for _, _, high in errors)
+    found = compared(table)
+    sharper = sum(phi.low > 1 for phi, _ in found.values())
+    # searched another way, the same runs have the same errors
+    errors = [error for name, (_, error) in found.items() if name != SHORT.get(SEARCHED, SEARCHED)]
+    worse, better = (sum(e.low > 0 for e in errors), sum(e.high < 0 for e in errors))
     if not sharper:
         return "Sharpness and test error of the large batch, over the small one's"
-    told = (
-        f"The large batch is sharper in {sharper} of {len(found)} comparisons, tests worse in {worse} of {len(errors)}"
-    )
-    return f"{told} and better in {better} of {len(errors)}" if better else told
+    n = len(errors)
+    told = f"The large batch is sharper in {sharper} of {len(found)} comparisons, tests worse in {worse} of {n}"
+    return f"{told} and better in {better} of {n}" if better else told
 
 
 def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:
