@@ -100,7 +100,7 @@ def test_orders_hold_no_example_twice_and_follow_the_seed():
     assert all(len(set(row.tolist())) == 20 for row in orders) and orders.max() == 29
     assert torch.equal(orders, noise.random_orders(30, 20, 50, random()))
     assert not torch.equal(orders, noise.random_orders(30, 20, 50, random(1)))
-    with pytest.raises(ValueError, match="samples 31: must be a number from 1 to the 30"):
+    with pytest.raises(ValueError, match="samples 31: must be a whole number from 1 to the 30"):
         noise.random_orders(30, 31, 1, random())
 
 
@@ -127,7 +127,7 @@ def test_moving_norms_are_those_of_sgd(size):
 
 def test_a_moving_batch_must_fit_in_its_draw():
     model, x, y = toy()
-    with pytest.raises(ValueError, match="batch_size 21: must be a number from 1 to the 20"):
+    with pytest.raises(ValueError, match="batch_size 21: must be a whole number from 1 to the 20"):
         noise.moving_gradient_norms(model, LOSS, x, y, "2.weight", noise.random_orders(40, 20, 1, random()), 21, 0.1)
 
 

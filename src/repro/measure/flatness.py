@@ -15,6 +15,7 @@ from scipy import optimize
 from scipy.sparse import linalg
 from torch import Tensor, nn
 
+from repro.measure import checks
 from repro.measure.noise import Loss
 
 CHUNK = 1024  # examples at once, where a whole dataset is gone through
@@ -27,10 +28,9 @@ class FullLoss:
 
     def __init__(self, model: nn.Module, loss: Loss, dataset: tuple[Tensor, Tensor], dtype: torch.dtype, chunk: int):
         x, y = dataset
-        if not len(x) or len(x) != len(y):
-            raise ValueError(f"dataset: needs as many targets as examples, and at least one; got {len(x)} and {len(y)}")
-        if chunk < 1:
-            raise ValueError(f"chunk {chunk}: must be a whole number ≥ 1, the examples that are held at once")
+        checks.examples(x, y)
+        checks.weights(model)
+        checks.whole("chunk", chunk)
         self.model = copy.deepcopy(model).to(dtype).eval()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         if not self.parameters:
@@ -111,12 +111,9 @@ def sharpness(
 
     Memory: about 40 vectors of n float64, and 2np float64 with `dimensions`. Raises ValueError, in one line.
     """
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"epsilon {epsilon}: must be a number above 0, such as 1e-3")
-    if iterations < 1:
-        raise ValueError(f"iterations {iterations}: must be a whole number ≥ 1, such as 10")
-    if not 0 < column_norm < math.inf:
-        raise ValueError(f"column_norm {column_norm}: must be a number above 0")
+    checks.positive("epsilon", epsilon)
+    checks.positive("column_norm", column_norm)
+    checks.whole("iterations", iterations)
     f = FullLoss(model, loss, dataset, dtype, chunk)
     x = f.position
     columns: np.ndarray | None = None
@@ -137,6 +134,8 @@ def sharpness(
         return value, gradient if columns is None else columns.T @ gradient
 
     start, slope = climb(np.zeros(len(half)))
+    if not (-1 < start < math.inf and np.isfinite(slope).all()):
+        raise ValueError(f"loss {start!r}: must be above -1 and finite, with a finite gradient, for φ to be defined")
     steepness = float(np.mean(np.abs(slope) / half))
     scale = 10 / steepness if scale_free and steepness else 1.0
 
@@ -152,7 +151,9 @@ def sharpness(
         bounds=optimize.Bounds(-half, half),
         options={"maxiter": iterations, "ftol": 0.0, "gtol": 0.0},
     )
-    largest = max(-float(found.fun) / scale, start)
+    largest = max(start, -float(found.fun) / scale)
+    if not math.isfinite(found.fun):
+        raise ValueError(f"loss: is {-found.fun} somewhere in the box of epsilon {epsilon}; give a smaller one")
     return Sharpness(100 * (largest - start) / (1 + start), start, largest, found.nfev + 1)
 
 
@@ -191,8 +192,12 @@ def largest_eigenvalue(
     """λ_max of the Hessian of the mean `loss` over `dataset` = (x, y) in the trainable parameters of `model`, in eval
     mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector products.
     The tolerance is of the residual; the error of the eigenvalue goes as its square, and is far smaller.
-    The start vector is drawn from `random`, by default always the same. The model is left as it was.
+    The start vector is drawn from `random`, by default always the same. The model is left as it was. Raises ValueError,
+    in one line.
     """
+    checks.positive("tolerance", tolerance)
+    if checks.whole("vectors", vectors) < 2:
+        raise ValueError(f"vectors {vectors!r}: must be a whole number ≥ 2")
     with _no_script_warnings():
         from curvlinops import HessianLinearOperator  # takes its time to load
     f = FullLoss(model, loss, dataset, dtype, chunk)
@@ -200,9 +205,17 @@ def largest_eigenvalue(
     hessian = HessianLinearOperator(f.model, _MeanLoss(loss), f.parameters, pieces, check_deterministic=False)
     n = hessian.shape[0]
     start = torch.randn(n, generator=random or torch.Generator().manual_seed(START_SEED), dtype=dtype).numpy()
-    if n <= vectors:  # too small for Lanczos
-        return float(np.linalg.eigvalsh(np.asarray(hessian.to_scipy(dtype=start.dtype) @ np.eye(n)))[-1])
     operator = hessian.to_scipy(dtype=start.dtype)
     with _no_script_warnings():
-        found = linalg.eigsh(operator, k=1, which="LA", v0=start, ncv=vectors, tol=tolerance, return_eigenvectors=False)
+        if not np.isfinite(operator @ start).all():
+            raise ValueError("loss: its second derivatives at the model are not all finite")
+    if n <= vectors:  # too small for Lanczos
+        return float(np.linalg.eigvalsh(np.asarray(operator @ np.eye(n)))[-1])
+    with _no_script_warnings():
+        try:
+            found = linalg.eigsh(
+                operator, k=1, which="LA", v0=start, ncv=vectors, tol=tolerance, return_eigenvectors=False
+            )
+        except linalg.ArpackError as error:
+            raise ValueError(f"Lanczos found no eigenvalue ({' '.join(str(error).split())[:120]})") from None
     return float(found[0])

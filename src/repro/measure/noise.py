@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from repro.measure import checks
 from repro.measure.tails import unbiased_kurtosis
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> their mean loss
@@ -49,8 +50,11 @@ def per_example_gradients(
 
     By torch.func: vmap of grad of functional_call. Source: McCandlish et al. (2018), appendix A, without their moving
     averages. ValueError, of one line, for what vmap cannot do: batch norm in training mode, random or data-dependent
-    modules.
+    modules; and for data or weights that are not finite.
     """
+    checks.examples(x, y)
+    checks.weights(model)
+    checks.whole("chunk", chunk)
     chosen = {name: p.detach() for name, p in _named(model, names).items()}
     rest = {n: t.detach() for n, t in (*model.named_parameters(), *model.named_buffers()) if n not in chosen}
 
@@ -100,10 +104,24 @@ def last_linear(model: nn.Module) -> str:
     return names[-1]
 
 
+def _adds_up(delta: Tensor, inputs: Tensor, summed: Tensor) -> bool:
+    """Whether the outer products of the rows (n, out) and (n, in) sum to `summed` (out, in), but for rounding."""
+    rounding = math.sqrt(torch.finfo(delta.dtype).eps) * float((delta.abs().T @ inputs.abs()).max())
+    return torch.allclose(delta.T @ inputs, summed, rtol=0, atol=rounding)
+
+
 def factors(model: nn.Module, loss: Loss, x: Tensor, y: Tensor, layer: str | None = None, chunk: int = 2048) -> Factors:
     """The per-example gradients of linear layer `layer` (default: the last) over x (n, ...), y (n,), from one forward
-    and backward pass: thousands of times faster than one pass an example. The layer must act once on each example."""
-    module = model.get_submodule(layer or last_linear(model))
+    and backward pass: thousands of times faster than one pass an example. ValueError, of one line, where the layer does
+    not act exactly once on each example, which its weight's own gradient tells."""
+    checks.examples(x, y)
+    checks.weights(model)
+    checks.whole("chunk", chunk)
+    layer = layer or last_linear(model)
+    module = dict(model.named_modules()).get(layer)
+    if not isinstance(module, nn.Linear):
+        linear = [name for name, found in model.named_modules() if isinstance(found, nn.Linear)]
+        raise ValueError(f"layer {layer!r}: must be a linear layer of the model: {', '.join(linear) or 'it has none'}")
     _named(model, None)
     seen: dict[str, Tensor] = {}
 
@@ -112,12 +130,18 @@ def factors(model: nn.Module, loss: Loss, x: Tensor, y: Tensor, layer: str | Non
 
     handle = module.register_forward_hook(see)
     try:
-        found = []
+        found: list[tuple[Tensor, Tensor]] = []
         for images, labels in zip(x.split(chunk), y.split(chunk), strict=True):
+            seen.clear()
             value = loss(model(images), labels)
-            if seen["output"].shape[:-1] != (len(images),):
-                raise ValueError(f"layer {layer}: acts {tuple(seen['output'].shape)} on a batch, not once an example")
-            (delta,) = torch.autograd.grad(value, seen["output"])
+            acts = tuple(seen["output"].shape) if seen else ()
+            if acts[:-1] != (len(images),):
+                raise ValueError(f"layer {layer}: acts {acts} on a batch, not once an example")
+            if not (seen["output"].requires_grad and module.weight.requires_grad):
+                raise ValueError(f"layer {layer}: must be trainable; call its requires_grad_() first")
+            delta, summed = torch.autograd.grad(value, [seen["output"], module.weight])
+            if not found and not _adds_up(delta, seen["inputs"], summed):
+                raise ValueError(f"layer {layer}: acts more than once on an example, or shares its weight with another")
             found.append((delta * len(images), seen["inputs"]))  # the loss is a mean
     finally:
         handle.remove()
@@ -129,7 +153,9 @@ def batch_gradients(
     model: nn.Module, loss: Loss, x: Tensor, y: Tensor, names: Sequence[str] | None = None
 ) -> Gradients:
     """The sum-reduced gradients of batches of x, y with respect to the parameters `names`, by autograd: for any
-    module whose examples are separate."""
+    module whose examples are separate. ValueError for data or weights that are not finite."""
+    checks.examples(x, y)
+    checks.weights(model)
     parameters = list(_named(model, names).values())
 
     def gradient(indices: Tensor) -> Tensor:
@@ -142,15 +168,19 @@ def batch_gradients(
 def random_orders(num_examples: int, samples: int, draws: int, random: torch.Generator) -> Tensor:
     """(draws, samples) indices, each row drawn without replacement. Batches are cut from the rows, so that every
     batch size sees the same examples."""
-    if not 0 < samples <= num_examples:
-        raise ValueError(f"samples {samples}: must be a number from 1 to the {num_examples} examples there are")
+    checks.whole("samples", samples, num_examples, "examples there are")
+    checks.whole("draws", draws)
     return torch.stack([torch.randperm(num_examples, generator=random)[:samples] for _ in range(draws)])
 
 
 def batch_gradient_norms(
     gradients: Gradients, orders: Tensor, batch_sizes: Sequence[int], chunk: int = CHUNK
 ) -> Tensor:
-    """(draws, batch sizes), float64: the norms ‖Σ g_i‖ of the first B examples of every row of `orders`."""
+    """(draws, batch sizes), float64: the norms ‖Σ g_i‖ of the first B examples of every row of `orders`. ValueError for
+    a B that is larger than a row."""
+    for size in batch_sizes:
+        checks.whole("batch_size", size, orders.shape[1], "examples of a draw")
+    checks.whole("chunk", chunk)
     return torch.stack(
         [
             torch.cat([gradients(rows[:, :size]).double().norm(dim=1) for rows in orders.split(chunk)])
@@ -169,10 +199,11 @@ def moving_gradient_norms(
     Each row starts from the model as it is and takes plain SGD steps of `lr` on the mean-reduced loss, a batch each;
     examples that fill no batch are left out.
     """
-    if not 0 < batch_size <= orders.shape[1]:
-        raise ValueError(
-            f"batch_size {batch_size}: must be a number from 1 to the {orders.shape[1]} examples of a draw"
-        )
+    checks.whole("batch_size", batch_size, orders.shape[1], "examples of a draw")
+    checks.examples(x, y)
+    _named(model, [name])
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"lr {lr!r}: must be a finite number ≥ 0")
     accumulated, last = [], []
     for order in orders:
         network = copy.deepcopy(model)
@@ -204,8 +235,13 @@ class Moments:
 
     @classmethod
     def of(cls, values: Tensor) -> Moments:
+        """ValueError for no value, or for one that is not finite."""
         x = values.double()
+        if x.ndim < 1 or not len(x):
+            raise ValueError(f"values: needs at least one along the first axis, got {tuple(x.shape)}")
         mean = x.mean(0)
+        if not mean.isfinite().all():
+            checks.finite("values", x)
         deviation = x - mean
         squared = deviation.square()
         return cls(len(x), mean, squared.sum(0), (squared * deviation).sum(0), squared.square_().sum(0))
@@ -229,11 +265,14 @@ class Moments:
 
     @property
     def variance(self) -> Tensor:
+        """(P,). ValueError for a single value."""
+        if self.count < 2:
+            raise ValueError(f"variance needs at least 2 values, got {self.count}")
         return self.m2 / (self.count - 1)
 
     @property
     def excess_kurtosis(self) -> Tensor:
-        """(P,), unbiased for Gaussian values; NaN in columns whose values are all equal."""
+        """(P,), unbiased for Gaussian values; NaN where all values are equal. ValueError for fewer than 4."""
         return torch.from_numpy(np.asarray(unbiased_kurtosis(self.count, self.m2.numpy(), self.m4.numpy())))
 
 
@@ -247,6 +286,10 @@ class Histogram:
 
     @classmethod
     def of(cls, values: Tensor, edges: Tensor) -> Histogram:
+        """ValueError for a value that is not finite, or edges that do not rise."""
+        checks.rising("edges", edges)
+        if values.numel() and not torch.stack(values.aminmax()).isfinite().all():
+            checks.finite("values", values)
         bins = torch.bucketize(values.flatten().contiguous(), edges.to(values.dtype), right=True)
         return cls(edges, torch.bincount(bins, minlength=len(edges) + 1))
 
@@ -262,6 +305,7 @@ class Histogram:
 
     def value_exceeded_by(self, count: float) -> float:
         """The value that `count` values lie above: the inverse of `count_above`."""
+        checks.positive("count", count)
         above = self.counts.flip(0).cumsum(0).flip(0)[1:].double().clamp(min=0.5)
         return float(np.interp(-math.log(count), -above.log().numpy(), self.edges.numpy()))
 
@@ -271,6 +315,8 @@ def stream(
 ) -> tuple[Moments, Histogram]:
     """Moments by coordinate, and counts of the magnitudes of all coordinates, of the sum-reduced gradients of the first
     B examples of every row of `orders`. What is held is a chunk of draws, whatever their number."""
+    checks.whole("batch_size", batch_size, orders.shape[1], "examples of a draw")
+    checks.whole("chunk", chunk)
     moments: Moments | None = None
     histogram: Histogram | None = None
     for rows in orders.split(chunk):
@@ -296,7 +342,10 @@ class NoiseScale:
 
     def mean_square(self, batch_sizes: np.ndarray, num_examples: float = math.inf) -> np.ndarray:
         """E‖Σ g_i‖² = B(1 - B/N) S² + B² ‖G‖², exact for batches drawn without replacement from N examples; N is
-        infinite for batches drawn with replacement."""
+        infinite for batches drawn with replacement. ValueError for a B outside 1 to N."""
+        batch_sizes = np.asarray(batch_sizes, dtype=np.float64)
+        if not ((batch_sizes >= 1) & (batch_sizes <= num_examples)).all():
+            raise ValueError(f"batch_sizes: must be from 1 to the {num_examples} examples, got {batch_sizes.tolist()}")
         return batch_sizes * (1 - batch_sizes / num_examples) * self.trace + batch_sizes**2 * self.squared_norm
 
 
@@ -304,8 +353,13 @@ def noise_scale(mean_squared_norm: float, mean: Tensor, num_examples: int, popul
     """B_simple from n examples' mean ‖g_i‖² and mean gradient (P,). Source: McCandlish et al. (2018), eq. 2.9.
 
     ‖G‖² is that of the distribution the examples were drawn from: ‖ḡ‖² - S²/n, without bias. With `population` the
-    examples are all there are, and it is ‖ḡ‖².
+    examples are all there are, and it is ‖ḡ‖². ValueError for fewer than two examples, or what is not finite.
     """
+    if num_examples < 2 or not 0 <= mean_squared_norm < math.inf:
+        raise ValueError(
+            f"needs at least 2 examples of a finite mean squared norm ≥ 0, got {num_examples} of {mean_squared_norm!r}"
+        )
+    checks.finite("mean", mean)
     n, squared = num_examples, float(mean.double().square().sum())
     trace = (mean_squared_norm - squared) * n / (n - 1)
     return NoiseScale(trace, squared if population else squared - trace / n)
@@ -315,9 +369,18 @@ def fit_noise_scale(
     batch_sizes: np.ndarray, mean_squares: np.ndarray, num_examples: float, errors: np.ndarray | None = None
 ) -> NoiseScale:
     """S² and ‖G‖² from mean ‖Σ g_i‖² by batch size, by `mean_square`; least squares of relative errors, weighted by
-    the inverse squares of the means' relative standard `errors`, where they are given."""
-    b, y = (np.asarray(v, dtype=np.float64) for v in (batch_sizes, mean_squares))
-    weights = np.ones(len(b)) if errors is None else 1 / np.asarray(errors, dtype=np.float64)
+    the inverse squares of the means' relative standard `errors`, where they are given. ValueError for fewer than two
+    batch sizes, or what is no positive number."""
+    b, y, e = (
+        np.asarray(v, dtype=np.float64) for v in (batch_sizes, mean_squares, batch_sizes if errors is None else errors)
+    )
+    if not (b.ndim == 1 and b.shape == y.shape == e.shape and len(set(b.tolist())) >= 2):
+        raise ValueError(
+            f"needs a mean and an error for each of two or more batch sizes, got {b.shape}, {y.shape}, {e.shape}"
+        )
+    if not all((np.isfinite(v) & (v > 0)).all() for v in (b, y, e)):
+        raise ValueError("batch_sizes, mean_squares and errors: must be finite numbers above 0")
+    weights = np.ones(len(b)) if errors is None else 1 / e
     terms = np.stack([NoiseScale(1, 0).mean_square(b, num_examples), NoiseScale(0, 1).mean_square(b)], 1)
     (trace, squared_norm), *_ = np.linalg.lstsq(terms * (weights / y)[:, None], weights, rcond=None)
     return NoiseScale(float(trace), float(squared_norm))

@@ -18,7 +18,10 @@ HILL_SHARE = 0.05  # of the values count as the tail
 def _columns(values: np.ndarray, least: int) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim < 1 or len(array) < least or not np.isfinite(array).all():
-        raise ValueError(f"needs at least {least} finite values along the first axis, got an array {array.shape}")
+        raise ValueError(
+            f"needs at least {least} finite values along the first axis, got an array {array.shape}"
+            + ("" if np.isfinite(array).all() else " with NaN or infinity")
+        )
     return array
 
 
@@ -31,7 +34,9 @@ def excess_kurtosis(values: np.ndarray) -> np.ndarray:
 
 
 def unbiased_kurtosis(n: int, m2: np.ndarray, m4: np.ndarray) -> np.ndarray:
-    """G₂ from n values' central sums of squares and of fourth powers, (...) each."""
+    """G₂ from n values' central sums of squares and of fourth powers, (...) each. ValueError for n < 4."""
+    if n < 4:
+        raise ValueError(f"kurtosis needs at least 4 values, got {n}")
     with np.errstate(invalid="ignore", divide="ignore"):
         g2 = n * m4 / np.square(m2) - 3
     return (n - 1) / ((n - 2) * (n - 3)) * ((n + 1) * g2 + 6)
@@ -41,8 +46,10 @@ def hill_index(values: np.ndarray, share: float = HILL_SHARE) -> np.ndarray:
     """Hill's ξ of |values| (n, ...) -> (...): the mean of log(x₍ᵢ₎/x₍ₖ₊₁₎) over the k = share · n largest.
 
     ξ = 1/α for a tail P(|X| > x) ∝ x^-α (Hill 1975), so larger is heavier. It has no zero to compare with: Gaussian
-    values give a ξ well above 0 at any finite n.
+    values give a ξ well above 0 at any finite n. ValueError for a share that is not between 0 and 1.
     """
+    if not 0 < share < 1:
+        raise ValueError(f"share {share!r}: must be a number between 0 and 1, such as {HILL_SHARE}")
     x = np.sort(np.abs(_columns(values, 4)), axis=0)[::-1]
     k = max(1, min(len(x) - 1, round(share * len(x))))
     logs = np.log(np.maximum(x[: k + 1], SMALLEST))
@@ -73,13 +80,21 @@ ESTIMATORS = {"kurtosis": excess_kurtosis, "hill": hill_index, "inverse_alpha": 
 
 
 def gaussian_surrogate(sd: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, coordinates) independent Gaussian values whose coordinates have standard deviations `sd`."""
+    """(draws, coordinates) independent Gaussian values whose coordinates have standard deviations `sd`.
+    ValueError for a negative one, or no draw."""
+    sd = np.asarray(sd, dtype=np.float64)
+    if sd.ndim != 1 or not (np.isfinite(sd) & (sd >= 0)).all():
+        raise ValueError(f"sd: must be one axis of finite numbers ≥ 0, got an array {sd.shape}")
+    if draws < 1:
+        raise ValueError(f"draws {draws!r}: must be a whole number ≥ 1")
     return rng.standard_normal((draws, len(sd))) * sd
 
 
 def null_controls(rng: np.random.Generator, n: int = 1_000_000) -> dict[str, np.ndarray]:
     """Samples (n,) on which an α̂ below 2 says nothing of an α-stable law: none is one, and all but the last have
-    Gaussian values."""
+    Gaussian values. ValueError for fewer than 4 values."""
+    if n < 4:
+        raise ValueError(f"n {n!r}: must be a whole number ≥ 4")
     normal = rng.standard_normal(n)
     return {
         "Gaussian": normal,
