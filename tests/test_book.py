@@ -1,10 +1,14 @@
 """Building: strict where papermill is lenient, and the previous site is safe from a build that fails."""
 
+import os
 import shutil
+import signal
+import time
 
 import filelock
 import nbformat
 import pytest
+import signalled
 
 from repro.publish import book
 from repro.runs.ledger import cache_folder
@@ -37,9 +41,9 @@ def root(tmp_path, smoke_ledger, monkeypatch):
         "format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/page\n  - file: book/bibliography\n"
     )
     write(tmp_path / "notebooks" / "page.ipynb", "print(scale)")
-    (tmp_path / "_build" / "site").mkdir(parents=True)
+    (tmp_path / "_build" / "site" / "_static").mkdir(parents=True)
     (tmp_path / "_build" / "site" / "index.html").write_text("the previous site")
-    (tmp_path / "_build" / "site" / "objects.inv").touch()
+    (tmp_path / "_build" / "site" / book.OURS).touch()
     return tmp_path
 
 
@@ -55,15 +59,6 @@ def test_a_good_build_replaces_the_site_with_the_executed_notebook(root):
     assert site.seconds["page"] > 0
     committed = nbformat.read(root / "notebooks" / "page.ipynb", as_version=4)
     assert not any(c.get("outputs") for c in committed.cells), "the committed notebook stays as it was"
-
-
-@pytest.mark.parametrize("made", [lambda f: (f.mkdir(), (f / "thesis.tex").touch()), lambda f: f.touch()])
-def test_a_folder_that_holds_something_else_is_left_alone(root, tmp_path, made):
-    made(tmp_path / "other")
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(book.BookError, match=r"output .*give a new or an empty"):
-        book.build("smoke", root=root, output=tmp_path / "other", workers=0)
-    assert sorted(p for p in tmp_path.rglob("*") if "stage" not in p.name) == before
 
 
 def test_folders_given_relative_are_the_ones_that_notebooks_see(root, tmp_path, monkeypatch):
@@ -104,6 +99,25 @@ def test_a_warning_of_the_site_builder_fails_the_build_and_leaves_the_site(root)
     assert previous_site_stands(root)
 
 
+def test_a_killed_refresh_leaves_nothing_that_counts_as_a_notebook(tmp_path):
+    """Not the notebook it was at, half written; and what another left is not taken for one."""
+    path = write(tmp_path / "notebooks" / "page.ipynb", "import time; time.sleep(600)")
+    before = path.read_bytes()
+    code = "import sys; from pathlib import Path; from repro.publish import book; p = Path(sys.argv[1])\n"
+    process = signalled.start(
+        "-c", code + "book.execute(p, p, {})", path, env=os.environ | {"REPRO_CACHE": str(tmp_path)}
+    )
+    signalled.wait_until(lambda: len(signalled.living_of(tmp_path)) >= 2, process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    signalled.assert_all_gone(tmp_path)
+    assert [p.name for p in path.parent.iterdir()] == ["page.ipynb"] and path.read_bytes() == before
+    (path.parent / ".page.ipynb.partial").write_text("half")
+    (path.parent / ".old.partial.ipynb").write_text("half, of an earlier version")
+    assert book.notebooks(tmp_path) == [path]
+
+
 def test_a_failed_refresh_leaves_the_committed_notebook(tmp_path):
     path = write(tmp_path / "page.ipynb", "1/0")
     before = path.read_bytes()
@@ -116,8 +130,26 @@ def test_links_only_where_a_repository_is_given(root):
     site = book.build("smoke", root=root, workers=0, repository="https://github.com/someone/batch-size")
     page = (site.folder / "notebooks" / "page.html").read_text()
     assert "colab.research.google.com/github/someone/batch-size/blob/main/notebooks/page.ipynb" in page
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "github.com/x",
+        "https://github.com/x",
+        "https://../../..",
+        "https://github.com/../x",
+        "https://github.com/x/..",
+        "https://a b.com/x/y",
+        "https://github.com/x/y#z",
+        "https://github.com/x/y\n",
+        "javascript://github.com/x/y",
+    ],
+)
+def test_what_is_no_repository(root, address):
     with pytest.raises(book.BookError, match=r"must look like https://github\.com/OWNER/NAME"):
-        book.build("smoke", root=root, workers=0, repository="github.com/x")
+        book.build("smoke", root=root, workers=0, repository=address)
+    assert previous_site_stands(root)
 
 
 @pytest.mark.parametrize(

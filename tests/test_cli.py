@@ -98,8 +98,8 @@ def test_paper_scale_without_data_or_network(home):
 
 
 def test_paper_scale_with_damaged_data(home):
-    for folder, files in data.RAW_FILES.values():
-        raw = home / "data" / folder / "raw"
+    for name, files in data.RAW_FILES.items():
+        raw = home / "data" / data.TORCHVISION[name] / "raw"
         raw.mkdir(parents=True)
         for file in files:
             (raw / file).write_bytes(b"not digits")
@@ -261,10 +261,10 @@ def test_doctor_without_data(home):
 
 
 def test_doctor_names_damaged_data(home):
-    folder, files = data.RAW_FILES["mnist"]
-    (home / "data" / folder / "raw").mkdir(parents=True)
-    for file in files:
-        (home / "data" / folder / "raw" / file).write_bytes(b"not digits")
+    folder = home / "data" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for file in data.RAW_FILES["mnist"]:
+        (folder / file).write_bytes(b"not digits")
     text = " ".join(repro("doctor").stdout.split())
     assert "mnist5k: intact" in text and re.search(r" mnist: mnist: \S+ is damaged", text)
     assert "smoke: True" in text and "paper: False" in text and str(home / "data") in text

@@ -12,6 +12,7 @@ from signalled import assert_all_gone, living_of, start, wait_until
 from test_book import previous_site_stands, write
 from test_runner import SWEEP, new_ledger
 
+from repro.publish import book
 from repro.runs.provenance import PROJECT
 
 pytestmark = pytest.mark.xdist_group("stopping")
@@ -50,9 +51,9 @@ def root(tmp_path):
     shutil.copytree(PROJECT / "book", tmp_path / "book")
     (tmp_path / "book" / "index.md").write_text("# Home\n")
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/page0\n")
-    (tmp_path / "_build" / "site").mkdir(parents=True)
+    (tmp_path / "_build" / "site" / "_static").mkdir(parents=True)
     (tmp_path / "_build" / "site" / "index.html").write_text("the previous site")
-    (tmp_path / "_build" / "site" / "objects.inv").touch()
+    (tmp_path / "_build" / "site" / book.OURS).touch()
     return tmp_path
 
 

@@ -105,6 +105,10 @@ def styled(verdict: Any) -> str:
     return f"[{OUTCOME_STYLES[verdict.outcome]}]{verdict.outcome}[/]. {_escape(verdict.reason)}"
 
 
+def say(line: str) -> None:
+    err.print(line, markup=False, highlight=False)
+
+
 def _escape(text: str) -> str:
     from rich.markup import escape
 
@@ -115,16 +119,20 @@ def _escape(text: str) -> str:
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, given (finished, total) as trials finish; nothing where there is nothing to do."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err) as bar:
-        task: list[Any] = []
+    bar = Progress(*columns, console=err)
 
-        def advance(finished: int, total: int) -> None:
-            if not task and finished < total:
-                task.append(bar.add_task(what, total=total))
-            if task:
-                bar.update(task[0], completed=finished)
+    def advance(finished: int, total: int) -> None:
+        if not bar.tasks and finished < total:
+            bar.start()
+            bar.add_task(what, total=total)
+        for task in bar.task_ids:
+            bar.update(task, completed=finished)
 
+    try:
         yield advance
+    finally:
+        if bar.tasks:
+            bar.stop()
 
 
 def duration(seconds: float) -> str:
@@ -231,7 +239,7 @@ def run(
         return
     with progress_bar(f"{', '.join(claim)}, {scale}") as progress:
         report = runner.run(
-            plan, ledger, workers=workers, scheduler=scheduler, record=record, progress=progress, say=err.print
+            plan, ledger, workers=workers, scheduler=scheduler, record=record, progress=progress, say=say
         )
     err.print(f"{report.trained} trials trained, {report.found} found in the ledger, in {report.seconds:.0f} s")
     if expected and not scheduler and not report.failed:
@@ -310,15 +318,13 @@ def build(
     from repro.publish import book
 
     with progress_bar(f"training, {scale} scale") as progress:
-        site = book.build(
-            scale, output=output, repository=repository, workers=workers, progress=progress, say=err.print
-        )
+        site = book.build(scale, output=output, repository=repository, workers=workers, progress=progress, say=say)
     table = Table("claim", "scale", "dataset", "verdict")
     for f in site.findings:
         style = OUTCOME_STYLES[f.verdict.outcome]
         table.add_row(f.claim.id, f.scale, f.dataset, f"[{style}]{f.verdict.outcome}[/]")
     out.print(table)
-    out.print(f"The site is at {site.folder / 'index.html'}", soft_wrap=True)
+    out.print(f"The site is at {_escape(str(site.folder / 'index.html'))}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -327,7 +333,7 @@ def refresh() -> None:
     """Re-run the committed notebooks at smoke scale, in place, and the generated parts of the pages."""
     from repro.publish import book
 
-    book.refresh(err.print)
+    book.refresh(say)
 
 
 @app.command()

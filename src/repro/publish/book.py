@@ -35,6 +35,7 @@ from repro.runs.provenance import PROJECT, need_checkout
 from repro.trial import ReproError, choose
 
 STATIC = "src/repro/publish/static"  # the style sheet, where _config.yml names it
+OURS = "_static/repro.css"  # what every site of this book holds
 CELL_TIMEOUT = 900  # seconds; papermill's own default is forever
 
 
@@ -52,7 +53,17 @@ class Site:
 
 
 def notebooks(root: Path = PROJECT) -> list[Path]:
-    return sorted((root / "notebooks").glob("*.ipynb"))
+    return sorted(p for p in (root / "notebooks").glob("*.ipynb") if not p.name.startswith("."))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write the text beside `path` and put it in its place, so that `path` is never half written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> float:
@@ -71,29 +82,25 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> float:
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise BookError(f"{name}: unknown parameter {unknown[0]!r}; its parameters cell sets {', '.join(known)}")
-    partial = target.with_name(f".{target.stem}.partial.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     try:
-        papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             str(source),
-            str(partial),
+            None,  # it would write after every cell
             dict(parameters),
             progress_bar=False,
             cwd=str(source.parent),
             execution_timeout=CELL_TIMEOUT,
             start_timeout=120,
         )
-        seconds = time.perf_counter() - began
-        nbformat.write(scrub(nbformat.read(partial, as_version=4)), partial)
-        partial.replace(target)
     except papermill.PapermillExecutionError as error:
         reason = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).split())
         raise BookError(f"{name}: cell {error.exec_count} failed: {error.ename}: {reason[:300]}") from None
     except Exception as error:  # a kernel that dies or hangs: nbclient raises its own kinds
         raise BookError(f"{name}: did not run: {' '.join(str(error).split())[:300]}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    seconds = time.perf_counter() - began
+    write_whole(target, nbformat.writes(scrub(executed)) + "\n")
     return seconds
 
 
@@ -146,16 +153,14 @@ def write_fragments(folder: Path, ledger: Ledger, scale: Scale | None, seconds: 
     """Write the generated parts of the pages. Without a scale, only what is recorded."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in {**fragments(ledger, scale, seconds), "speed.md": speed.fragment()}.items():
-        partial = folder / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / name)
+        write_whole(folder / name, text)
 
 
 def _configure(stage: Path, repository: str | None) -> None:
     """Launch, edit and download links only where a repository is given: no invented addresses."""
     if not repository:
         return
-    if not re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", repository):
+    if not re.fullmatch(r"https://\w[\w-]*(\.\w[\w-]*)+(/[.-]*\w[\w.-]*){2}", repository, re.ASCII):
         raise BookError(f"repository {repository!r}: must look like https://github.com/OWNER/NAME")
     path = stage / "_config.yml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -177,35 +182,75 @@ def _sphinx(stage: Path) -> Path:
     return pages
 
 
-def _site_folder(output: Path) -> Path:
-    """Where the site goes, absolute: a folder that is not there yet, is empty, or holds a site; BookError else."""
-    site = output.absolute()
-    if site.is_dir() and any(site.iterdir()) and not (site / "objects.inv").is_file():
-        raise BookError(f"output {output}: that folder holds something that is no site; give a new or an empty one")
+def _site_folder(output: Path, stage: Path) -> Path:
+    """Where the site goes, absolute: a folder that is not there yet, is empty, or holds a site of this book.
+    BookError for anything else, which is not touched."""
+    site = output.parent.resolve() / output.name if output.name not in ("", "..") else output.resolve()
+    what = ""
     try:
-        site.parent.mkdir(parents=True, exist_ok=True)
+        if site.is_symlink():
+            what = "is a link; give the folder that it leads to"
+        elif os.path.ismount(site):
+            what = "is a mount point, which cannot be replaced; give a folder in it"
+        elif os.path.lexists(site) and not site.is_dir():
+            what = "is no folder; give a new or an empty one"
+        elif stage.is_relative_to(site) or site.is_relative_to(stage):
+            what = f"is where sites are made, or holds it; give another folder, such as {stage.parent / 'site'}"
+        elif site.is_dir() and any(site.iterdir()) and not (site / OURS).is_file():
+            what = "holds something that is no site of this book; give a new or an empty folder"
+        else:
+            site.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(site.parent, os.W_OK):
+                what = "cannot be written; give a new or an empty folder elsewhere"
     except OSError as error:
-        raise BookError(f"output {output}: {error.strerror}; give a folder that can be written") from None
-    if site.is_file() or not os.access(site.parent, os.W_OK):
-        raise BookError(f"output {output}: is a file or cannot be written; give a new or an empty folder")
+        what = f"cannot be written ({error.strerror}); give a new or an empty folder elsewhere"
+    if what:
+        raise BookError(f"output {output}: {what}")
     return site
 
 
+def _recover(site: Path) -> None:
+    """Put the old site back where a build was killed while it exchanged the two."""
+    _, old = _beside(site)
+    if old.is_dir() and not site.exists():
+        old.rename(site)
+
+
+def _beside(site: Path) -> tuple[Path, Path]:
+    """Where the new site is copied to, and where the old one makes room for it."""
+    return site.with_name(f".{site.name}.repro-new"), site.with_name(f".{site.name}.repro-old")
+
+
 def _replace(site: Path, pages: Path) -> None:
-    """Put `pages` where `site` is, keeping the old site until the new one is in place."""
-    old = site.with_name(f".{site.name}.old")
-    if site.exists():  # else `old` is what a build killed at this point left of the site
-        shutil.rmtree(old, ignore_errors=True)
-        site.rename(old)
-    shutil.move(pages, site)
+    """Put `pages` where `site` is: beside it first, where another file system may fill up; then the old site makes room
+    for the new one. BookError, and the old site as it was, where that cannot be."""
+    new, old = _beside(site)
+    try:
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.copytree(pages, new)
+            with held():
+                shutil.rmtree(old, ignore_errors=True)
+                if site.exists():
+                    site.rename(old)
+                new.rename(site)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except (OSError, shutil.Error) as error:
+        _recover(site)
+        faults = error.args[0] if isinstance(error, shutil.Error) else [("", "", error.strerror or error)]
+        raise BookError(
+            f"output {site}: the new site cannot be written there ({str(faults[0][2])[:120]}); free some space, or "
+            "give another folder"
+        ) from None
     shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _alone(stage: Path) -> Iterator[None]:
     """Hold the stage for one build at a time."""
-    stage.parent.mkdir(parents=True, exist_ok=True)
     try:
+        stage.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(stage.with_suffix(".lock"), timeout=0):
             yield
     except filelock.Timeout:
@@ -229,10 +274,11 @@ def build(
     scale = Scale(scale)
     if root == PROJECT:
         need_checkout("building the book")
-    output = _site_folder(output or root / "_build" / "site")
+    stage = root.resolve() / "_build" / "stage"
+    output = _site_folder(output or stage.with_name("site"), stage)
     _fix_folders()
-    stage = root / "_build" / "stage"
     with _alone(stage):
+        _recover(output)
         ledger = Ledger()
         shutil.rmtree(stage, ignore_errors=True)
         shutil.copytree(root / "book", stage / "book")
@@ -256,8 +302,7 @@ def build(
             say(f"{len(sources)} notebooks executed in {sum(seconds.values()):.0f} s")
             write_fragments(stage / "book" / "_generated", ledger, scale, seconds)
             pages = submit(_sphinx, stage).result()
-        with held():
-            _replace(output, pages)
+        _replace(output, pages)
         shown = dict.fromkeys((Scale.PAPER, scale))
         found = [f for c in claims.all_claims().values() for s in shown for f in claims.findings(c, s, ledger)]
         return Site(output, tuple(found), seconds)
