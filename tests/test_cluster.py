@@ -18,6 +18,7 @@ from distributed import Client
 from test_runner import COMMAND, NUM, SMALL, SWEEP, assert_same, measures, new_ledger
 
 from repro.runs import runner
+from repro.runs.provenance import PROJECT
 from repro.trial import Trial
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -233,6 +234,39 @@ def test_a_worker_is_no_scheduler(tmp_path, cluster):
         [address] = client.scheduler_info()["workers"]
     with pytest.raises(runner.RunError, match="it is a Worker"):
         runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
+
+
+def test_a_cluster_with_keys_as_its_page_has_it(tmp_path, monkeypatch, cluster):
+    """The commands of "On a cluster", of which one sets the keys for all that follow; who has none is refused."""
+    [commands] = re.findall(r"```bash\n(umask.*?)```", (PROJECT / "book" / "cluster.md").read_text(), re.S)
+    keys, scheduler, worker, run = (
+        commands.partition("# on one host")[0],
+        *re.findall(r"^(?:dask|repro) .*$", commands, re.M),
+    )
+    shell = f"set -e; PATH={Path(sys.executable).parent}:$PATH; {keys}\nenv"
+    done = subprocess.run(
+        ["bash", "-c", shell], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert not done.stderr
+    made = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("DASK_"))
+    [path] = {value for value in made.values() if value.startswith(str(tmp_path))}
+    assert len(made) == 5 and Path(path).stat().st_mode & 0o077 == 0
+    with monkeypatch.context() as patch:
+        for name, value in made.items():
+            patch.setenv(name, value)
+        cluster.address = cluster.address.replace("tcp:", "tls:")
+        assert scheduler == "dask scheduler --protocol tls"
+        cluster.start("scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", cluster.port)
+        assert worker.startswith("dask worker tls://HOST:8786 ") and run.endswith("--scheduler tls://HOST:8786")
+        cluster.worker()
+        process = start(tmp_path, "--scheduler", cluster.address)
+        wait_for_rows(process, new_ledger(tmp_path), 1)
+    monkeypatch.setattr(runner, "CONNECT_SECONDS", 2)
+    for address in (cluster.address, cluster.address.replace("tls:", "tcp:")):
+        with pytest.raises(runner.RunError, match="no Dask scheduler answers at"):
+            runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path / "stranger"), scheduler=address)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and f"{NUM} trials trained" in err, err
 
 
 def test_a_worker_of_another_version_is_refused(tmp_path, cluster):

@@ -1,11 +1,13 @@
 """Running trials: the same numbers however they are run, and nothing lost when something is killed."""
 
+import asyncio
 import collections
 import contextlib
 import math
 import os
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import psutil
 import pytest
 import signalled
 import torch
+from distributed import rpc
+from distributed.security import Security
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -37,7 +41,9 @@ IMPOSSIBLE = Trial(**SMALL | {"widths": (10**10,)}, batch_size=16, steps=1)  # 2
 
 # A sweep long enough to be killed in the middle of, behind the real command line; batch norm keeps it out of stacks.
 SWEEP = Sweep(
-    "equal epochs", Trial(widths=(32,), batch_norm=True, batch_size=8, lr=0.05, epochs=2), {SEEDS: paired_seeds(32)}
+    "equal epochs",
+    Trial(train_size=2000, widths=(32,), batch_norm=True, batch_size=8, lr=0.05, epochs=2),
+    {SEEDS: paired_seeds(32)},
 )
 NUM = len(SWEEP.trials())
 COMMAND = """
@@ -266,6 +272,13 @@ def test_a_stop_while_workers_start(tmp_path, number):
     signalled.assert_all_gone(tmp_path)
 
 
+@pytest.mark.parametrize("workers", [-1, 4 * runner.num_cores() + 1, 10**6])
+def test_more_workers_than_cores_can_feed(tmp_path, workers):
+    most = 4 * runner.num_cores()
+    with pytest.raises(runner.RunError, match=f"^workers {workers}: must be a number from 0 to {most}, 4 a core$"):
+        runner.run({"claim": TRIALS}, new_ledger(tmp_path), workers=workers)
+
+
 def test_a_background_job_goes_on(tmp_path):
     """What a script's shell starts with & ignores Ctrl-C, and what nohup starts ignores hangups."""
     process = start(tmp_path, ignores="SIGINT SIGHUP")
@@ -279,14 +292,54 @@ def test_a_background_job_goes_on(tmp_path):
     assert new_ledger(tmp_path).missing(SWEEP.trials()) == []
 
 
+def heard_of(process):
+    """Every address at which the process, or one that it has started, listens."""
+    tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    return [c.laddr for p in tree for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+
+
 def test_nothing_listens_to_other_machines(tmp_path):
     process = start(tmp_path)
     wait_for_trial(process, new_ledger(tmp_path))
-    tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    heard = [c.laddr.ip for p in tree for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    heard = heard_of(process)
     process.kill()
     process.communicate()
-    assert len(heard) >= 4 and set(heard) == {"127.0.0.1"}  # scheduler, dashboard, two workers
+    assert len(heard) >= 4 and {address.ip for address in heard} == {"127.0.0.1"}  # scheduler, dashboard, two workers
+
+
+CLUSTER = """
+import sys
+from repro.runs import runner
+if __name__ == "__main__":
+    with runner.local_cluster(2) as client:
+        print(client.scheduler_info()["address"], flush=True)
+        sys.stdin.read()
+        print(client.submit(sum, [1, 2]).result())
+"""
+
+
+def test_another_user_of_the_machine_is_refused(tmp_path):
+    """By all that listens: who has no key, or one of his own, is not spoken to."""
+
+    async def speak(address, keys):
+        async with asyncio.timeout(3), rpc(address, timeout=2, connection_args=keys) as there:
+            return await there.identity()
+
+    async def speak_to_all():
+        own = Security.temporary().get_connection_args("client")
+        ports = [address.port for address in heard_of(process)]
+        assert len(ports) >= 6 and int(scheduler.rpartition(":")[2]) in ports
+        asked = [(f"tcp://127.0.0.1:{p}", {}) for p in ports] + [(f"tls://127.0.0.1:{p}", own) for p in ports]
+        return await asyncio.gather(*(speak(*it) for it in asked), return_exceptions=True)
+
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    process = signalled.start(tmp_path / "cluster.py", stdin=subprocess.PIPE)
+    scheduler = process.stdout.readline().strip()
+    assert scheduler.startswith("tls://127.0.0.1:")
+    answers = asyncio.run(speak_to_all())
+    assert all(isinstance(answer, OSError | TimeoutError) for answer in answers), answers
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and out == "3\n"  # who holds the key is
 
 
 def test_after_ctrl_c_the_same_command_goes_on(tmp_path, quiet_sweep):

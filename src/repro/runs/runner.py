@@ -45,6 +45,7 @@ PROBES: dict[str, engine.Probe] = {
 # Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.
 IN_PROCESS_SECONDS = 8.0
 STEP_SECONDS, FLOPS = 4e-4, 5e10
+MAX_WORKERS_A_CORE = 4
 CONNECT_SECONDS = 10
 POLL_SECONDS = 0.05
 QUIET_SECONDS = 30  # without a result, after which a cluster is asked whether it has workers left
@@ -191,8 +192,12 @@ def run(
 
 
 def choose_workers(trials: Iterable[Trial], workers: int | None) -> int:
-    """`workers`, or by default one a core, or 0, this process, where starting others would take longer."""
+    """`workers`, or by default one a core, or 0, this process, where starting others would take longer. RunError for
+    more than would find a core to wait for."""
+    most = MAX_WORKERS_A_CORE * num_cores()
     if workers is not None:
+        if not 0 <= workers <= most:
+            raise RunError(f"workers {workers}: must be a number from 0 to {most}, {MAX_WORKERS_A_CORE} a core")
         return workers
     seconds = [t.num_steps * STEP_SECONDS + 6 * engine.multiply_adds(t) * t.num_samples / FLOPS for t in trials]
     return 0 if sum(seconds) <= IN_PROCESS_SECONDS else min(num_cores(), len(seconds))
@@ -243,9 +248,11 @@ def _hush() -> None:
 
 @contextlib.contextmanager
 def local_cluster(workers: int) -> Iterator[Client]:
-    """A client of `workers` single-threaded processes on this machine. A block that fails does not wait for them."""
+    """A client of `workers` single-threaded processes on this machine, which no other user of it can speak to: they
+    listen on loopback alone, and to those who hold this cluster's key. A block that fails does not wait for them."""
     import dask
     from distributed import Client, LocalCluster
+    from distributed.security import Security
 
     _hush()  # workers that are killed break connections, which it would tell
     stack = contextlib.ExitStack()
@@ -263,6 +270,8 @@ def local_cluster(workers: int) -> Iterator[Client]:
                 threads_per_worker=1,
                 memory_limit=0,
                 host="127.0.0.1",
+                protocol="tls://",
+                security=Security.temporary(),
                 dashboard_address="127.0.0.1:0",
                 worker_dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
@@ -280,8 +289,10 @@ def local_cluster(workers: int) -> Iterator[Client]:
 async def _ask(address: str) -> None:
     """Raise unless a scheduler answers at this address soon: Dask's client would wait for a silent one for ever."""
     from distributed import rpc
+    from distributed.security import Security
 
-    async with asyncio.timeout(CONNECT_SECONDS), rpc(address, timeout=CONNECT_SECONDS) as there:
+    keys = Security().get_connection_args("client")  # as Dask's own configuration names them
+    async with asyncio.timeout(CONNECT_SECONDS), rpc(address, timeout=CONNECT_SECONDS, connection_args=keys) as there:
         who = (await there.identity())["type"]
     if who != "Scheduler":
         raise ValueError(f"it is a {who}")
