@@ -171,10 +171,10 @@ def _shen(name: str, printed: str, batch_size: int, column: str, note: str = "")
 
 
 PUBLISHED = (
-    _shen("test accuracy, B=2", "99", 2, "test_accuracy"),
-    _shen("test accuracy, B=64", "98", 64, "test_accuracy"),
-    _shen("train accuracy, B=64", "100", 64, "train_accuracy"),
-    _shen("test accuracy, B=1024", "95", 1024, "test_accuracy", "elsewhere in the post: about 96 %"),
+    _shen("test accuracy, B = 2", "99", 2, "test_accuracy"),
+    _shen("test accuracy, B = 64", "98", 64, "test_accuracy"),
+    _shen("train accuracy, B = 64", "100", 64, "train_accuracy"),
+    _shen("test accuracy, B = 1024", "95", 1024, "test_accuracy", "elsewhere in the post: about 96 %"),
     Published(
         "test accuracy, B = 512 minus B = 32, mean of 60 models",
         "-0.59",

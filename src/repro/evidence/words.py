@@ -8,9 +8,9 @@ from repro.evidence.intervals import Estimate, Unit
 
 
 def signed(value: float, form: str = "+.2f") -> str:
-    """No zero has a minus."""
-    sign, rest = form[: form.startswith("+")], form.removeprefix("+")
-    return f"{value:{sign}z{rest}}".replace("-", "−")
+    """What rounds to zero has no sign."""
+    text = f"{value:z{form.removeprefix('+')}}".replace("-", "−")
+    return f"+{text}" if form.startswith("+") and value > 0 and float(text.replace(",", "")) else text
 
 
 def _form(estimate: Estimate) -> str:

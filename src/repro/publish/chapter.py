@@ -210,7 +210,8 @@ class Chapter:
                 tables.table(["part of the claim", "verdict", "because"], parts, "Parts of the claim") if parts else ""
             )
             name = f"{self.claim.id}-effects-{slug(finding)}.csv"
-            return told + effects(verdict, name)
+            none = "<p class='note'>No single effect is weighed here: the verdict says what is counted.</p>"
+            return told + effects(verdict, name) or none
 
         return HTML(self._each(each))
 
@@ -294,7 +295,7 @@ class Chapter:
 
 def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: str = "plot") -> str:
     """A figure with its title, how to read it, what it is drawn from, and its table as CSV."""
-    heading = html.escape(" ".join(title.split()))
+    heading = tables.unbroken(" ".join(title.split()))
     if figure.kind == "dots":
         told, body = f'<p class="axis-title">{html.escape(figure.x)}</p>', tables.dots(figure, drawn)
     elif figure.kind == "heat map":

@@ -62,11 +62,12 @@ CATEGORIES = tuple(
 
 
 def _sequence(n: int) -> list[str]:
-    """Of batch sizes, small to large: light to dark on a light page, dark to light on a dark one."""
+    """Of batch sizes, small to large: light to dark on a light page, dark to light on a dark one. The first, which is
+    nearest to the page's own colour, is still that of text to be read: 4.5 to 1."""
     colours = []
     for k in range(n):
         at = k / max(n - 1, 1)
-        share, other = (60 + 80 * at, "bg") if at < 0.5 else (170 - 140 * at, "text")
+        share, other = (84 + 80 * at, "bg") if at < 0.2 else (117.5 - 87.5 * at, "text")
         light = "#fff" if other == "bg" else "#1b1f24"
         mix = f"color-mix(in oklab,var(--s1,#0b5cad) {share:.0f}%,var(--{other},{light}))"
         colours.append(_colour(mix))
@@ -269,7 +270,7 @@ def _margins(ax: Axes, figure: Figure, table: pd.DataFrame, width: int) -> None:
     shown = [number(tick) for tick in ax.yaxis.get_major_locator()() if low <= tick <= high]
     left = 14 + DIGIT * max((len(text) for text in shown), default=2)
     names = [s.name for s in series_of(table) if s.named] if has_ends(figure, width) else []
-    right = 16 + (9.4 * max(map(len, names)) if len(names) > 1 else 0)
+    right = 16 + (10 * max(map(len, names)) if len(names) > 1 else 0)
     ax.figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=56 / height, top=1 - 34 / height)
     if len(names) > 1:
         _label_ends(ax, table, right)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -28,6 +29,11 @@ KINDS = {  # an outcome's class in the style sheet, and its mark: never colour a
     MET: ("good", "●"),
     MISSED: ("bad", "✕"),
 }
+
+
+def unbroken(text: str) -> str:
+    """As HTML, in which no line breaks within "B = 64"."""
+    return html.escape(re.sub(r"(\w) ([=≤≥<>]) (?=\d)", "\\1\u00a0\\2\u00a0", text))
 
 
 def badge(outcome: str) -> str:
@@ -172,7 +178,7 @@ def forest_table(forest: Forest, label: str) -> str:
         told, _, ends = interval(ms[0].estimate).partition(" ")
         shown = "".join(mark(m) for m in ms)
         return (
-            f'<tr><th scope="row">{html.escape(name)}</th><td class="strip"><div aria-hidden="true">{lines}{shown}'
+            f'<tr><th scope="row">{unbroken(name)}</th><td class="strip"><div aria-hidden="true">{lines}{shown}'
             f'</div></td><td class="value">{told} <small>{ends}</small></td></tr>'
         )
 

@@ -46,7 +46,7 @@ PROBES: dict[str, engine.Probe] = {
 IN_PROCESS_SECONDS = 8.0
 STEP_SECONDS, FLOPS = 4e-4, 5e10
 MAX_WORKERS_A_CORE = 4
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 8
 POLL_SECONDS = 0.05
 QUIET_SECONDS = 30  # without a result, after which a cluster is asked whether it has workers left
 

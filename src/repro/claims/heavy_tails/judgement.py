@@ -94,7 +94,10 @@ def judge_counts(table: pd.DataFrame) -> Verdict:
     if sums == means == {True}:
         return Verdict(Outcome.REPRODUCED, "Sums and means both have far more large values.", effects)
     if sums == {True} and means == {False}:
-        return Verdict(Outcome.CONDITIONAL, "Sums have far more large values; means have not.", effects)
+        rows = [row for arm in POINTS for row in measured(table, arm)]
+        fewer_than_one = all(row["large_values_mean"] < 0 for row in rows)  # as a logarithm: not one was counted
+        none = " Not one mean is as large; half a one stands for none." if fewer_than_one else ""
+        return Verdict(Outcome.CONDITIONAL, f"Sums have far more large values; means have not.{none}", effects)
     if sums == means == {False}:
         return Verdict(Outcome.NOT_REPRODUCED, "Neither sums nor means have many more large values.", effects)
     return Verdict(Outcome.INCONCLUSIVE, "How many values are large is not settled, or changes with training.", effects)

@@ -32,9 +32,9 @@ PUBLISHED_SEARCH, SCALE_FREE = "sharpness", "sharpness_scale_free"  # columns: Ï
 ANEW, ANEW_FREE = "sharpness_anew", "sharpness_anew_scale_free"  # the same, statistics of batch norm taken anew
 FLOOR = 1e-6  # per cent: a smaller sharpness is rounding
 
-PAPER = {
+PAPER: dict[str, Any] = {
     "dataset": "mnist",
-    "train_size": 0,  # all of it
+    "train_size": None,
     "widths": (512,) * 5,  # F1
     "batch_sizes": (256, 6000),
     "lr": 0.001,  # Adam's default
@@ -92,7 +92,7 @@ def design(settings: Settings) -> list[Sweep]:
         model = {"model": "f1"}
     base = Trial(
         dataset=settings["dataset"],
-        train_size=settings["train_size"] or None,
+        train_size=settings["train_size"],
         **model,
         optimizer="adam",
         lr=settings["lr"],

@@ -45,7 +45,7 @@ from repro.evidence.intervals import (
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import by_seed, final, select
 from repro.evidence.tuning import tune
-from repro.evidence.words import bracketed
+from repro.evidence.words import bracketed, value
 
 SAME_FACTOR = 2.0  # sharpnesses within this factor count as the same, training losses as matched
 WEAK = 0.3  # a rank correlation below this predicts too little to be of use
@@ -244,6 +244,13 @@ def judge_published(table: pd.DataFrame) -> Verdict:
         f"At equal epochs and one learning rate the large batch ends {bracketed(effects[PHI], 'times')} as sharp as "
         f"the small one. Test error, large minus small: {bracketed(worse, 'points')}."
     )
+    flatter = [
+        f"{name} ({value(effects[name])} times)"
+        for name in OTHER_MEASURES
+        if name in effects and effects[name].high < 1
+    ]
+    if flatter and sharper.low > 0:
+        told += f" It is flatter by {'; '.join(flatter)}."
     if sharper.low > 0:
         return Verdict(Outcome.REPRODUCED, told, effects)
     if sharper.high < 0 or sharper.within(math.log10(SAME_FACTOR)):
