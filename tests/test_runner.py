@@ -18,6 +18,7 @@ import signalled
 import torch
 from distributed import rpc
 from distributed.security import Security
+from faults import attack
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -221,27 +222,9 @@ def assert_gone(processes):
     assert not alive
 
 
-def test_kill_9_loses_only_the_trials_in_flight(tmp_path, quiet_sweep):
-    ledger = new_ledger(tmp_path)
-    process = start(tmp_path)
-    workers = wait_for_trial(process, ledger)
-    process.kill()  # the parent alone: its workers must notice
-    assert_gone(workers)
-    process.communicate()
-    first = in_ledger(ledger)
-    process = start(tmp_path)
-    workers = wait_for_trial(process, ledger, after=first)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert_gone(workers)
-    second = in_ledger(ledger)
-    report = runner.run({"generalization-gap": SWEEP.trials()}, ledger, workers=0)
-    num_kept = second["key"].nunique()
-    assert (report.trained, report.found, report.failed) == (NUM - num_kept, num_kept, ())
-    table = ledger.rows(SWEEP.trials())
-    for kept in (first, second):  # what survived is not trained again: dates and seconds are the same
-        assert_same(table[table["key"].isin(kept["key"])].reset_index(drop=True), kept)
-    assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
+def test_kill_9_and_a_damaged_file_lose_nothing(tmp_path):
+    """A few of the faults that `python tests/faults.py` does a hundred of."""
+    attack(tmp_path, ["kill", "flip", "kill"], seed=0)
 
 
 def stopped(process, number=signal.SIGINT):
