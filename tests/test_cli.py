@@ -171,6 +171,15 @@ def test_run_trains_what_is_missing_once(first_run, trained):
     assert " ".join(again.stdout.split()) == " ".join(done.stdout.split())
 
 
+def test_a_site_at_a_path_that_looks_like_markup(home, monkeypatch):
+    from repro.publish import book
+
+    folder = home / "[bold]" / "[" / "x]"
+    monkeypatch.setattr(book, "build", lambda *given, **more: book.Site(folder, (), {}))
+    result = repro("build", "--output", folder)
+    assert result.exit_code == 0 and f"The site is at {folder / 'index.html'}" in result.stdout
+
+
 def test_a_failed_trial_is_named_and_the_exit_status_is_1(home, monkeypatch):
     from repro.runs import runner
 

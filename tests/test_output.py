@@ -98,32 +98,35 @@ def test_the_new_site_takes_the_place_of_nothing_or_of_the_old_one(tmp_path, bef
     assert [p.name for p in target.parent.iterdir()] == ["site"]
 
 
-@pytest.mark.parametrize("moment", ["rename 1", "rename 2", "copytree 1"])
-def test_killed_while_the_sites_are_exchanged(tmp_path, moment):
-    """The old one is lost at no moment, nor by the next build."""
+def test_killed_while_the_sites_are_exchanged(tmp_path):
+    """At each step of it. The old one is lost at no moment, nor by the next build."""
     code = """
 import os, shutil, signal, sys
 from pathlib import Path
 from repro.publish import book
-name, count = sys.argv[1].split()
-owner = shutil if name == "copytree" else Path
-real, calls = getattr(owner, name), []
-def deadly(*given, **more):
-    calls.append(given)
-    if len(calls) == int(count):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*given, **more)
-setattr(owner, name, deadly)
-book._replace(Path(sys.argv[2]), Path(sys.argv[3]))
+out, pages = map(Path, sys.argv[1:])
+for owner, name, count in ((Path, "rename", 1), (Path, "rename", 2), (shutil, "copytree", 1)):
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        continue
+    real, calls = getattr(owner, name), []
+    def deadly(*given, **more):
+        calls.append(given)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given, **more)
+    setattr(owner, name, deadly)
+    book._replace(out / f"{name}{count}" / "site", pages)
 """
-    target = site(tmp_path / "out" / "site")
-    done = subprocess.run([sys.executable, "-c", code, moment, target, pages(tmp_path / "pages")])
-    assert done.returncode == -9
-    book._recover(target)
-    assert (target / "index.html").read_text() == "the previous site"
-    book._replace(target, tmp_path / "pages")
-    assert (target / "index.html").read_text() == "the new site"
-    assert [p.name for p in target.parent.iterdir()] == ["site"]
+    targets = [site(tmp_path / f"{moment}" / "site") for moment in ("rename1", "rename2", "copytree1")]
+    subprocess.run([sys.executable, "-c", code, tmp_path, pages(tmp_path / "pages")], check=True)
+    assert [target.exists() for target in targets] == [True, False, True]
+    for target in targets:
+        book._recover(target)
+        assert (target / "index.html").read_text() == "the previous site"
+        book._replace(target, tmp_path / "pages")
+        assert (target / "index.html").read_text() == "the new site"
+        assert [p.name for p in target.parent.iterdir()] == ["site"]
 
 
 # Mounts of one's own, where that is allowed.

@@ -106,7 +106,6 @@ WAYS = {
 @pytest.mark.parametrize(
     ("phase", "how"),
     [
-        ("training", "ctrl-c twice"),
         ("training", "hangup"),
         ("notebooks", "ctrl-c"),
         ("notebooks", "ctrl-c twice"),

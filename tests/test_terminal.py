@@ -1,12 +1,17 @@
 """The command line where the terminal, the user or the disk is not as usual: real processes, one line each."""
 
+import contextlib
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import signalled
 
 from repro.runs.provenance import PROJECT
 
@@ -23,6 +28,16 @@ def repro(*words, env=None, **given):
     return done
 
 
+def caught(process):
+    """The signals that Python code of `python -m repro` handles now, not what has launched it."""
+    with contextlib.suppress(OSError, TypeError):
+        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        mask = int(re.search(r"^SigCgt:\s+(\w+)$", status, re.M)[1], 16)
+        return {n for n in (signal.SIGINT, signal.SIGTERM) if b"repro" in command and mask >> n - 1 & 1}
+    return set()
+
+
 def error_line(done):
     assert done.returncode == 1
     [line] = done.stderr.decode().splitlines()
@@ -30,13 +45,13 @@ def error_line(done):
     return line
 
 
-@pytest.mark.parametrize("words", [["list"], ["show", CLAIM], ["doctor"], ["run", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["show", CLAIM], ["doctor"], ["run", "--help"]], ids=" ".join)
 def test_a_terminal_that_knows_ascii_alone(words):
     done = repro(*words, env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
     assert done.returncode == 0 and done.stdout.decode("ascii")
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--json"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["doctor"], ["doctor", "--json"]], ids=" ".join)
 def test_output_to_a_full_disk(words):
     with Path("/dev/full").open("wb") as full:
         line = error_line(repro(*words, stdout=full))
@@ -47,6 +62,19 @@ def test_a_cache_whose_name_is_too_long(tmp_path):
     for words in (["list"], ["run", CLAIM]):
         line = error_line(repro(*words, env={"REPRO_CACHE": str(tmp_path / ("x" * 300))}))
         assert "File name too long" in line and "REPRO_CACHE" in line
+
+
+def test_ctrl_c_at_any_moment_of_the_start_leaves_no_traceback():
+    """From when Python runs our first line on: soon after it has begun to load, and while commands load."""
+    for wait in (0.0, 0.05, 0.1, 0.2, 0.5, 1.0):
+        process = signalled.start("-m", "repro", "list")
+        signalled.wait_until(lambda process=process: caught(process) == {signal.SIGINT}, process)  # Python has begun
+        signalled.wait_until(lambda process=process: caught(process) != {signal.SIGINT}, process)  # and so have we
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT) and out == "", (process.returncode, err)
+        assert err in ("", "stopped\n"), err
 
 
 # What becomes a user whom the system does not know, where that is allowed.

@@ -330,7 +330,7 @@ class Trial:
     def from_json(cls, text: str) -> Trial:
         return cls(**json.loads(text))
 
-    @functools.cached_property
+    @property
     def key(self) -> str:
         """What the ledger looks up: a hash of the fields that differ from their default, the data's
         checksum and ENGINE_VERSION. So a field added later, with a default, leaves old keys alone."""

@@ -115,7 +115,7 @@ def estimate_stack(stack: Sequence[Trial]) -> float:
 def estimate(trials: Iterable[Trial], workers: int | None = None) -> float:
     """Seconds until the last of `trials` has ended, on `workers` as fast as this process is now."""
     trials = list(trials)
-    busy = [0.0] * max(runner.choose_workers(trials, workers), 1)
+    busy = [0.0] * max(runner.choose_workers(trials, None) if workers is None else workers, 1)
     for stack in runner.stacks(trials, len(busy)):
         heapq.heapreplace(busy, busy[0] + estimate_stack(stack))
     return max(busy)
