@@ -39,7 +39,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
 from repro import cli
-from repro.runs import ledger, provenance, runner
+from repro.runs import cluster, ledger, provenance, runner
 from repro.runs.ledger import Ledger
 from repro.training import data, engine
 from repro.trial import DATASETS, Trial
@@ -211,7 +211,7 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
         plain = stack.enter_context(ProcessPoolExecutor(1, spawn))
         # starts its process before Dask sets the environment's number of threads, and more, for its workers'
         plain.submit(os.getpid).result()
-        client = stack.enter_context(runner.local_cluster(cores))
+        client = stack.enter_context(cluster.local_cluster(cores))
         client.run(data.load, name)
 
         def loop(kind: str, widths: tuple[int, ...], size: int) -> float:

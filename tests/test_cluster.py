@@ -18,6 +18,7 @@ from distributed import Client
 from test_runner import COMMAND, NUM, SMALL, SWEEP, assert_same, measures, new_ledger
 
 from repro.runs import runner
+from repro.runs.cluster import RunError, awaits_workers
 from repro.runs.provenance import PROJECT
 from repro.trial import Trial
 
@@ -212,17 +213,17 @@ def web():
 @pytest.mark.parametrize("scheme", ["tcp://", "ws://", ""])
 @pytest.mark.parametrize("there", [silent, web])
 def test_something_else_there(tmp_path, monkeypatch, there, scheme):
-    monkeypatch.setattr(runner, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr("repro.runs.cluster.CONNECT_SECONDS", 1)
     began = time.monotonic()
-    with there() as address, pytest.raises(runner.RunError, match=r"no Dask scheduler answers at .*tcp://host:8786"):
+    with there() as address, pytest.raises(RunError, match=r"no Dask scheduler answers at .*tcp://host:8786"):
         runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=scheme + address)
     assert time.monotonic() - began < 10
 
 
 def test_no_scheduler_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("repro.runs.cluster.CONNECT_SECONDS", 0.5)
     for address in ("tcp://127.0.0.1:9", "nonsense", "", "ws://", "tcp://", "http://127.0.0.1:9"):
-        with pytest.raises(runner.RunError, match=r"no Dask scheduler answers at .*; start one with 'dask scheduler'"):
+        with pytest.raises(RunError, match=r"no Dask scheduler answers at .*; start one with 'dask scheduler'"):
             runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
 
 
@@ -232,7 +233,7 @@ def test_a_worker_is_no_scheduler(tmp_path, cluster):
     with Client(cluster.address) as client:
         client.wait_for_workers(1, timeout=120)
         [address] = client.scheduler_info()["workers"]
-    with pytest.raises(runner.RunError, match="it is a Worker"):
+    with pytest.raises(RunError, match="it is a Worker"):
         runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
 
 
@@ -261,9 +262,9 @@ def test_a_cluster_with_keys_as_its_page_has_it(tmp_path, monkeypatch, cluster):
         cluster.worker()
         process = start(tmp_path, "--scheduler", cluster.address)
         wait_for_rows(process, new_ledger(tmp_path), 1)
-    monkeypatch.setattr(runner, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr("repro.runs.cluster.CONNECT_SECONDS", 2)
     for address in (cluster.address, cluster.address.replace("tls:", "tcp:")):
-        with pytest.raises(runner.RunError, match="no Dask scheduler answers at"):
+        with pytest.raises(RunError, match="no Dask scheduler answers at"):
             runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path / "stranger"), scheduler=address)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0 and f"{NUM} trials trained" in err, err
@@ -272,7 +273,7 @@ def test_a_cluster_with_keys_as_its_page_has_it(tmp_path, monkeypatch, cluster):
 def test_a_worker_of_another_version_is_refused(tmp_path, cluster):
     cluster.scheduler()
     cluster.worker(OUTDATED)
-    with pytest.raises(runner.RunError, match="engine version 0, the sweep needs 1; install"):
+    with pytest.raises(RunError, match="engine version 0, the sweep needs 1; install"):
         runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=cluster.address)
 
 
@@ -321,4 +322,4 @@ def test_workers_are_not_asked_for_while_there_are_some():
             return {"address": "tcp://127.0.0.1:1", "workers": {}, "n_workers": 2}
 
     told = []
-    assert not runner._awaits_workers(Beaten(), "tcp://127.0.0.1:1", told.append) and told == []
+    assert not awaits_workers(Beaten(), "tcp://127.0.0.1:1", told.append) and told == []

@@ -25,6 +25,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from repro.runs import runner
+from repro.runs.cluster import RunError
 from repro.runs.ledger import Ledger
 from repro.training import engine, models
 from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
@@ -259,7 +260,7 @@ def test_a_stop_while_workers_start(tmp_path, number):
 @pytest.mark.parametrize("workers", [-1, 4 * runner.num_cores() + 1, 10**6])
 def test_more_workers_than_cores_can_feed(tmp_path, workers):
     most = 4 * runner.num_cores()
-    with pytest.raises(runner.RunError, match=f"^workers {workers}: must be a number from 0 to {most}, 4 a core$"):
+    with pytest.raises(RunError, match=f"^workers {workers}: must be a number from 0 to {most}, 4 a core$"):
         runner.run({"claim": TRIALS}, new_ledger(tmp_path), workers=workers)
 
 
@@ -293,9 +294,9 @@ def test_nothing_listens_to_other_machines(tmp_path):
 
 CLUSTER = """
 import sys
-from repro.runs import runner
+from repro.runs import cluster
 if __name__ == "__main__":
-    with runner.local_cluster(2) as client:
+    with cluster.local_cluster(2) as client:
         print(client.scheduler_info()["address"], flush=True)
         sys.stdin.read()
         print(client.submit(sum, [1, 2]).result())

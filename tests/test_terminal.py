@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import signalled
 
+from repro import claims
+from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 
 CLAIM = "generalization-gap"
@@ -62,6 +64,30 @@ def test_a_cache_whose_name_is_too_long(tmp_path):
     for words in (["list"], ["run", CLAIM]):
         line = error_line(repro(*words, env={"REPRO_CACHE": str(tmp_path / ("x" * 300))}))
         assert "File name too long" in line and "REPRO_CACHE" in line
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_shell_has_closed(closed, tmp_path):
+    """Nothing that is opened later takes their place, and what would have been printed is in none of it."""
+    shell = f'exec "$0" -m repro run {CLAIM} --workers 0 {closed}'
+    environment = {**os.environ, "REPRO_CACHE": str(tmp_path)}
+    done = subprocess.run(["sh", "-c", shell, sys.executable], env=environment, capture_output=True, timeout=300)
+    told = done.stdout + done.stderr
+    assert done.returncode == 0 and b"Traceback" not in told and b"Exception ignored" not in told, told
+    assert bool(done.stdout) == (not re.search(r"(^| )>&-", closed)) and bool(done.stderr) == ("2>&-" not in closed)
+    assert not Ledger(tmp_path / "ledger", tmp_path).missing(claims.find(claims.get(CLAIM), "smoke", Ledger()).trials)
+
+
+def test_too_few_open_files_for_workers(tmp_path):
+    shell = f'ulimit -n 40; exec "$0" -m repro run {CLAIM} --workers 2'
+    environment = {**os.environ, "REPRO_CACHE": str(tmp_path)}
+    done = subprocess.run(["sh", "-c", shell, sys.executable], env=environment, capture_output=True, timeout=300)
+    told = done.stderr.decode()
+    beside = ("10 trials to train, about", f"{CLAIM}, smoke ")
+    [line] = [li for li in told.splitlines() if not li.startswith(beside)]
+    assert done.returncode == 1 and line.startswith("error: 2 workers cannot be started (") and "ulimit -n" in line, (
+        told
+    )
 
 
 def test_ctrl_c_at_any_moment_of_the_start_leaves_no_traceback():
