@@ -101,6 +101,8 @@ def train(trial: Trial, dataset: Dataset, model: nn.Module, num_steps: int) -> d
             if done == num_steps:
                 break
             batch = order[start : start + batch_size]
+            if trial.drop_last and len(batch) < batch_size:
+                continue
             x, y = dataset.x_train[batch].double(), dataset.y_train[batch]
             model.zero_grad()
             (-torch.log_softmax(model(x), 1)[range(len(batch)), y].mean()).backward()
@@ -118,7 +120,7 @@ def epoch_sizes(trial: Trial, epoch: int) -> list[int]:
     while left:
         sizes.append(min(phase_of(trial, epoch)[1], left))
         left -= sizes[-1]
-    return sizes
+    return [size for size in sizes if size == sizes[0] or not trial.drop_last]
 
 
 def all_sizes(trial: Trial) -> Iterator[int]:

@@ -147,6 +147,8 @@ OPTIMIZERS = [
     {"lr": 0.01, "optimizer": "adamw", "weight_decay": 0.05},
     {"lr": 0.02, "optimizer": "adagrad"},
     {"lr": 0.001, "optimizer": "rmsprop", "momentum": 0.9},
+    {"lr": 0.1, "drop_last": True},
+    {"lr": 0.01, "optimizer": "adam", "drop_last": True},
     {"lr": 0.1, "schedule": (Phase(1, 0.4, 1000),)},
     {"lr": 0.01, "optimizer": "adam", "schedule": (Phase(1, 0.001, 500),)},
     {"lr": 0.05, "model": "cnn", "batch_size": 50, "steps": 3},
@@ -211,6 +213,18 @@ def test_every_example_comes_once_an_epoch_in_a_new_order():
         assert sizes == [32, 32, 32, 4]
         assert sorted(indices) == list(range(100))
     assert len({tuple(indices) for *_, indices in got}) == 4
+
+
+def test_what_is_left_of_an_epoch_is_dropped_where_asked():
+    """Another order an epoch leaves out other examples; whole batches are those of the trial that keeps the rest."""
+    kept, dropped = (trial(batch_size=32, train_size=100, epochs=3, drop_last=drop) for drop in (False, True))
+    left_out = []
+    for (_, _, _, every), (_, _, sizes, indices) in zip(
+        epochs_of(kept, 100, 3), epochs_of(dropped, 100, 3), strict=True
+    ):
+        assert sizes == [32, 32, 32] and indices == every[:96]
+        left_out.append({*range(100)} - {*indices})
+    assert len({*map(frozenset, left_out)}) == 3
 
 
 def test_the_order_follows_the_data_seed_alone():

@@ -45,7 +45,7 @@ IMPOSSIBLE = Trial(**SMALL | {"widths": (10**10,)}, batch_size=16, steps=1)  # 2
 # A sweep long enough to be killed in the middle of, behind the real command line; batch norm keeps it out of stacks.
 SWEEP = Sweep(
     "equal epochs",
-    Trial(train_size=2000, widths=(32,), batch_norm=True, batch_size=8, lr=0.05, epochs=2),
+    Trial(train_size=1200, widths=(32,), batch_norm=True, batch_size=8, lr=0.05, epochs=2),
     {SEEDS: paired_seeds(32)},
 )
 NUM = len(SWEEP.trials())

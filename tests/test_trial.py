@@ -29,6 +29,7 @@ BAD = [
     ({"warmup_epochs": -1}, ["warmup_epochs -1", "≥ 0"]),
     ({"draws": 0}, ["draws 0", "≥ 1"]),
     ({"draws": 2.5}, ["draws 2.5", "whole number"]),
+    ({"drop_last": 1}, ["drop_last 1", "True or False"]),
     ({"partner_batch_size": 10**6}, ["partner_batch_size 1000000", "from 1 to"]),
     ({"optimizer": "adam", "beta1": 1.0}, ["beta1 1.0", "below 1"]),
     ({"optimizer": "adam", "eps": 0}, ["eps 0", "above 0"]),
@@ -147,6 +148,7 @@ def trials(draw):
         init_seed=draw(st.integers(0, 2**40)),
         data_seed=draw(st.integers(0, 2**40)),
         checkpoints=tuple(sorted(draw(st.sets(inner, max_size=4)))),
+        drop_last=draw(st.booleans()),
         **fields,
     )
 
@@ -219,6 +221,7 @@ CHANGES = {
     "final_probes": ("fit",),
     "draws": 10,
     "partner_batch_size": 128,
+    "drop_last": True,
 }
 
 
@@ -256,7 +259,7 @@ def test_the_defaults_behind_the_pinned_key_are_pinned():
     """Defaults stand in no key, so one that changed would silently give old rows a new meaning."""
     assert REFERENCE.to_json() == (
         '{"batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
-        '"dataset":"mnist","draws":1000,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
+        '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
         '"momentum":0.0,"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize",'
         '"probes":["fit","travel"],"schedule":[],"steps":null,"train_size":null,'
         '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
@@ -294,12 +297,21 @@ def test_budget_counts_agree_with_counting(trial):
         ({"steps": 64}, 64, 4_000 + 64),
         ({"epochs": 2, "schedule": (Phase(1, 0.1, 4000),)}, 64, 8_000),
         ({"epochs": 1, "evaluate_on": "validation"}, 55, 3_500),
+        ({"epochs": 2, "drop_last": True}, 124, 124 * 64),
+        ({"epochs": 2, "batch_size": 3000, "drop_last": True}, 2, 6_000),
     ],
     ids=str,
 )
 def test_counts_by_hand(fields, steps, samples):
     trial = Trial(**fields)
     assert (trial.num_steps, trial.num_samples) == (steps, samples)
+
+
+def test_nothing_left_to_drop_is_the_same_trial():
+    whole = {"dataset": "mnist", "evaluate_on": "validation", "batch_size": 16, "epochs": 1}  # 50,000 examples
+    assert Trial(**whole, drop_last=True) == Trial(**whole)
+    ragged = Trial(**whole, schedule=(Phase(1, 0.1, 32),), drop_last=True)
+    assert ragged.drop_last and ragged.key != dataclasses.replace(ragged, drop_last=False).key
 
 
 def test_sweep_is_the_product_of_its_axes():

@@ -134,7 +134,8 @@ class Trial:
     other. Over the first `warmup_epochs` the learning rate rises linearly, step by step, from 0. `beta1`, `beta2` and
     `eps` are Adam's. `draws` is the number of random batches that a probe draws, where it draws any.
     `partner_batch_size` is that of a second network, alike in all else, for probes that compare two. `precision="auto"`
-    lets the engine choose (it is recorded); a forced precision is a different trial.
+    lets the engine choose (it is recorded); a forced precision is a different trial. `drop_last` leaves out the smaller
+    batch at the end of an epoch, whose step is as large as any and as noisy as its size; without one it is False.
     """
 
     dataset: str = "mnist5k"
@@ -165,6 +166,7 @@ class Trial:
     partner_batch_size: int | None = None
     checkpoints: tuple[float, ...] = ()
     precision: str = "auto"
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
         for name in ("widths", "schedule", "probes", "final_probes", "checkpoints"):
@@ -180,6 +182,9 @@ class Trial:
             object.__setattr__(self, "epochs", float(self.epochs))
         object.__setattr__(self, "checkpoints", tuple(float(c) if is_number(c) else c for c in self.checkpoints))
         self._validate()
+        sizes = [self.batch_size, *(p.batch_size for p in self.schedule)]
+        if not any(self.num_train % size for size in sizes):  # one spec, so one key
+            object.__setattr__(self, "drop_last", False)
 
     def _validate(self) -> None:
         choose("dataset", self.dataset, DATASETS)
@@ -204,8 +209,9 @@ class Trial:
             )
         if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
             raise SpecError(f"widths {self.widths!r}: must be whole numbers ≥ 1, such as (1024, 1024)")
-        if type(self.batch_norm) is not bool:
-            raise SpecError(f"batch_norm {self.batch_norm!r}: must be True or False")
+        for name in ("batch_norm", "drop_last"):
+            if type(getattr(self, name)) is not bool:
+                raise SpecError(f"{name} {getattr(self, name)!r}: must be True or False")
         for name in ("init_seed", "data_seed"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 0:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must be a whole number ≥ 0")
@@ -249,7 +255,8 @@ class Trial:
                     f"batch_size {phase.batch_size}: larger than the {self.num_train} training examples "
                     f"of {self.dataset}; allowed are 1 to {self.num_train}"
                 )
-            if (self.batch_norm or self.model == "f1") and 1 in (phase.batch_size, self.num_train % phase.batch_size):
+            leftover = 0 if self.drop_last else self.num_train % phase.batch_size
+            if (self.batch_norm or self.model == "f1") and 1 in (phase.batch_size, leftover):
                 raise SpecError(
                     f"batch_size {phase.batch_size}: leaves a batch of one example, of which batch norm has no "
                     "variance; choose another size"
@@ -289,8 +296,9 @@ class Trial:
         return started[-1] if started else Phase(0, self.lr, self.batch_size)
 
     def steps_in_epoch(self, epoch: int) -> int:
-        """⌈N/B⌉: the last batch of an epoch may be smaller."""
-        return math.ceil(self.num_train / self.phase_at(epoch).batch_size)
+        """⌈N/B⌉: the last batch of an epoch may be smaller; ⌊N/B⌋ where it is dropped."""
+        whole, leftover = divmod(self.num_train, self.phase_at(epoch).batch_size)
+        return whole + (leftover > 0 and not self.drop_last)
 
     def step_at(self, epochs: float) -> int:
         """The number of steps after `epochs` epochs (a fraction of an epoch is rounded to a whole step)."""

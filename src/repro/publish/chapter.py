@@ -227,6 +227,7 @@ class Chapter:
             ("optimizer", lambda ts: _each(t.optimizer for t in ts)),
             ("learning rate (per step)", lambda ts: _numbers("rates", (t.lr for t in ts))),
             ("batch size of the training", lambda ts: _numbers("sizes", (t.batch_size for t in ts))),
+            ("last, smaller batch of an epoch", lambda ts: _each("dropped" if t.drop_last else "kept" for t in ts)),
             ("epochs", lambda ts: _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in ts))),
             ("steps", lambda ts: _range(t.num_steps for t in ts)),
             ("paired seeds", lambda ts: str(_seeds(ts))),

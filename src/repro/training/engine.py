@@ -56,7 +56,8 @@ def one_thread() -> Iterator[None]:
 
 def batches(stack: Sequence[Trial], num_train: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Endless (epoch, lr (S,), indices (S, B)): a fresh permutation an epoch from each trial's data seed, in
-    the phase's sizes. Linear warm-up as in Goyal et al. (2017, §2.2), but from 0."""
+    the phase's sizes, and what is left of it unless that is dropped. Linear warm-up as in Goyal et al. (2017, §2.2),
+    but from 0."""
     randoms = [generator("order", t.data_seed) for t in stack]
     warmup = stack[0].step_at(stack[0].warmup_epochs)
     epoch = done = 0
@@ -64,7 +65,8 @@ def batches(stack: Sequence[Trial], num_train: int) -> Iterator[tuple[int, Tenso
         phases = [t.phase_at(epoch) for t in stack]
         lr = torch.tensor([p.lr for p in phases], dtype=torch.float64)
         orders = torch.stack([torch.randperm(num_train, generator=r) for r in randoms])
-        for indices in orders.split(phases[0].batch_size, dim=1):
+        size = phases[0].batch_size
+        for indices in orders[:, : stack[0].steps_in_epoch(epoch) * size].split(size, dim=1):
             done += 1
             yield epoch, lr * (done / warmup) if done < warmup else lr, indices
         epoch += 1
