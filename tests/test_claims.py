@@ -142,11 +142,12 @@ def test_gap_budgets_are_equal():
                     assert trial.epochs == setting["epochs"]
 
 
-def reference_table(shift=0.0, rival_shift=30.0, seeds=5, sd=0.002):
-    """The published numbers, `shift` standard deviations off, and rivals `rival_shift` off."""
+def reference_table(shift=0.0, rival_shift=30.0, seeds=5, sd=0.002, twin_shift=0.0):
+    """The published numbers, `shift` standard deviations off, rivals `rival_shift` off, and the twin `twin_shift`."""
     parts = []
-    for arm in (*reference.ROWS, *reference.RIVALS):
-        source, off = (arm, shift) if arm in reference.ROWS else ("SGD B=64", rival_shift)
+    offsets = dict.fromkeys(reference.RIVALS, rival_shift) | {reference.TWIN: twin_shift}
+    for arm in (*reference.ROWS, *offsets):
+        source, off = (arm, shift) if arm in reference.ROWS else ("SGD B=64", offsets[arm])
         numbers = [n for n in reference.PUBLISHED if n.where["arm"] == source]
         values = {n.column: ((n.value * (1 + off * sd)) / n.factor, sd * n.value / n.factor) for n in numbers}
         parts.append(rows(arm, seeds, start={"weight_norm": 44.0}, **values))
@@ -167,6 +168,21 @@ def reference_table(shift=0.0, rival_shift=30.0, seeds=5, sd=0.002):
 def test_reference_judge(table, outcome):
     verdict = reference.judge(table)
     assert verdict.outcome == outcome, verdict
+
+
+@pytest.mark.parametrize(
+    ("table", "outcome", "said"),
+    [
+        (reference_table(twin_shift=0), Outcome.NOT_REPRODUCED, "Weights of Glorot's variance"),
+        (reference_table(twin_shift=30), Outcome.REPRODUCED, "Glorot-uniform weights, zero biases"),
+        (reference_table()[lambda t: t["arm"] != reference.TWIN], Outcome.INCONCLUSIVE, "Glorot-uniform weights"),
+    ],
+)
+def test_a_twin_of_the_same_variance_is_told_apart_or_not(table, outcome, said):
+    """It changes what is said to be recovered, and not whether."""
+    verdict = reference.judge(table)
+    assert (verdict.outcome, verdict.parts[reference.TOLD_APART].outcome) == (Outcome.REPRODUCED, outcome)
+    assert said in reference.answer(table, verdict)
 
 
 @pytest.mark.parametrize(

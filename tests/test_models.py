@@ -69,6 +69,7 @@ def test_f1_is_five_batch_normalised_layers_of_512():
     ("init", "variance", "norm", "tolerance"),
     [
         ("glorot", lambda fan_in, fan_out: 2 / (fan_in + fan_out), 43.97, 0.05),
+        ("glorot_normal", lambda fan_in, fan_out: 2 / (fan_in + fan_out), 43.97, 0.08),
         ("pytorch", lambda fan_in, fan_out: 1 / (3 * fan_in), 26.2, 0.05),
         ("he", lambda fan_in, fan_out: 2 / fan_in, 64.2, 0.15),
     ],
@@ -92,14 +93,16 @@ def test_uniform_initialisations_fill_their_range(init):
 
 
 @pytest.mark.parametrize("model", ["mlp", "f1", "cnn"])
-@pytest.mark.parametrize(("init", "zero"), [("glorot", True), ("he", True), ("pytorch", False)])
+@pytest.mark.parametrize(
+    ("init", "zero"), [("glorot", True), ("glorot_normal", True), ("he", True), ("pytorch", False)]
+)
 def test_biases_are_zero_but_for_pytorch(model, init, zero):
     modules = of(model=model, init=init).modules()
     layers = [m for m in modules if isinstance(m, nn.Linear | nn.Conv2d)]
     assert all((float(m.bias.detach().abs().max()) == 0) == zero for m in layers)
 
 
-@pytest.mark.parametrize("init", ["glorot", "pytorch", "he"])
+@pytest.mark.parametrize("init", ["glorot", "glorot_normal", "pytorch", "he"])
 @pytest.mark.parametrize("model", ["mlp", "f1", "cnn"])
 def test_initial_weights_follow_the_seed_alone(init, model):
     torch.manual_seed(1)

@@ -65,7 +65,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
     ),
 }
 MODELS = ("mlp", "f1", "cnn")
-INITS = ("glorot", "pytorch", "he")
+INITS = ("glorot", "glorot_normal", "pytorch", "he")
 OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 PREPROCESSINGS = ("standardize", "unit")
 SPLITS = ("test", "validation", "both")

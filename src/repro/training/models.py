@@ -41,8 +41,9 @@ def _cnn(shape: tuple[int, int, int], outputs: int, batch_norm: bool) -> nn.Sequ
 def _initialise(model: nn.Module, init: str, seed: int) -> None:
     """Draw every weight anew from the seed; biases are zero, but for "pytorch".
 
-    "glorot": U(±√(6/(fan_in + fan_out))) (Glorot & Bengio 2010, eq. 16). "he": N(0, 2/fan_in) (He et al.
-    2015, eq. 10). "pytorch": torch's default, weights and biases U(±1/√fan_in).
+    "glorot": U(±√(6/(fan_in + fan_out))) (Glorot & Bengio 2010, eq. 16); "glorot_normal": of the same variance,
+    N(0, 2/(fan_in + fan_out)). "he": N(0, 2/fan_in) (He et al. 2015, eq. 10). "pytorch": torch's default, weights and
+    biases U(±1/√fan_in).
     """
     random = generator("init", seed)
     for module in model.modules():
@@ -51,6 +52,8 @@ def _initialise(model: nn.Module, init: str, seed: int) -> None:
         fan_in = module.weight[0].numel()
         if init == "glorot":
             nn.init.xavier_uniform_(module.weight, generator=random)
+        elif init == "glorot_normal":
+            nn.init.xavier_normal_(module.weight, generator=random)
         elif init == "he":
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=random)
         else:
