@@ -184,7 +184,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
         either = ", be they uniform or normal" if apart == Outcome.NOT_REPRODUCED else ""
         return f"{weights}, zero biases, standardised pixels: so run, {met} are met, and no rival comes near{either}."
     if verdict.outcome == Outcome.CONDITIONAL:
-        return f"Perhaps weights of Glorot's variance and standardised pixels: {met} are met, but a rival meets its row too."
+        return f"Perhaps weights of Glorot's variance and standardised pixels: {met} are met, but by a rival too."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         return f"Not the one recovered here: it meets only {met}, more misses than chance explains."
     return "Not settled: the set-up and its rivals have not all been run."
@@ -262,7 +262,8 @@ CLAIM = Claim(
     id="reference-setup",
     question="Which set-up did the post use?",
     statement=(
-        "weights of Glorot's variance, zero biases and standardised pixels are the setup that the post's numbers come from"
+        "weights of Glorot's variance, zero biases and standardised pixels are the setup that the post's numbers come "
+        "from"
     ),
     source="shen2018",
     counter_claim="PyTorch's default initialisation, He initialisation, or raw pixels would give the same numbers",
