@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import multiprocessing
+import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from repro.runs.processes import end_workers, held
 from repro.trial import ReproError
 
 CONNECT_SECONDS = 8
+OPEN_FILES, OPEN_FILES_A_WORKER = 80, 16  # that a cluster needs, with room: 45 for two workers
 
 Say = Callable[[str], None]
 
@@ -36,6 +38,21 @@ def _hush() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def _allow_open_files(workers: int) -> None:
+    """Let this process open as many files as the workers' connections take; RunError where the system forbids it.
+    Short of them, Dask would fail anywhere, and clearing up too."""
+    needed = OPEN_FILES + OPEN_FILES_A_WORKER * workers
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < needed:
+        if hard != unlimited and hard < needed:
+            raise RunError(
+                f"{workers} workers need {needed} open files, and {hard} are allowed; raise the limit (ulimit -n), or "
+                "train in this process: --workers 0"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 @contextlib.contextmanager
 def local_cluster(workers: int) -> Iterator[Client]:
     """A client of `workers` single-threaded processes on this machine, which no other user of it can speak to: they
@@ -44,6 +61,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
     from distributed.security import Security
 
+    _allow_open_files(workers)
     _hush()  # workers that are killed break connections, which it would tell
     stack = contextlib.ExitStack()
     cut_short = functools.partial(end_workers, multiprocessing.active_children())
@@ -71,8 +89,8 @@ def local_cluster(workers: int) -> Iterator[Client]:
             except Exception as error:  # of its own kinds, whatever was short
                 why = " ".join(str(error).split())[:80].rstrip(".") or type(error).__name__
                 raise RunError(
-                    f"{workers} workers cannot be started ({why}); allow more open files and processes (ulimit -n, "
-                    "ulimit -u), or train in this process: --workers 0"
+                    f"{workers} workers cannot be started ({why}); allow more processes (ulimit -u), free some memory, "
+                    "or train in this process: --workers 0"
                 ) from None
         yield client
     except BaseException:
