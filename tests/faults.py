@@ -1,8 +1,9 @@
 """A sweep under attack: `python tests/faults.py --faults 100 --seed 0` does it harm of every kind, one after the other.
 
 After each fault nothing is lost (every row that was in the ledger still is, to the bit), nothing is silent (the command
-says in one line what happened, and ends as shells have it), nothing hangs (it ends within ten seconds of the fault),
-and nothing that it started lives on. At the end the ledger holds what an undisturbed sweep's does.
+says in one line what happened, and ends as shells have it), nothing hangs (it ends within ten seconds of the fault, or
+of its reaching out for a scheduler, or, where the harm was there before, within thirty of its start), and nothing that
+it started lives on. At the end the ledger holds what an undisturbed sweep's does.
 """
 
 from __future__ import annotations

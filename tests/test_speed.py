@@ -65,7 +65,7 @@ def test_the_page_shows_what_was_measured(tmp_path):
         "6.0×",
         "88%",
         "100 GFLOP/s in float32",
-        "1.90 times at B\u00a0=\u00a064",
+        "1.90 at B\u00a0=\u00a064",
         "4.2 ms",
         "A &lt;Processor&gt;",
     ):

@@ -39,7 +39,7 @@ RIVALS: dict[str, dict[str, Any]] = {
     "pixels not standardised": {"preprocessing": "unit"},
 }
 # of the same variance: the row may not tell it apart
-TWIN = "normal weights of that variance"
+TWIN = "normal weights of Glorot's variance"
 TWINS: dict[str, dict[str, Any]] = {TWIN: {"init": "glorot_normal"}}
 TOLD_APART = "The weights are uniform, not normal"
 
@@ -164,7 +164,7 @@ def _judge_start(table: pd.DataFrame) -> Verdict:
     rivals = inside & inits
     if rivals:
         return Verdict(Outcome.INCONCLUSIVE, f"{bound}; that does not rule out {', '.join(rivals)}.", effects)
-    reason = f"{bound} ({told}): the initialisation is settled, the preprocessing needs full MNIST."
+    reason = f"{bound} ({told}): the variance of the weights is settled, the preprocessing needs full MNIST."
     return Verdict(Outcome.CONDITIONAL, reason, effects)
 
 
@@ -172,7 +172,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     """Which set-up it is, and how many numbers say so."""
     if "arm" not in table or set(table["dataset"]) != {"mnist"}:
         if verdict.outcome == Outcome.CONDITIONAL:
-            return "Weights of Glorot's variance: of three initialisations the only one whose norm at the start fits."
+            return "Weights of Glorot's variance: PyTorch's and He's norms at the start do not fit."
         if verdict.outcome == Outcome.NOT_REPRODUCED:
             return "Not ours: its norm at the start does not fit the published numbers."
         return "Not settled: the norm at the start alone does not single out one initialisation."
@@ -216,7 +216,7 @@ def norm_title(table: pd.DataFrame) -> str:
     outside = points[(points["mean"] < START_NORM_LOW) | (points["mean"] > START_NORM_HIGH)]
     inits = [name for name, change in RIVALS.items() if "init" in change]
     if set(inits) <= set(outside["name"]) and REFERENCE not in set(outside["name"]):
-        return "The norm at the start rules out both other initialisations"
+        return "The norm at the start rules out PyTorch's and He's initialisation"
     return "The norm at the start, by initialisation"
 
 

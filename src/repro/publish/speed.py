@@ -89,12 +89,12 @@ def fragment(path: Path = MEASURED) -> str:
         "Samples a second. Share: of the rate at which as many processes multiply square matrices "
         f"in that precision here, {rates}."
     )
-    workers = ", ".join(f"{gain:.2f} times at B\u00a0=\u00a0{size}" for size, gain in told["workers_over_one"].items())
+    workers = ", ".join(f"{gain:.2f} at B\u00a0=\u00a0{size}" for size, gain in told["workers_over_one"].items())
     table = tables.table(header, _rows(told), "Samples a second", caption)
     parts.append(f"<details class='hide'><summary>Every measurement</summary>{table}</details>")
     parts.append(
-        f"<p>With a worker on each of {told['cores']} cores, the wide network trains faster than with one, in float32: "
-        f"{workers}. A worker with the data in memory takes up to {told['worker_mib']:,.0f} MiB.</p>"
+        f"<p>With a worker on each of {told['cores']} cores, the wide network trains so many times as fast as with "
+        f"one, in float32: {workers}. A worker with the data in memory takes up to {told['worker_mib']:,.0f} MiB.</p>"
     )
     header = ["sweep", "a trial", "start and stop", "the parent's memory, at a tenth and at the end", "ledger loads"]
     parts.append(

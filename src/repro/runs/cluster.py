@@ -19,7 +19,8 @@ from repro.runs.processes import end_workers, held
 from repro.trial import ReproError
 
 CONNECT_SECONDS = 8
-OPEN_FILES, OPEN_FILES_A_WORKER = 80, 16  # that a cluster needs, with room: 45 for two workers
+# What a cluster needs, with room: at most 44 were open with two workers, 103 with eight.
+OPEN_FILES, OPEN_FILES_A_WORKER = 80, 16
 
 Say = Callable[[str], None]
 

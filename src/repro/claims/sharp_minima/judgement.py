@@ -249,10 +249,9 @@ def judge_published(table: pd.DataFrame) -> Verdict:
         for name in OTHER_MEASURES
         if name in effects and effects[name].high < 1
     ]
-    if flatter and sharper.low > 0:
-        told += f" It is flatter by {'; '.join(flatter)}."
     if sharper.low > 0:
-        return Verdict(Outcome.REPRODUCED, told, effects)
+        but = f" It is flatter by {'; '.join(flatter)}." if flatter else ""
+        return Verdict(Outcome.REPRODUCED, told + but, effects)
     if sharper.high < 0 or sharper.within(math.log10(SAME_FACTOR)):
         return Verdict(Outcome.NOT_REPRODUCED, told, effects)
     return Verdict(Outcome.INCONCLUSIVE, f"{told} Whether it is sharper is too uncertain to say.", effects)
