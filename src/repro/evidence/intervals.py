@@ -228,25 +228,3 @@ def parabola_vertex(y: ArrayLike) -> np.ndarray:
     bend = low - 2 * middle + high
     flat = bend == 0
     return np.clip(np.where(flat, 0, (low - high) / (2 * np.where(flat, 1, bend))), -1, 1)
-
-
-def hinges(x: ArrayLike, y: ArrayLike, least: int = 3, level: float = 0.95) -> list[float]:
-    """Where two straight lines that meet fit y on x, (n,) each and x rising: of the x that have `least` points up to
-    them and `least` from them on, the best by least squares first, then those whose residual squares an F test of one
-    and n - 4 degrees of freedom does not tell from the best. Empty where no x has, or n is 4 or less.
-
-    Source: Muggeo (2003), with the breakpoint taken from the data's own x; its profile-likelihood interval.
-    """
-    _check_level(level)
-    a, b = _finite(x, "x"), _finite(y, "y")
-    _check_pairs(a, b)
-    residuals = {}
-    for candidate in a[least - 1 : len(a) - least + 1] if len(a) > 4 else []:
-        columns = np.column_stack([np.ones_like(a), a, np.maximum(a - candidate, 0)])
-        solution = np.linalg.lstsq(columns, b, rcond=None)[0]
-        residuals[float(candidate)] = float(((b - columns @ solution) ** 2).sum())
-    if not residuals:
-        return []
-    best = min(residuals, key=lambda at: residuals[at])
-    farthest = residuals[best] * (1 + scipy_stats.f.ppf(level, 1, len(a) - 4) / (len(a) - 4))
-    return [best, *(at for at, residual in residuals.items() if at != best and residual <= farthest)]

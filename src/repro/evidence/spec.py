@@ -104,6 +104,16 @@ class Figure:
     y_scale: str = "linear"
 
 
+@dataclass(frozen=True)
+class Revision:
+    """A day on which a claim's rule was written or changed: `date` in UTC, to the minute, as ISO 8601; `what` was done
+    and why; `before`: the outcomes by the rule that it replaced, by dataset."""
+
+    date: str
+    what: str
+    before: Mapping[str, Outcome] = field(default_factory=dict)
+
+
 PUBLISHED_SERIES = "published"  # of a figure's table: drawn as hollow black diamonds
 Settings = Mapping[str, Any]
 
@@ -150,6 +160,7 @@ class Claim:
     published: tuple[Published, ...] = ()
     figures: tuple[Figure, ...] = ()
     instrument: bool = False
+    history: tuple[Revision, ...] = ()  # of the rule, first to last
 
     def sweeps(self, scale: Scale | str, **overrides: Any) -> list[Sweep]:
         """The sweeps of the main setting at `scale`, with overrides (None leaves a setting as it is)."""

@@ -7,15 +7,16 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
+from scipy.stats import t as t_distribution
 
 from repro.evidence.intervals import (
     Estimate,
     bootstrap_interval,
-    hinges,
     mean_interval,
     parabola_vertex,
     slope_interval,
@@ -134,18 +135,9 @@ def inner(found: Mapping[int, Optimum]) -> dict[int, Optimum]:
     return {size: o for size, o in found.items() if not o.tuned.edge}
 
 
-def knees(found: Mapping[int, Optimum]) -> list[int]:
-    """The batch size at which log lr against log B bends, of three or more on either side: where a bent line fits
-    best, then where it fits about as well (`intervals.hinges`). Empty where there are too few."""
-    sizes = list(found)
-    x = np.log2(sizes)
-    places = hinges(x, [o.log2_lr.value for o in found.values()]) if found else []
-    return [sizes[list(x).index(at)] for at in places]
-
-
 def slope(found: Mapping[int, Optimum]) -> Estimate:
-    """Slope of log2 lr on log2 B: bootstrapped over the seeds that all batch sizes share, or the least-squares t
-    interval about the line, whichever is wider. Not a number below three batch sizes."""
+    """Slope of log2 lr on log2 B. Its interval joins two: bootstrapped over the seeds that all batch sizes share, and
+    the least-squares t interval about the line. Not a number below three batch sizes."""
     if len(found) < 3:
         return mean_interval([])
     x = np.log2(list(found))
@@ -160,8 +152,40 @@ def slope(found: Mapping[int, Optimum]) -> Estimate:
 
     over_seeds = _over_seeds(statistic, len(shared))
     about_line = slope_interval(x, [o.log2_lr.value for o in found.values()])
-    widest = max(over_seeds, about_line, key=lambda e: e.high - e.low)
-    return dataclasses.replace(widest, value=over_seeds.value, n=len(shared))
+    return dataclasses.replace(
+        over_seeds,
+        low=min(over_seeds.low, about_line.low),
+        high=max(over_seeds.high, about_line.high),
+        method=f"{over_seeds.method}, joined with the t interval about the line",
+    )
+
+
+def falls_to_half(found: Mapping[int, Optimum], largest: int) -> Estimate:
+    """The batch size at which the best learning rate first falls below half of what a line in proportion to B gives,
+    put through those of batch sizes up to `largest`; between batch sizes, log lr is taken as straight in log B. Where
+    it never does, the largest batch size. Bootstrapped over the seeds that all batch sizes share."""
+    shared = _shared(found.values()) if found else []
+    x = np.log2(list(found))
+    small = x <= math.log2(largest)
+    if not shared or not small.any():
+        return mean_interval([])
+    grids = [(o.rates, o.on(shared)) for o in found.values()]
+
+    def statistic(seeds: np.ndarray, axis: int = -1) -> np.ndarray:
+        behind = np.stack([_locate(*grid, seeds, axis) for grid in grids])
+        behind = behind - np.reshape(x, (-1, *[1] * (behind.ndim - 1)))
+        behind = behind - behind[small].mean(axis=0) + 1  # below 0: less than half of the line's
+        end = np.full(behind.shape[1:], x[-1])
+        for k in range(len(x) - 1, 0, -1):
+            if not small[k]:
+                before, after = behind[k - 1], behind[k]
+                crosses = (before >= 0) & (after < 0)
+                share = before / np.where(crosses, before - after, 1)
+                end = np.where(crosses, x[k - 1] + share * (x[k] - x[k - 1]), end)
+        return end
+
+    e = _over_seeds(statistic, len(shared))
+    return dataclasses.replace(e, value=2**e.value, low=2**e.low, high=2**e.high)
 
 
 def ratio(a: Optimum, b: Optimum) -> Estimate:
@@ -175,15 +199,65 @@ def ratio(a: Optimum, b: Optimum) -> Estimate:
     return _over_seeds(statistic, len(shared)) if shared else mean_interval([])
 
 
-def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, float] | None:
+def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, Estimate] | None:
     """(ε_max, B_noise) of ε_opt(B) = ε_max/(1 + B_noise/B), least squares in the logarithm (McCandlish et al. 2018,
-    eq. 2.6); None below four batch sizes."""
+    eq. 2.6), B_noise with the t interval of its logarithm; None below four batch sizes."""
     if len(found) < 4:
         return None
-    sizes, rates = np.array(list(found), dtype=float), np.array([o.log2_lr.value for o in found.values()])
+    x, y = np.log2(list(found)), np.array([o.log2_lr.value for o in found.values()])
+    fit = _law(x, y)
+    log2_max, log2_noise = fit.x
+    free = len(x) - 2
+    covariance = np.linalg.pinv(fit.jac.T @ fit.jac) * 2 * fit.cost / free
+    half = float(t_distribution.ppf(0.975, free) * math.sqrt(covariance[1, 1]))
+    low, high = (2.0 ** float(np.clip(log2_noise + side * half, -60, 60)) for side in (-1, 1))
+    method = "least squares, t interval of the logarithm"
+    return float(2**log2_max), Estimate(float(2**log2_noise), low, high, len(x), method)
 
-    def residuals(logs: np.ndarray) -> np.ndarray:
-        return logs[0] - np.log2(1 + 2 ** logs[1] / sizes) - rates
 
-    log2_max, log2_noise = least_squares(residuals, (rates.max(), 8.0), bounds=(-40, 40)).x
-    return float(2**log2_max), float(2**log2_noise)
+def _law(x: np.ndarray, y: np.ndarray) -> Any:
+    """scipy's fit of ε_max/(1 + B_noise/B), both parameters as powers of two, to log2 lr `y` at log2 B `x`."""
+    return least_squares(lambda p: p[0] - np.log2(1 + 2 ** (p[1] - x)) - y, (y.max(), 8.0), bounds=(-40, 40))
+
+
+LINE, LAW, HINGE = "one line", "the smooth law", "a bent line"
+
+
+def hinge(x: np.ndarray, y: np.ndarray, least: int = 3) -> tuple[float, np.ndarray]:
+    """Two straight lines that meet, fitted to y on x, (n,) each and x rising, by least squares: the x at which they
+    meet, of those that have `least` points up to them and `least` from them on, and (intercept, slope, change of slope
+    there). ValueError where no x has."""
+    if len(x) < 2 * least - 1:
+        raise ValueError(f"a bent line needs {2 * least - 1} points, got {len(x)}")
+    fits = []
+    for at in x[least - 1 : len(x) - least + 1]:
+        columns = np.column_stack([np.ones_like(x), x, np.maximum(x - at, 0)])
+        solution = np.linalg.lstsq(columns, y, rcond=None)[0]
+        fits.append((float(((y - columns @ solution) ** 2).sum()), float(at), solution))
+    _, at, solution = min(fits, key=lambda fit: fit[0])
+    return at, solution
+
+
+def left_out_errors(found: Mapping[int, Optimum]) -> dict[str, np.ndarray]:
+    """By form, LINE, LAW (`noise_scale`) or HINGE (`hinge`): by how many octaves the best learning rate of each batch
+    size is missed, (sizes,), by the form fitted to those of all others. Empty below eight batch sizes."""
+    if len(found) < 8:
+        return {}
+    x, y = np.log2(list(found)), np.array([o.log2_lr.value for o in found.values()])
+
+    def by_line(a: np.ndarray, b: np.ndarray, at: float) -> float:
+        return float(np.polyval(np.polyfit(a, b, 1), at))
+
+    def by_law(a: np.ndarray, b: np.ndarray, at: float) -> float:
+        log2_max, log2_noise = _law(a, b).x
+        return float(log2_max - np.log2(1 + 2 ** (log2_noise - at)))
+
+    def by_hinge(a: np.ndarray, b: np.ndarray, at: float) -> float:
+        bend, solution = hinge(a, b)
+        return float(solution @ [1, at, max(at - bend, 0)])
+
+    others = [np.arange(len(x)) != k for k in range(len(x))]
+    return {
+        name: np.array([abs(form(x[kept], y[kept], x[k]) - y[k]) for k, kept in enumerate(others)])
+        for name, form in ((LINE, by_line), (LAW, by_law), (HINGE, by_hinge))
+    }

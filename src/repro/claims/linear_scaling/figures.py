@@ -8,28 +8,27 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from repro.claims.linear_scaling.experiment import ADAM, MALLADI, SGD
-from repro.claims.linear_scaling.judgement import (
+from repro.claims.linear_scaling.curves import base_size, carries, reach, scaled_curves, training_losses
+from repro.claims.linear_scaling.experiment import ADAM, EARLY, MALLADI, SGD
+from repro.claims.linear_scaling.judgement import judge_scaling
+from repro.claims.linear_scaling.readings import (
     CONSTANT,
     LINEAR,
     MEASURED,
+    READINGS,
     RULES,
+    SMALL,
     SQUARE_ROOT,
-    base_size,
-    carries,
+    TRAINING,
+    best,
     costs,
     ends,
-    reach,
-    regimes,
-    scaled_curves,
-    training_losses,
+    near_best,
+    of_small,
 )
-from repro.evidence.spec import Figure
-from repro.evidence.tables import margin_for
+from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tuning import Optimum, cells, inner, noise_scale, optima, slope
 from repro.evidence.words import bracketed, signed
-
-NEAR = 0.5  # points of 10,000 test images: learning rates this near to the best are nearly as good
 
 
 def _points(found: Mapping[int, Optimum], series: str) -> pd.DataFrame:
@@ -54,65 +53,65 @@ def _points(found: Mapping[int, Optimum], series: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series", "edge", "tried", "feasible"])
 
 
-def _line(sizes: list[int], start: float, power: float, series: str, highest: float) -> pd.DataFrame:
-    """A rule's learning rates, up to a little beyond the highest that is drawn."""
-    rates = [start * (size / sizes[0]) ** power for size in sizes]
-    kept = [(size, lr) for size, lr in zip(sizes, rates, strict=True) if lr < 4 * highest]
+def _line(found: Mapping[int, Optimum], power: float, series: str) -> pd.DataFrame:
+    """A rule's learning rates, put through the best of the small batch sizes, up to a little beyond the highest that
+    is drawn."""
+    rates = {size: 2**o.log2_lr.value for size, o in found.items()}
+    through = of_small(found) or found
+    start = math.exp(np.mean([math.log(rates[size] / size**power) for size in through]))
+    kept = [(size, start * size**power) for size in found if start * size**power < 4 * max(rates.values())]
     return pd.DataFrame({"x": [x for x, _ in kept], "mean": [y for _, y in kept], "series": series})
 
 
-def near_best(table: pd.DataFrame) -> pd.DataFrame:
-    """By batch size x, the lowest and the highest of the learning rates around the best by test accuracy at which it is
-    within NEAR points of it, each half a step of the grid further out."""
-    rows = []
-    grid = cells(ends(table, SGD), ["test_accuracy"])
-    for size, of_size in grid.groupby("batch_size"):
-        of_size = of_size.set_index("lr").sort_index()
-        accuracy = 100 * of_size["test_accuracy"].where(of_size["diverged"] == 0)
-        if accuracy.notna().sum() < 2:
-            continue
-        good = (accuracy >= accuracy.max() - margin_for(table, NEAR)).to_numpy()
-        best, rates = int(np.nanargmax(accuracy.to_numpy())), accuracy.index.to_numpy()
-        low = best - next((k for k in range(best + 1) if not good[best - k]), best + 1) + 1
-        high = best + next((k for k in range(len(good) - best) if not good[best + k]), len(good) - best) - 1
-        half = math.sqrt(rates[1] / rates[0])
-        rows.append({"x": size, "low_band": rates[low] / half, "high_band": rates[high] * half})
-    return pd.DataFrame(rows, columns=["x", "low_band", "high_band"])
-
-
 def best_rates(table: pd.DataFrame) -> pd.DataFrame:
-    """Best learning rates by batch size, those nearly as good, the rules from the smallest, and McCandlish's law."""
-    found = optima(ends(table, SGD))
+    """Best learning rates by batch size, by what decides and by held-out loss; the rules through those of the small
+    batch sizes; and McCandlish's law."""
+    found = best(table)
     if not found:
         return _points({}, "")
-    sizes, start = list(found), 2 ** found[min(found)].log2_lr.value
-    highest = max(2**o.log2_lr.value for o in found.values())
-    parts = [_points(found, "best, held out").merge(near_best(table), on="x", how="left")]
-    parts += [_line(sizes, start, RULES[rule], rule, highest) for rule in (LINEAR, SQUARE_ROOT)]
+    held_out = optima(ends(table, SGD))
+    near = pd.DataFrame([(size, *near_best(o)) for size, o in found.items()], columns=["x", "low_band", "high_band"])
+    parts = [_points(found, "best, training").merge(near, on="x", how="left")]
+    parts += [_line(found, RULES[rule], rule) for rule in (LINEAR, SQUARE_ROOT)]
     fitted = noise_scale(inner(found))
     if fitted:
-        law = [fitted[0] / (1 + fitted[1] / size) for size in sizes]
+        sizes = list(found)
+        law = [fitted[0] / (1 + fitted[1].value / size) for size in sizes]
         parts.append(pd.DataFrame({"x": sizes, "mean": law, "series": "McCandlish's law"}))
-    parts.append(_points(inner(optima(ends(table, SGD), "train_loss")), "best, training"))
+    parts.append(_points(inner(held_out), "best, held out"))
     return pd.concat(parts, ignore_index=True)
 
 
 def best_title(table: pd.DataFrame) -> str:
-    both = regimes(table)
-    if both.knee and both.below.low > 0 and both.above.high < 0.5:
-        return "The good learning rates climb with the batch, then stop climbing"
-    if both.below.low > 0:
-        return "The good learning rates climb with the batch"
+    outcome = judge_scaling(table).outcome
+    if outcome == Outcome.REPRODUCED:
+        return "The best learning rate grows in proportion to the batch"
+    if outcome == Outcome.CONDITIONAL:
+        return "The best learning rate grows in proportion to small batches, then falls behind"
+    along = slope(of_small(best(table)))
+    if outcome == Outcome.NOT_REPRODUCED:
+        return f"The best learning rate grows as small batches to the power {bracketed(along)}"
     return "The best learning rate by batch size"
 
 
 def cost_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy lost by each rule at each batch size (points), as a grid."""
+    """Accuracy lost by each rule at each batch size (points), as a grid: from the best rate, and from either end of
+    those near it."""
     told = costs(table)
     if told.empty:
         return told
-    told = told[told["x"] > told["x"].min()]
-    text = ["off the grid" if pd.isna(m) else signed(0 - m, ".1f") for m in told["mean"]]
+    told = told[told["x"] != told["base"]]
+
+    def lost(mean: float) -> str:
+        return "off" if pd.isna(mean) else signed(0 - mean, ".1f")
+
+    wide = told.pivot(index=["series", "x"], columns="start", values="mean")
+    told = told[told["start"] == "best"]
+    from_ends = [wide.loc[(rule, size)] for rule, size in zip(told["series"], told["x"], strict=True)]
+    text = [
+        f"{lost(mean)}\n{lost(ends['lowest'])} | {lost(ends['highest'])}"
+        for mean, ends in zip(told["mean"], from_ends, strict=True)
+    ]
     return told.assign(y=told["x"].astype(int), x=told["series"], value=told["mean"], text=text)
 
 
@@ -120,18 +119,18 @@ def costs_title(table: pd.DataFrame) -> str:
     told = costs(table).dropna(subset=["mean"])
     if told.empty:
         return "What each rule loses"
-    low, high = (told[told["series"] == rule] for rule in (CONSTANT, LINEAR))
-    least = told[told["x"] == told["x"].min()]
-    if (high["high"] < -20).any() and (low["mean"] > -20).all() and len(least):
+    larger = told[(told["x"] > told["base"]) & (told["start"] == "best")]
+    low, high = (larger[larger["series"] == rule] for rule in (CONSTANT, LINEAR))
+    if (high["high"] < -20).any() and len(low) and (low["mean"] > -20).all():
         return "Too low costs points. Too high costs everything."
-    return "What each rule loses, set at the smallest batch and followed from there"
+    return f"What each rule loses, followed from B = {told['base'].iloc[0]}"
 
 
 def curves_title(table: pd.DataFrame) -> str:
     base = base_size(table)
     if base is None:
         return "Training curves of runs scaled in proportion"
-    lr = optima(ends(table, SGD))[base].tuned.lr
+    lr = best(table)[base].tuned.lr
     farthest = carries(training_losses(table), base, lr)
     told = f"coincide up to k = {farthest}" if farthest > 1 else "part at the first larger batch"
     return f"From the best rate at B = {base}, mean training curves {told}"
@@ -145,22 +144,21 @@ def reach_title(table: pd.DataFrame) -> str:
     return "The lower the rate it starts from, the farther scaling in proportion carries"
 
 
+def _adam(table: pd.DataFrame, arm: str) -> dict[int, Optimum]:
+    return optima(ends(table, arm), READINGS[TRAINING])
+
+
 def adam_rates(table: pd.DataFrame) -> pd.DataFrame:
-    found = {arm: optima(ends(table, arm)) for arm in (ADAM, MALLADI)}
-    parts = [_points(o, arm) for arm, o in found.items() if o]
-    if not parts:
+    found = {arm: o for arm in (ADAM, MALLADI) if (o := _adam(table, arm))}
+    if not found:
         return _points({}, "")
-    sizes = sorted({size for o in found.values() for size in o})
-    start = 2 ** next(iter(found.values()))[sizes[0]].log2_lr.value if sizes[0] in found[ADAM] else 1e-3
-    highest = max(p["mean"].max() for p in parts)
-    return pd.concat(
-        [*parts, *(_line(sizes, start, RULES[rule], rule, highest) for rule in (LINEAR, SQUARE_ROOT))],
-        ignore_index=True,
-    )
+    first = next(iter(found.values()))
+    lines = [_line(first, RULES[rule], rule) for rule in (LINEAR, SQUARE_ROOT)]
+    return pd.concat([*(_points(o, arm) for arm, o in found.items()), *lines], ignore_index=True)
 
 
 def adam_title(table: pd.DataFrame) -> str:
-    slopes = [slope(inner(optima(ends(table, arm)))) for arm in (ADAM, MALLADI)]
+    slopes = [slope(inner(_adam(table, arm))) for arm in (ADAM, MALLADI)]
     if not math.isfinite(slopes[0].high):
         return "The best learning rate of Adam, by batch size"
     return f"Adam’s best learning rate grows as B to the power {bracketed(slopes[0])}"
@@ -172,8 +170,8 @@ def grid(table: pd.DataFrame) -> pd.DataFrame:
         return found
     text = [f"{100 * a:.1f}" if not d else "×" for a, d in zip(found["test_accuracy"], found["diverged"], strict=True)]
     return found.assign(
-        x=found["lr"],
-        y=found["batch_size"],
+        x=found["batch_size"],
+        y=found["lr"],
         value=100 * found["test_accuracy"].where(found["diverged"] == 0),
         text=text,
         n=found["trials"],
@@ -193,9 +191,9 @@ FIGURES = (
         best_title,
         "batch size B",
         "learning rate per step",
-        "Bars: learning rates whose test accuracy is within half a point of the best (more where fewer images are "
-        "tested). Dots: least held-out loss, which decides, and least training loss, with bootstrap intervals over "
-        "seeds. Lines: the rules from the smallest batch’s dot, and McCandlish’s law, fitted.",
+        f"Dots: least training loss at the end of epoch {EARLY}, which decides, and least held-out loss at the end of "
+        "training, with bootstrap intervals over seeds. Bars: rates that seeds do not tell from the first. Lines: the "
+        f"rules, put through the dots up to B = {SMALL}, and McCandlish’s law, fitted to all.",
         y_scale="log",
     ),
     Figure(
@@ -205,9 +203,9 @@ FIGURES = (
         costs_title,
         "rule",
         "B",
-        "Test accuracy lost to the best by held-out loss, points, if the rate found at the smallest batch is scaled by "
-        "each rule. Means over seeds; intervals in the table. Off the grid: no such rate was run, or its runs "
-        "diverged.",
+        f"Test accuracy lost to the best by held-out loss, points, if the rate that is best at B = {SMALL} is scaled "
+        "by each rule; below, if one starts from the lowest or the highest rate that seeds do not tell from that best. "
+        "Means over seeds; intervals in the table. Off: no such rate was run, or its runs diverged.",
     ),
     Figure(
         "curves",
@@ -249,8 +247,8 @@ FIGURES = (
         "heat map",
         grid,
         grid_title,
-        "learning rate per step",
         "B",
+        "learning rate per step",
         "Mean test accuracy (%) over seeds of every trial of plain SGD, × where one diverged: its loss became infinite "
         "or not a number. One stuck at chance has finished.",
     ),
