@@ -52,7 +52,7 @@ CLAIM = Claim(
             "no law is given where another knee that fits about as well has another.",
         ),
         Revision(
-            "2026-11-21T21:15",
+            "2026-11-21T21:06",
             "Written anew, before the runs that it judges, since the old rule could not decide: from B = 16 on a "
             "smooth law with a noise scale of 150 has a slope of 0.68, which is neither 1 nor ½, however many seeds; "
             "held-out loss is flat over two octaves of rates, and asks for less because small batches overfit; and "
@@ -70,8 +70,8 @@ CLAIM = Claim(
         "Too low costs points, more with every doubling; too high can cost most of them at one step.",
     ),
     change=(
-        "A network or data whose gradients are noisier, where the rule would hold to larger batches; another budget: "
-        "at equal steps, not equal epochs, the best rate goes otherwise."
+        "A network or data whose gradients are noisier, where the rule would hold to larger batches; another budget, "
+        "such as equal steps."
     ),
     published=(
         _goyal("B = 256", "23.60"),
