@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import html
 import importlib.resources
-import itertools
 import logging
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -20,14 +18,14 @@ from IPython.display import HTML
 from repro import claims
 from repro.claims import Finding
 from repro.evidence.sources import NAMES
-from repro.evidence.spec import PUBLISHED_SERIES, Figure, Scale, Verdict
-from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE, count
+from repro.evidence.spec import PUBLISHED_SERIES, Figure, Revision, Scale, Verdict
+from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE, count, select
 from repro.evidence.words import interval
-from repro.publish import figures, tables
+from repro.publish import figures, protocol, tables
 from repro.publish.tables import badge
 from repro.runs import provenance, runner
 from repro.runs.ledger import Ledger
-from repro.trial import Trial, choose
+from repro.trial import choose
 
 log = logging.getLogger("repro")
 
@@ -85,10 +83,6 @@ def origin(finding: Finding) -> str:
 def _cost(finding: Finding) -> str:
     hours = provenance.summary(finding.table)["hours"]
     return f"{hours:.1f} core hours" if hours >= 0.1 else f"{hours * 3600:.0f} core seconds"
-
-
-def _seeds(trials: Iterable[Trial]) -> int:
-    return len({t.init_seed for t in trials})
 
 
 def style() -> str:
@@ -159,7 +153,7 @@ class Chapter:
 
     def _card(self) -> str:
         def card(f: Finding) -> str:
-            planned, done = _seeds(f.trials), _seeds(f.finished)
+            planned, done = protocol.seeds(f.trials), protocol.seeds(f.finished)
             seeds = f"{planned} seeds" if planned == done else f"{done} of {planned} planned seeds"
             how = "" if f.scale == Scale.PAPER else ", trained when this page was built"
             return (
@@ -217,26 +211,11 @@ class Chapter:
 
     def protocol(self) -> HTML:
         """What was run: a row a field of the trials; what is to be run, where none has been."""
-        rows: list[tuple[str, Callable[[Sequence[Trial]], str]]] = [
-            ("training examples", lambda ts: _each(f"{t.num_train:,}" for t in ts)),
-            ("model", lambda ts: _each(_model(t) for t in ts)),
-            (
-                "initialisation, pixels",
-                lambda ts: "; ".join(dict.fromkeys(f"{t.init} + {t.preprocessing}" for t in ts)),
-            ),
-            ("optimizer", lambda ts: _each(t.optimizer for t in ts)),
-            ("learning rate (per step)", lambda ts: _numbers("rates", (t.lr for t in ts))),
-            ("batch size of the training", lambda ts: _numbers("sizes", (t.batch_size for t in ts))),
-            ("last, smaller batch of an epoch", lambda ts: _each("dropped" if t.drop_last else "kept" for t in ts)),
-            ("epochs", lambda ts: _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in ts))),
-            ("steps", lambda ts: _range(t.num_steps for t in ts)),
-            ("paired seeds", lambda ts: str(_seeds(ts))),
-        ]
 
         def each(f: Finding) -> str:
             body = [
                 ["dataset", DATASET_NAMES[f.dataset]],
-                *([name, cell(f.finished or f.trials)] for name, cell in rows),
+                *([name, told] for name, told in protocol.what_was_run(f.finished or f.trials)),
                 ["trials", progress(f)],
             ]
             return tables.table(["", ""], body, "What was run", kind="rows pairs")
@@ -273,17 +252,27 @@ class Chapter:
         return HTML(tables.table(["number", "published", "here", ""], rows, "Published beside ours", caption))
 
     def rule(self) -> HTML:
-        """The rule by which the verdict is made, and what would change it."""
+        """The rule by which the verdict is made, when it was written and changed, how many of the trials it judges were
+        run after that, and what would change it."""
+        past = [(r.date.replace("T", " ") + " UTC", _revised(r)) for r in self.claim.history]
+        dated = tables.table(["", ""], [[html.escape(x) for x in row] for row in past], "History", kind="rows pairs")
+        since = [f"{label(f)}: {self._judged_after(f)}" for f in self.recorded if f.num_finished]
+        after = f"<p>Run after its last change: {html.escape('; '.join(since))}.</p>" if past and since else ""
         return HTML(
-            f"<p>{html.escape(self.claim.rule)}</p><p><b>What would change our mind.</b> "
+            f"<p>{html.escape(self.claim.rule)}</p>{dated if past else ''}{after}<p><b>What would change our mind.</b> "
             f"{html.escape(self.claim.change)}</p>"
         )
+
+    def _judged_after(self, finding: Finding) -> str:
+        """ "12 of 83 trials": those run since the rule was last changed."""
+        dates = select(finding.table, final=True).drop_duplicates("key")["run_date"]
+        return f"{int((dates >= self.claim.history[-1].date).sum()):,} of {len(dates):,} trials"
 
     def settings(self) -> HTML:
         """What the first cell's parameters may change, and what they are at every scale."""
         scales = {str(scale): self.claim.settings[scale][0] for scale in Scale}
         rows = [
-            [f"<code>{name}</code>", *(html.escape(_setting(s[name])) for s in scales.values())]
+            [f"<code>{name}</code>", *(html.escape(protocol.setting(s[name])) for s in scales.values())]
             for name in scales[Scale.PAPER]
         ]
         return HTML(tables.table(["setting", *scales], rows, "Settings at every scale"))
@@ -350,40 +339,6 @@ def effects(verdict: Verdict, csv_name: str) -> str:
     return f"{drawn}<p class='note'>95 % intervals; how each is made is in the table. {link}</p>"
 
 
-def _model(trial: Trial) -> str:
-    if trial.model != "mlp":
-        return trial.model.upper()
-    return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
-
-
-def _each(values: Iterable[Any]) -> str:
-    return ", ".join(html.escape(str(v)) for v in dict.fromkeys(values))
-
-
-def _numbers(what: str, values: Iterable[float]) -> str:
-    """A few values as they are; many as "18 rates, 0.0078 to 2.83, ×√2"."""
-    found = sorted({float(f"{v:.4g}") if v % 1 else v for v in values})
-    if len(found) <= 6:
-        return ", ".join(f"{v:g}" for v in found)
-    first, last = (f"{v:g}" if v % 1 == 0 else f"{v:.3g}" for v in (found[0], found[-1]))
-    told = f"{len(found)} {what}, {first} to {last}"
-    steps = [b / a for a, b in itertools.pairwise(found)]
-    if max(steps) > 1.02 * min(steps):
-        return told
-    near = {2: "2", math.sqrt(2): "√2", 10: "10"}
-    return told + "".join(f", ×{text}" for value, text in near.items() if abs(steps[0] / value - 1) < 0.02)
-
-
-def _range(values: Iterable[int]) -> str:
-    ordered = sorted(set(values))
-    return " to ".join(f"{v:,}" for v in dict.fromkeys((ordered[0], ordered[-1])))
-
-
-def _setting(value: Any) -> str:
-    if value is None:
-        return "all"  # of the training set
-    if isinstance(value, tuple):
-        if isinstance(value[0], str):
-            return "; ".join(value)
-        return _numbers("values", value) if len(value) > 6 else ", ".join(f"{v:g}" for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _revised(revision: Revision) -> str:
+    told = ", ".join(f"{outcome} on {DATASET_NAMES[dataset]}" for dataset, outcome in revision.before.items())
+    return revision.what + (f" By the rule before: {told}." if told else "")

@@ -45,11 +45,18 @@ EXAMPLES = Unit("examples", "Batch size, examples", log=True)
 OCTAVES = Unit("octaves", "Error of the smooth law minus another form's, octaves", 0.0, ("law nearer", "law farther"))
 
 SEVERAL, NONE = "several", "none"
+TOLERANCE = 1 / math.log2(SMALL)  # of a power: a factor of two from B = 1 to SMALL
+
+
+def _holds(estimate: Estimate, power: float) -> bool:
+    """Whether the interval of a slope holds a power, or lies nearer to it than makes a factor of two from B = 1 to
+    SMALL: a law that bends somewhere above never has a slope of just 1 below."""
+    return not estimate.excludes(power) or power - TOLERANCE < estimate.low <= estimate.high < power + TOLERANCE
 
 
 def _held(estimate: Estimate) -> list[float]:
     """Which of the rules' powers the interval of a slope holds."""
-    return [power for power in (0.0, 0.5, 1.0) if not estimate.excludes(power)]
+    return [power for power in (0.0, 0.5, 1.0) if _holds(estimate, power)]
 
 
 def _power(estimate: Estimate) -> str:
@@ -64,7 +71,7 @@ def _told(estimate: Estimate) -> str:
     told = f"B to the power {estimate.value:.2f} ({signed(estimate.low, '.2f')} to {signed(estimate.high, '.2f')})"
     held = ["½" if power == 0.5 else f"{power:.0f}" for power in _held(estimate)]
     which = f"{held[0]} alone" if len(held) == 1 else " and ".join(held) or "none"
-    return f"{told}, which holds {which} of 0, ½ and 1" if _power(estimate) else told
+    return f"{told}: of 0, ½ and 1 it holds {which}" if _power(estimate) else told
 
 
 def judge_slope(table: pd.DataFrame, reading: str = TRAINING) -> Verdict:
@@ -101,7 +108,7 @@ def judge_scaling(table: pd.DataFrame) -> Verdict:
     effects = {**main.effects, "training loss, an epoch earlier": control.of(POWER)}
     if main.outcome != Outcome.REPRODUCED:
         return dataclasses.replace(main, effects=effects)
-    if not _power(control) or control.excludes(1.0):
+    if not _power(control) or not _holds(control, 1.0):
         read = f"Read an epoch earlier, it grows as {_told(control)}" if _power(control) else "Not read at epoch 1"
         return Verdict(Outcome.INCONCLUSIVE, f"{main.reason} {read}: that hangs on when it is read.", effects)
     end = holds_to(table)

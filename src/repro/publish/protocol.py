@@ -1,0 +1,71 @@
+"""What was run, as a table tells it: a row a field of the trials, few values as they are and many as a range."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from repro.trial import Trial
+
+
+def what_was_run(trials: Sequence[Trial]) -> list[tuple[str, str]]:
+    """(field, its values) as HTML."""
+    return [
+        ("training examples", _each(f"{t.num_train:,}" for t in trials)),
+        ("model", _each(_model(t) for t in trials)),
+        ("initialisation, pixels", "; ".join(dict.fromkeys(f"{t.init} + {t.preprocessing}" for t in trials))),
+        ("optimizer", _each(t.optimizer for t in trials)),
+        ("learning rate (per step)", _numbers("rates", (t.lr for t in trials))),
+        ("batch size of the training", _numbers("sizes", (t.batch_size for t in trials))),
+        ("last, smaller batch of an epoch", _each("dropped" if t.drop_last else "kept" for t in trials)),
+        ("epochs", _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in trials))),
+        ("steps", _range(t.num_steps for t in trials)),
+        ("paired seeds", str(seeds(trials))),
+    ]
+
+
+def seeds(trials: Iterable[Trial]) -> int:
+    return len({t.init_seed for t in trials})
+
+
+def _model(trial: Trial) -> str:
+    if trial.model != "mlp":
+        return trial.model.upper()
+    return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
+
+
+def _each(values: Iterable[Any]) -> str:
+    return ", ".join(html.escape(str(v)) for v in dict.fromkeys(values))
+
+
+def _numbers(what: str, values: Iterable[float]) -> str:
+    """A few values as they are; many as "18 rates, 0.0078 to 2.83, ×√2"."""
+    found = sorted({float(f"{v:.4g}") if v % 1 else v for v in values})
+    if len(found) <= 6:
+        return ", ".join(f"{v:g}" for v in found)
+    first, last = (f"{v:g}" if v % 1 == 0 else f"{v:.3g}" for v in (found[0], found[-1]))
+    told = f"{len(found)} {what}, {first} to {last}"
+    steps = [b / a for a, b in itertools.pairwise(found)]
+    if max(steps) > 1.02 * min(steps):
+        return told
+    near = {2: "2", math.sqrt(2): "√2", 10: "10"}
+    return told + "".join(f", ×{text}" for value, text in near.items() if abs(steps[0] / value - 1) < 0.02)
+
+
+def _range(values: Iterable[int]) -> str:
+    ordered = sorted(set(values))
+    return " to ".join(f"{v:,}" for v in dict.fromkeys((ordered[0], ordered[-1])))
+
+
+def setting(value: Any) -> str:
+    """The value of a claim's setting."""
+    if value is None:
+        return "all"  # of the training set
+    if isinstance(value, tuple):
+        if isinstance(value[0], str):
+            return "; ".join(value)
+        return _numbers("values", value) if len(value) > 6 else ", ".join(f"{v:g}" for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
