@@ -174,7 +174,7 @@ def part(table, start):
         ({"diverged_above": 0.1}, "Scaled linearly", Outcome.CONDITIONAL),  # coincide, then diverge
         ({}, "Warm-up", Outcome.REPRODUCED),
         ({"warm": -0.01}, "Warm-up", Outcome.NOT_REPRODUCED),
-        ({"warm": 0.0}, "Warm-up", Outcome.INCONCLUSIVE),
+        ({"warm": 0.0, "seeds": 4}, "Warm-up", Outcome.INCONCLUSIVE),
         ({}, "Adam's best", Outcome.REPRODUCED),
         ({"adam": 1.0}, "Adam's best", Outcome.NOT_REPRODUCED),
         ({"adam": 0.25, "sd": 2.0}, "Adam's best", Outcome.INCONCLUSIVE),  # half and none
@@ -242,7 +242,7 @@ def test_a_rule_that_is_right_costs_nothing_and_a_wrong_one_what_the_distance_sa
 def test_a_rule_is_followed_from_either_end_of_the_rates_near_the_best():
     told = readings.costs(scaling_table(sizes=FEW, sd=1.0)).set_index(["series", "x", "start"])["lr"]
     low, middle, high = (told[(readings.LINEAR, 64, start)] for start in ("lowest", "best", "highest"))
-    assert low < middle < high
+    assert low <= middle <= high and low < high
 
 
 def test_a_rule_that_diverges_or_leaves_the_grid_has_no_cost_in_numbers():

@@ -54,7 +54,7 @@ CLAIM = Claim(
             "no law is given where another knee that fits about as well has another.",
         ),
         Revision(
-            "2026-11-21T21:15",
+            "2026-11-21T21:13",
             "Written anew, before the runs that it judges, since the old rule could not decide: from B = 16 on a "
             "smooth law with a noise scale of 150 has a slope of 0.68, which is neither 1 nor ½, however many seeds; "
             "held-out loss is flat over two octaves of rates, and asks for less because small batches overfit; and "
