@@ -47,7 +47,7 @@ CLAIM = Claim(
         " Adam's best learning rate goes as √B if the interval of its slope holds ½ alone of 0, ½ and 1."
     ),
     history=(
-        Revision("2026-11-20T16:17", "Written, before the first run: least held-out loss, B = 16 to 32768, one line."),
+        Revision("2026-11-20T15:55", "Written, before the first run: least held-out loss, B = 16 to 32768, one line."),
         Revision(
             "2026-11-21T09:12",
             "After the runs of that grid: a bent line in place of one, since the best learning rate stopped growing; "
