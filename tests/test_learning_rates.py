@@ -120,7 +120,7 @@ def test_the_tuned_rate_is_chosen_on_held_out_images_and_compared_on_test_images
     """Every other rate tests better by 0.2 points."""
     table = recovery_table(0.03, 0.0, 0.02, sd=1e-5)
     assert recovery.tuned_best(table, recovery.LARGEST_TUNED).lr == 0.16
-    assert recovery.tuned_difference(table).value == pytest.approx(-2, abs=0.01)
+    assert recovery.left_tuned(table).value == pytest.approx(-2, abs=0.01)
 
 
 def test_a_cell_of_the_heat_map_counts_what_diverged():

@@ -18,6 +18,7 @@ from repro.evidence.intervals import (
     Estimate,
     bootstrap_interval,
     mean_interval,
+    paired_difference,
     parabola_vertex,
     slope_interval,
 )
@@ -91,10 +92,41 @@ def _shared(found: Iterable[Optimum]) -> list[int]:
     return sorted(set.intersection(*(set(o.seeds) for o in found)))
 
 
-def _over_seeds(statistic: Callable[..., np.ndarray], n: int) -> Estimate:
+def _over_seeds(statistic: Callable[..., np.ndarray], n: int, level: float = 0.95) -> Estimate:
     """`statistic` of the positions of n seeds, with its bootstrap interval. It has no value of its own a seed."""
-    e = bootstrap_interval(np.arange(n), statistic, np.random.default_rng(0), resamples=RESAMPLES, vectorized=True)
+    rng = np.random.default_rng(0)
+    e = bootstrap_interval(np.arange(n), statistic, rng, level, resamples=RESAMPLES, vectorized=True)
     return dataclasses.replace(e, values=())
+
+
+def _joined(a: Estimate, b: Estimate, method: str) -> Estimate:
+    """`a` with an interval that holds that of `b` too."""
+    return dataclasses.replace(a, low=min(a.low, b.low), high=max(a.high, b.high), method=f"{a.method}, {method}")
+
+
+def tuned_difference(a: pd.DataFrame, b: pd.DataFrame, level: float = 0.95) -> Estimate:
+    """Mean difference in test accuracy (points) over the seeds that both share, `a` minus `b`, the final rows of an arm
+    each, at each one's learning rate of highest mean validation accuracy. Its interval joins the paired t interval at
+    those rates and the bootstrap over seeds in which every sample chooses its own, so that the luck of choosing among
+    rates that are about as good counts. Of no seed where an arm has no best rate."""
+    tuned = [_best(_grid(rows, "validation_accuracy"), largest=True) for rows in (a, b)]
+    grids = [[_grid(rows, column) for column in ("validation_accuracy", "test_accuracy")] for rows in (a, b)]
+    seeds = sorted(set.intersection(*(set(grid.columns) for pair in grids for grid in pair)))
+    if None in tuned or not seeds:
+        return mean_interval([])
+    known = [[grid[seeds].to_numpy() for grid in pair] for pair in grids]
+
+    def statistic(kept: np.ndarray, axis: int = -1) -> np.ndarray:
+        tests = []
+        for held_out, test in known:
+            means = [x[:, kept.astype(int)].mean(axis=axis if axis < 0 else axis + 1) for x in (held_out, test)]
+            best = np.argmax(np.where(np.isnan(means[0]), -np.inf, means[0]), axis=0)[None]
+            tests.append(np.take_along_axis(means[1], best, 0)[0])
+        return np.asarray(100 * (tests[0] - tests[1]))
+
+    at_best = [100 * pair[1].loc[chosen.lr, seeds] for pair, chosen in zip(grids, tuned, strict=True) if chosen]
+    paired = paired_difference(at_best[0], at_best[1], level)
+    return _joined(paired, _over_seeds(statistic, len(seeds), level), "joined with the bootstrap over choices")
 
 
 def _locate(rates: np.ndarray, losses: np.ndarray, seeds: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -152,12 +184,7 @@ def slope(found: Mapping[int, Optimum]) -> Estimate:
 
     over_seeds = _over_seeds(statistic, len(shared))
     about_line = slope_interval(x, [o.log2_lr.value for o in found.values()])
-    return dataclasses.replace(
-        over_seeds,
-        low=min(over_seeds.low, about_line.low),
-        high=max(over_seeds.high, about_line.high),
-        method=f"{over_seeds.method}, joined with the t interval about the line",
-    )
+    return _joined(over_seeds, about_line, "joined with the t interval about the line")
 
 
 def falls_to_half(found: Mapping[int, Optimum], largest: int) -> Estimate:
