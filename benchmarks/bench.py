@@ -39,10 +39,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
 from repro import cli
+from repro.names import DATASETS
 from repro.runs import cluster, ledger, provenance, runner
 from repro.runs.ledger import Ledger
 from repro.training import data, engine
-from repro.trial import DATASETS, Trial
+from repro.trial import Trial
 
 WIDE = "784-1024-1024-10"
 NETS = {WIDE: (1024, 1024), "784-256-10": (256,)}

@@ -10,10 +10,10 @@ import nbformat
 import pytest
 import signalled
 
+from repro.names import SpecError
 from repro.publish import book
 from repro.runs.ledger import cache_folder
 from repro.runs.provenance import PROJECT
-from repro.trial import SpecError
 
 
 def write(path, *cells, parameters='scale = "smoke"'):

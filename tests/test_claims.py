@@ -17,10 +17,11 @@ from repro.claims import generalization_gap as gap
 from repro.claims import reference_setup as reference
 from repro.evidence.spec import Outcome, Published, Scale
 from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE, by_seed, compare, curve, is_met
+from repro.names import DATASETS, SpecError
 from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 from repro.training import engine
-from repro.trial import DATASETS, SpecError, Trial
+from repro.trial import Trial
 
 ALL = list(claims.all_claims().values())
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 import torchvision
 
+from repro.names import DATASETS
 from repro.training import data
 from repro.training.data import DataError, load
-from repro.trial import DATASETS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = list(data.RAW_FILES["mnist"])

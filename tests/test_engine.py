@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from repro.names import DATASETS
 from repro.probes import fit
 from repro.training import data, engine, models, optimizers
-from repro.trial import DATASETS, Phase, Trial
+from repro.trial import Phase, Trial
 
 PROBES = [fit.fit, fit.travel]
 

@@ -11,7 +11,8 @@ from repro.claims import learning_rate_recovery as recovery
 from repro.evidence.intervals import parabola_vertex
 from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tuning import tune
-from repro.trial import SpecError, Trial
+from repro.names import SpecError
+from repro.trial import Trial
 
 RATES = (0.01, 0.04, 0.16, 0.64)
 

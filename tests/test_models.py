@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from repro.names import DATASETS
 from repro.probes import fit
 from repro.training.models import build
-from repro.trial import DATASETS, Trial
+from repro.trial import Trial
 
 LAYERS = ((784, 1024), (1024, 1024), (1024, 10))  # of the reference net
 

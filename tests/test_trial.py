@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.evidence.spec import log_checkpoints
-from repro.trial import DATASETS, SEEDS, Phase, SpecError, Sweep, Trial, paired_seeds
+from repro.names import DATASETS, SpecError
+from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
 
 lean = settings(deadline=None, database=None)  # a slow machine is no failure; no folder left
 REFERENCE = Trial(dataset="mnist", epochs=30)

@@ -22,8 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from repro.evidence.spec import Scale
+from repro.names import DATASETS, ReproError
 from repro.runs import processes
-from repro.trial import DATASETS, ReproError
 
 
 class Program(typer.Typer):

@@ -14,9 +14,10 @@ import pandas as pd
 
 from repro.evidence.spec import Claim, Scale, Verdict
 from repro.evidence.tables import Comparison, compare
+from repro.names import choose
 from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
-from repro.trial import Sweep, Trial, choose
+from repro.trial import Sweep, Trial
 
 
 @functools.cache

@@ -10,7 +10,8 @@ import pandas as pd
 from repro.evidence.intervals import Unit, mean_interval, most_misses_by_chance, prediction_interval
 from repro.evidence.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
 from repro.evidence.tables import MET, MISSED, NOT_RUN, Comparison, by_seed, compare, count, final, select
-from repro.trial import SEEDS, Sweep, Trial, choose, paired_seeds
+from repro.names import choose
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 RULE = (
     "A published number is met when it lies, to within half a unit of its last printed digit, in the 95 % "

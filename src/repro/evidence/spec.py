@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from repro.trial import DATASETS, SpecError, Sweep, choose, is_number
+from repro.names import DATASETS, SpecError, choose, is_number
+from repro.trial import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from repro.evidence.intervals import (
     prediction_interval,
 )
 from repro.evidence.spec import Claim, Published
-from repro.trial import DATASETS
+from repro.names import DATASETS
 
 MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
 SMALLEST = 1e-12  # that has a logarithm here

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repro.measure import noise, tails
+from repro.names import DATASETS
 from repro.training.data import Dataset, generator
-from repro.trial import DATASETS, Trial
+from repro.trial import Trial
 
 BATCH_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024)
 # A moving draw costs a training step for every batch: so many times fewer of them.

@@ -26,13 +26,13 @@ import yaml
 from repro import claims
 from repro.claims import Finding
 from repro.evidence.spec import Scale
+from repro.names import ReproError, choose
 from repro.publish import speed
 from repro.publish.landing import fragments
 from repro.runs import runner
 from repro.runs.ledger import Ledger
 from repro.runs.processes import held, pool
 from repro.runs.provenance import PROJECT, need_checkout
-from repro.trial import ReproError, choose
 
 STATIC = "src/repro/publish/static"  # the style sheet, where _config.yml names it
 OURS = "_static/repro.css"  # what every site of this book holds

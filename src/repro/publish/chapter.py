@@ -21,11 +21,11 @@ from repro.evidence.sources import NAMES
 from repro.evidence.spec import PUBLISHED_SERIES, Figure, Revision, Scale, Verdict
 from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE, count, select
 from repro.evidence.words import interval
+from repro.names import choose
 from repro.publish import figures, protocol, tables
 from repro.publish.tables import badge
 from repro.runs import provenance, runner
 from repro.runs.ledger import Ledger
-from repro.trial import choose
 
 log = logging.getLogger("repro")
 

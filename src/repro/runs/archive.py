@@ -19,8 +19,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from repro.names import ReproError
 from repro.runs import provenance
-from repro.trial import ReproError, Trial
+from repro.trial import Trial
 
 MARK = b"repro: SHA-256 of all but itself:"  # the digest's 32 bytes follow
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from distributed import Client
 
+from repro.names import ReproError
 from repro.runs.processes import end_workers, held
-from repro.trial import ReproError
 
 CONNECT_SECONDS = 8
 # What a cluster needs, with room: at most 44 were open with two workers, 103 with eight.

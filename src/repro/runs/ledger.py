@@ -17,12 +17,13 @@ import filelock
 import pandas as pd
 import pyarrow as pa
 
+from repro.names import SpecError
 from repro.runs import archive, provenance
 from repro.runs.archive import LedgerError
 from repro.runs.provenance import PROJECT
 from repro.training.data import cache_folder
 from repro.training.engine import Training
-from repro.trial import SpecError, Sweep, Trial
+from repro.trial import Sweep, Trial
 
 Rows = list[dict[str, Any]]
 Version = tuple[str, int, int, int]

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 import repro
-from repro.trial import ReproError
+from repro.names import ReproError
 
 _PACKAGE = Path(repro.__file__).resolve().parent
 IN_CHECKOUT = _PACKAGE.parent.name == "src" and (_PACKAGE.parents[1] / "_toc.yml").is_file()

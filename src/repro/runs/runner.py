@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distributed import Client
 
+from repro.names import ReproError
 from repro.probes import fit, gradients, landscape
 from repro.runs.cluster import RunError, Say, awaits_workers, connect, local_cluster
 from repro.runs.ledger import Ledger, Rows, failed_rows, make_rows
 from repro.runs.processes import exit_status
 from repro.runs.provenance import machine
 from repro.training import data, engine
-from repro.trial import ENGINE_VERSION, ReproError, Trial
+from repro.trial import ENGINE_VERSION, Trial
 
 PROBES: dict[str, engine.Probe] = {
     "fit": fit.fit,

@@ -20,7 +20,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from repro.trial import DATASETS, ReproError
+from repro.names import DATASETS, ReproError
 
 # SHA-256 of the raw, uncompressed files.
 RAW_FILES = {

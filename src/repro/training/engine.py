@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from repro.names import DATASETS
 from repro.training import models, optimizers
 from repro.training.data import Dataset, generator
-from repro.trial import DATASETS, Trial
+from repro.trial import Trial
 
 Probe = Callable[[nn.Module, Mapping[str, Tensor], Dataset, Trial], Mapping[str, Any]]
 

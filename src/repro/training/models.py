@@ -8,8 +8,9 @@ import math
 import torch
 from torch import nn
 
+from repro.names import DATASETS
 from repro.training.data import generator
-from repro.trial import DATASETS, Trial
+from repro.trial import Trial
 
 F1_WIDTHS = (512,) * 5  # Keskar et al. (2017), table 1
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from repro.evidence.spec import Scale, Settings, log_checkpoints
-from repro.trial import SEEDS, Sweep, Trial, choose, paired_seeds, whole
+from repro.names import choose
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 
 PUBLISHED_SGD, PUBLISHED_ADAM = "SGD, as published", "Adam, as published"
 COMPARED = ("SGD", "Adam")
