@@ -101,6 +101,12 @@ def test_batch_norm_is_measured_with_its_running_statistics():
     assert whole == pytest.approx(pieces, rel=1e-5)
 
 
+def test_batches_are_of_about_one_size_where_batch_norm_takes_its_statistics_from_them():
+    kept, batch = (Trial(epochs=1, model="f1", norm_statistics=s) for s in ("kept", "batch"))
+    assert [fit.chunk_of(batch, n) for n in (60_000, 10_000, 5_001, 400)] == [5000, 5000, 2501, 400]
+    assert fit.chunk_of(kept, 60_000) == 2048
+
+
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_fit_measures_both_sets_and_names_the_held_out_one(split):
     model, data = build(Trial(widths=(9,), epochs=1)), dataset(split)

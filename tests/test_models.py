@@ -130,3 +130,28 @@ def test_building_leaves_the_global_generator_untouched(model):
     torch.manual_seed(7)
     of(model=model)
     assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize("model", ["f1", "cnn"])
+def test_batch_norm_divides_by_what_the_trial_says(model):
+    """In evaluation: by what was kept in training, which is nothing yet, or by the batch's own."""
+    x = torch.randn(64, 784, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    fields = {"epochs": 1, "model": model, "batch_norm": model == "cnn"}
+    kept, batch = (build(Trial(**fields, norm_statistics=s)) for s in ("kept", "batch"))
+    with torch.no_grad():
+        trained = {name: m.train()(x) for name, m in (("kept", kept), ("batch", batch))}
+        assert torch.equal(trained["kept"], trained["batch"])
+        assert torch.equal(batch.eval()(x), trained["batch"])
+        assert not torch.allclose(kept.eval()(x), trained["kept"])
+        half = batch(x[:32])
+    assert not torch.allclose(half, trained["batch"][:32])  # another batch, other statistics
+
+
+def test_norm_eps_is_added_to_the_variance():
+    x = torch.randn(64, 784, generator=torch.Generator().manual_seed(1)) * 0.01
+    trial = Trial(epochs=1, model="mlp", widths=(8,), batch_norm=True, norm_statistics="batch", norm_eps=0.5)
+    model = build(trial).eval()
+    with torch.no_grad():
+        before = model[0](x)
+        expected = (before - before.mean(0)) / (before.var(0, unbiased=False) + 0.5).sqrt()
+        assert torch.allclose(model[1](before), expected, atol=1e-6)

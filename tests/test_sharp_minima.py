@@ -307,7 +307,9 @@ def test_fair_budgets_are_what_they_are_called():
         assert {t.num_train for t in arms[sharp.SMALL_SPLIT]} == {t.num_train for t in arms[sharp.LEARNING_RATES]}
         assert all(t.evaluate_on == "both" for t in arms[sharp.LEARNING_RATES])
         anew = {sharp.SMALL_ANEW, sharp.LARGE_ANEW, sharp.SMALL_ON_ANEW, sharp.LARGE_ON_ANEW}
-        searched = {t.final_probes for arm, ts in arms.items() for t in ts if arm not in {sharp.RESCALED, *anew}}
+        searched = {
+            t.final_probes for arm, ts in arms.items() for t in ts if arm not in {sharp.RESCALED, sharp.SETUPS, *anew}
+        }
         assert all(sharp.FREE_PROBE in probes for probes in searched)
         assert {t.final_probes for arm in anew & set(arms) for t in arms[arm]} <= {(sharp.ANEW_PROBE,)}
         both = (sharp.SMALL, sharp.LARGE, sharp.SMALL_ON, sharp.LARGE_ON, sharp.STEPS)
@@ -315,6 +317,18 @@ def test_fair_budgets_are_what_they_are_called():
         assert BASE.lr in {t.lr for t in arms[sharp.LEARNING_RATES]}
         keys = [t.key for ts in arms.values() for t in ts]
         assert len(keys) == len(set(keys))
+
+
+def test_the_candidates_for_the_papers_setup():
+    arms = {sweep.name: sweep.trials() for sweep in sharp.design(CLAIM.settings[Scale.PAPER][0])}
+    told = {(t.preprocessing, t.norm_eps) for t in arms[sharp.SETUPS]}
+    assert told == {(pixels, eps) for pixels in ("unit", "standardize") for eps in (1e-6, 1e-5, 1e-3)}
+    fields = {
+        (t.model, t.optimizer, t.lr, t.init, t.norm_statistics, t.epochs, t.drop_last) for t in arms[sharp.SETUPS]
+    }
+    assert fields == {("f1", "adam", 0.001, "glorot", "batch", 20.0, False)}
+    assert {t.batch_size for t in arms[sharp.SETUPS]} == {256, 6000}
+    assert {t.checkpoints for t in arms[sharp.SETUPS]} == {tuple(map(float, range(1, 20)))}
 
 
 def test_the_papers_large_batch_is_a_tenth_of_the_data():

@@ -74,6 +74,10 @@ BAD = [
     ({"weight_decay": NAN}, ["weight_decay nan"]),
     ({"batch_norm": 1}, ["batch_norm 1", "True or False"]),
     ({"batch_norm": "no"}, ["batch_norm 'no'", "True or False"]),
+    ({"model": "f1", "norm_eps": 0}, ["norm_eps 0", "above 0"]),
+    ({"model": "f1", "norm_statistics": "own"}, ["statistics of batch norm 'own'", "kept, batch"]),
+    ({"norm_eps": 1e-3}, ["norm_eps", "this network has none"]),
+    ({"norm_statistics": "batch"}, ["norm_statistics", "this network has none"]),
     ({"schedule": (Phase(0, 0.1, 64),)}, ["schedule", "rising from 1", "got 0"]),
     ({"schedule": (Phase(5, 0.1, 64), Phase(5, 0.2, 64))}, ["schedule", "rising", "got 5"]),
     ({"schedule": (Phase(1.5, 0.1, 64),)}, ["schedule", "whole numbers", "got 1.5"]),
@@ -223,6 +227,8 @@ CHANGES = {
     "draws": 10,
     "partner_batch_size": 128,
     "drop_last": True,
+    "norm_statistics": "batch",
+    "norm_eps": 1e-3,
 }
 
 
@@ -233,6 +239,8 @@ def test_every_change_gives_its_own_key():
         extra = {"epochs": None} if name == "steps" else {}
         if name in ("beta1", "beta2", "eps"):
             extra = {"optimizer": "adam"}
+        if name.startswith("norm_"):
+            extra = {"batch_norm": True}
         keys.append(dataclasses.replace(REFERENCE, **{name: value, **extra}).key)
     assert len(set(keys)) == 1 + len(CHANGES)
 
@@ -261,7 +269,8 @@ def test_the_defaults_behind_the_pinned_key_are_pinned():
     assert REFERENCE.to_json() == (
         '{"batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
         '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
-        '"momentum":0.0,"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize",'
+        '"momentum":0.0,"norm_eps":1e-05,"norm_statistics":"kept",'
+        '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize",'
         '"probes":["fit","travel"],"schedule":[],"steps":null,"train_size":null,'
         '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
     )

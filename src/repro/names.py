@@ -61,6 +61,7 @@ OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 PREPROCESSINGS = ("standardize", "unit")
 SPLITS = ("test", "validation", "both")
 PRECISIONS = ("auto", "float32", "bfloat16")
+STATISTICS = ("kept", "batch")
 PROBES = (
     "fit",
     "travel",
@@ -75,7 +76,16 @@ PROBES = (
     "gradient norms",
     "gradient tails",
 )
-NUMBERS = ("lr", "momentum", "weight_decay", "beta1", "beta2", "eps", "warmup_epochs")  # fields that are floats
+NUMBERS = (
+    "lr",
+    "momentum",
+    "weight_decay",
+    "beta1",
+    "beta2",
+    "eps",
+    "warmup_epochs",
+    "norm_eps",
+)  # fields that are floats
 
 
 def choose(kind: str, given: object, allowed: Iterable[str]) -> None:

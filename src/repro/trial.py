@@ -25,6 +25,7 @@ from repro.names import (
     PREPROCESSINGS,
     PROBES,
     SPLITS,
+    STATISTICS,
     SpecError,
     choose,
     is_number,
@@ -67,6 +68,8 @@ class Trial:
     `partner_batch_size` is that of a second network, alike in all else, for probes that compare two. `precision="auto"`
     lets the engine choose (it is recorded); a forced precision is a different trial. `drop_last` leaves out the smaller
     batch at the end of an epoch, whose step is as large as any and as noisy as its size; without one it is False.
+    `norm_statistics` says what batch norm divides by in evaluation: "kept", the running means of training,
+    or "batch", those of the batch it is given, as in training; `norm_eps` is what is added to its variances.
     """
 
     dataset: str = "mnist5k"
@@ -98,6 +101,8 @@ class Trial:
     checkpoints: tuple[float, ...] = ()
     precision: str = "auto"
     drop_last: bool = False
+    norm_statistics: str = "kept"
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name in ("widths", "schedule", "probes", "final_probes", "checkpoints"):
@@ -125,6 +130,7 @@ class Trial:
         choose("initialisation", self.init, INITS)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("precision", self.precision, PRECISIONS)
+        choose("statistics of batch norm", self.norm_statistics, STATISTICS)
         for probe in (*self.probes, *self.final_probes):
             choose("probe", probe, PROBES)
         available = DATASETS[self.dataset].num_train
@@ -163,6 +169,10 @@ class Trial:
             raise SpecError(f"beta1, beta2, eps: are Adam's, and {self.optimizer} has none; leave them out")
         if not is_number(self.warmup_epochs) or self.warmup_epochs < 0:
             raise SpecError(f"warmup_epochs {self.warmup_epochs!r}: must be a number ≥ 0")
+        if not is_number(self.norm_eps) or self.norm_eps <= 0:
+            raise SpecError(f"norm_eps {self.norm_eps!r}: must be a number above 0")
+        if (self.norm_statistics, self.norm_eps) != ("kept", 1e-5) and not self.has_batch_norm:
+            raise SpecError("norm_statistics, norm_eps: are of batch norm, and this network has none; leave them out")
         if type(self.draws) is not int or self.draws < 1:
             raise SpecError(f"draws {self.draws!r}: must be a whole number ≥ 1")
         if self.partner_batch_size is not None and not (
@@ -187,7 +197,7 @@ class Trial:
                     f"of {self.dataset}; allowed are 1 to {self.num_train}"
                 )
             leftover = 0 if self.drop_last else self.num_train % phase.batch_size
-            if (self.batch_norm or self.model == "f1") and 1 in (phase.batch_size, leftover):
+            if self.has_batch_norm and 1 in (phase.batch_size, leftover):
                 raise SpecError(
                     f"batch_size {phase.batch_size}: leaves a batch of one example, of which batch norm has no "
                     "variance; choose another size"
@@ -213,6 +223,10 @@ class Trial:
             )
         if self.num_steps < 1:
             raise SpecError(f"epochs {self.epochs!r}: less than one step of {self.batch_size} examples")
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return self.batch_norm or self.model == "f1"
 
     @property
     def num_train(self) -> int:

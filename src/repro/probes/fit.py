@@ -6,6 +6,7 @@ named values: numbers, or lists of numbers. "Weights" are the parameters of two 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -15,6 +16,15 @@ from torch.nn import functional
 from repro.measure.noise import evaluating
 from repro.training.data import Dataset
 from repro.trial import Trial
+
+
+def chunk_of(trial: Trial, num_examples: int) -> int:
+    """Examples that are evaluated at once: 2,048; where batch norm takes the statistics of what it is given, 5,000, as
+    the released code of Keskar et al. (2017) does, or the next smaller number that divides them into batches of about
+    one size, since one of a single example would have no variance."""
+    if trial.norm_statistics == "kept":
+        return 2048
+    return math.ceil(num_examples / math.ceil(num_examples / 5000))
 
 
 @torch.no_grad()
@@ -33,7 +43,7 @@ def fit(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial
     """Probe: loss (nats) and accuracy (fraction) on the training set and on what is held out."""
     values = {}
     for split, (x, y) in {"train": (dataset.x_train, dataset.y_train), **dataset.held}.items():
-        values[f"{split}_loss"], values[f"{split}_accuracy"] = loss_and_accuracy(model, x, y)
+        values[f"{split}_loss"], values[f"{split}_accuracy"] = loss_and_accuracy(model, x, y, chunk_of(trial, len(y)))
     return values
 
 

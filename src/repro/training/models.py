@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,26 +14,27 @@ from repro.training.data import generator
 from repro.trial import Trial
 
 F1_WIDTHS = (512,) * 5  # Keskar et al. (2017), table 1
+Norm = Callable[[Callable[..., nn.Module], int], nn.Module]  # (kind of batch norm, features) -> a layer
 
 
-def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, batch_norm: bool) -> nn.Sequential:
+def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, norm: Norm | None) -> nn.Sequential:
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise((inputs, *widths)):
         layers.append(nn.Linear(fan_in, fan_out))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(fan_out))
+        if norm:
+            layers.append(norm(nn.BatchNorm1d, fan_out))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-1], outputs))
 
 
-def _cnn(shape: tuple[int, int, int], outputs: int, batch_norm: bool) -> nn.Sequential:
+def _cnn(shape: tuple[int, int, int], outputs: int, norm: Norm | None) -> nn.Sequential:
     """Two 5×5 convolutions (16, 32 channels), each pooled by 2, and one hidden layer of 128."""
     channels, height, width = shape
     layers: list[nn.Module] = [nn.Unflatten(1, shape)]
     for fan_in, fan_out in ((channels, 16), (16, 32)):
         layers.append(nn.Conv2d(fan_in, fan_out, 5, padding=2))
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(fan_out))
+        if norm:
+            layers.append(norm(nn.BatchNorm2d, fan_out))
         layers += [nn.ReLU(), nn.MaxPool2d(2)]
     flat = 32 * (height // 4) * (width // 4)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, outputs))
@@ -73,12 +75,16 @@ def build(trial: Trial) -> nn.Sequential:
     """
     info = DATASETS[trial.dataset]
     inputs = math.prod(info.shape)
+    keep = trial.norm_statistics == "kept"
+
+    def batch_norm(kind: Callable[..., nn.Module], features: int) -> nn.Module:
+        return kind(features, eps=trial.norm_eps, track_running_stats=keep)
+
+    norm = batch_norm if trial.has_batch_norm else None
     with torch.random.fork_rng(devices=[]):  # modules draw weights of their own before ours replace them
         if trial.model == "cnn":
-            model = _cnn(info.shape, info.num_classes, trial.batch_norm)
-        elif trial.model == "f1":
-            model = _mlp(inputs, F1_WIDTHS, info.num_classes, batch_norm=True)
+            model = _cnn(info.shape, info.num_classes, norm)
         else:
-            model = _mlp(inputs, trial.widths, info.num_classes, trial.batch_norm)
+            model = _mlp(inputs, F1_WIDTHS if trial.model == "f1" else trial.widths, info.num_classes, norm)
     _initialise(model, trial.init, trial.init_seed)
     return model
