@@ -428,6 +428,33 @@ def test_without_batch_norm_there_are_no_statistics_to_take_anew():
     assert normed["sharpness_anew"] > 0 and normed["sharpness_anew_scale_free"] > 0
 
 
+@pytest.mark.parametrize("statistics", ["kept", "batch"])
+def test_equal_norms_change_no_output_and_make_layers_as_long_as_at_the_start(statistics):
+    trial = Trial(epochs=1, widths=(16, 8), batch_norm=True, norm_statistics=statistics, norm_eps=1e-3)
+    model = build(trial).double()
+    initial = landscape.parameters(build(trial))
+    x = torch.randn(300, 784, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    with torch.no_grad():
+        for k, p in enumerate(model.parameters()):
+            p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(k), dtype=p.dtype))
+        model.train()(x)  # statistics to keep
+        equal = landscape.with_equal_norms(model, initial)
+        assert torch.allclose(model.eval()(x), equal.eval()(x), rtol=1e-9, atol=1e-9)
+    for name, layer in equal.named_children():
+        if isinstance(layer, nn.Linear) and layer.out_features != 10:
+            assert float(layer.weight.detach().norm()) == pytest.approx(
+                float(initial[f"{name}.weight"].norm()), rel=1e-6
+            )
+            assert float(layer.weight.detach().norm()) < 0.9 * float(model.get_submodule(name).weight.detach().norm())
+
+
+def test_the_probe_of_equal_norms_finds_one_function_with_another_sharpness():
+    found = measured(final_probes=("sharpness", "sharpness, equal norms"), batch_norm=True, norm_statistics="batch")
+    assert found["equal_difference"] < 1e-9
+    assert found["sharpness_equal"] > 0 and found["sharpness_equal"] != pytest.approx(found["sharpness"], rel=1e-3)
+    assert found["sharpness_equal_scale_free"] > 0
+
+
 def test_the_rescaled_probe_finds_one_function_with_two_sharpnesses():
     row = measured(final_probes=("rescaled",), epochs=20)
     assert row["rescaling_difference"] < 1e-10

@@ -69,6 +69,7 @@ PROBES = (
     "scale-free sharpness",
     "sharpness variants",
     "sharpness, statistics anew",
+    "sharpness, equal norms",
     "curvature",
     "landscape",
     "interpolation",

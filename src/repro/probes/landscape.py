@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,27 @@ def with_statistics_anew(model: nn.Module) -> nn.Module:
     return anew
 
 
+def with_equal_norms(model: nn.Sequential, initial: Vector) -> nn.Sequential:
+    """A copy in which every layer that batch norm follows is as long as it was at the start, its weights (Euclidean
+    norm of all entries) and with them its biases: the same function, for batch norm undoes the factor c. What it adds
+    to the variances is multiplied by c² too, and so are those it has kept, and the means by c; so the outputs agree but
+    for rounding. Networks that start alike then have layers of equal norms, however far they grew in training.
+    """
+    scaled = copy.deepcopy(model)
+    for (name, layer), (_, norm) in itertools.pairwise(scaled.named_children()):
+        if not isinstance(layer, nn.Linear) or not isinstance(norm, nn.BatchNorm1d):
+            continue
+        factor = float(initial[f"{name}.weight"].double().norm() / layer.weight.detach().double().norm())
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.mul_(factor)
+            norm.eps *= factor**2
+            if norm.running_mean is not None and norm.running_var is not None:
+                norm.running_mean.mul_(factor)
+                norm.running_var.mul_(factor**2)
+    return scaled
+
+
 def rescale(model: nn.Sequential, factor: float, layer: int = 1) -> nn.Sequential:
     """A copy of a plain ReLU network with hidden `layer` (from 1 at the input) multiplied by `factor`, and the next
     divided by it: the same function, for relu(cz) = c · relu(z) (Dinh et al. 2017, §3, α-scale transformation).
@@ -111,13 +133,22 @@ def rescale(model: nn.Sequential, factor: float, layer: int = 1) -> nn.Sequentia
 # Probes
 
 
-def _phi(model: nn.Module, dataset: Dataset, epsilon: float = EPSILON, **options: Any) -> measure.Sharpness:
+def _phi(model: nn.Module, dataset: Dataset, trial: Trial, epsilon: float = EPSILON, **options: Any) -> float:
+    return _search(model, dataset, trial, epsilon, **options).value
+
+
+def _search(
+    model: nn.Module, dataset: Dataset, trial: Trial, epsilon: float = EPSILON, **options: Any
+) -> measure.Sharpness:
+    """φ over the training set, in the batches that the trial's network is evaluated in."""
+    if trial.norm_statistics == "batch":
+        options = {"chunk": fit.chunk_of(trial, len(dataset.y_train)), **options}
     return measure.sharpness(model, functional.cross_entropy, (dataset.x_train, dataset.y_train), epsilon, **options)
 
 
 def sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
     """Probe: φ in full space at ε = 1e-3, in percent, with the losses it is made of and the evaluations it took."""
-    found = _phi(model, dataset)
+    found = _search(model, dataset, trial)
     return {
         "sharpness": found.value,
         "sharpness_base": found.loss,
@@ -128,7 +159,7 @@ def sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial)
 
 def scale_free_sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
     """Probe: φ as above, its maximum searched for without regard to the scale of the loss."""
-    found = _phi(model, dataset, scale_free=True)
+    found = _search(model, dataset, trial, scale_free=True)
     return {"sharpness_scale_free": found.value, "sharpness_scale_free_evaluations": float(found.evaluations)}
 
 
@@ -138,8 +169,8 @@ def sharpness_anew(model: nn.Module, initial: Vector, dataset: Dataset, trial: T
     anew, n = with_statistics_anew(model), len(dataset.x_train)
     chunk = math.ceil(n / math.ceil(n / CHUNK))  # of one size: a last one of a single example has no variance
     return {
-        "sharpness_anew": _phi(anew, dataset, chunk=chunk).value,
-        "sharpness_anew_scale_free": _phi(anew, dataset, chunk=chunk, scale_free=True).value,
+        "sharpness_anew": _phi(anew, dataset, trial, chunk=chunk),
+        "sharpness_anew_scale_free": _phi(anew, dataset, trial, chunk=chunk, scale_free=True),
     }
 
 
@@ -151,10 +182,10 @@ def sharpness_variants(model: nn.Module, initial: Vector, dataset: Dataset, tria
 
     def manifold(column_norm: float) -> float:
         random = generator("manifold", trial.init_seed)
-        return _phi(model, dataset, dimensions=p, column_norm=column_norm, random=random).value
+        return _phi(model, dataset, trial, dimensions=p, column_norm=column_norm, random=random)
 
     return {
-        "sharpness_half": _phi(model, dataset, EPSILON / 2).value,
+        "sharpness_half": _phi(model, dataset, trial, EPSILON / 2),
         "sharpness_manifold": manifold(1.0),
         "sharpness_manifold_wide": manifold(math.sqrt(n)),
     }
@@ -196,6 +227,28 @@ def interpolation(model: nn.Module, initial: Vector, dataset: Dataset, trial: Tr
     return {"interpolation_alpha": list(MIXES)} | {f"interpolation_{k}": v for k, v in values.items()}
 
 
+def equal_norms(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe, of a sequence with batch norm: φ as above by either search, with every layer that batch norm follows as
+    long as at the start, and the largest difference of the outputs from the network's own over the training set, in
+    float64."""
+    if not isinstance(model, nn.Sequential):
+        raise ValueError("equal norms: needs a plain sequence of layers")
+    equal = with_equal_norms(copy.deepcopy(model).double(), initial)
+    chunk = fit.chunk_of(trial, len(dataset.y_train))
+    return {
+        "sharpness_equal": _phi(equal, dataset, trial),
+        "sharpness_equal_scale_free": _phi(equal, dataset, trial, scale_free=True),
+        "equal_difference": _largest_difference(model, equal, dataset, chunk),
+    }
+
+
+def _largest_difference(a: nn.Module, b: nn.Module, dataset: Dataset, chunk: int) -> float:
+    """Of two networks' outputs on the training set, in float64 and eval mode."""
+    a, b = (copy.deepcopy(m).double().eval() for m in (a, b))
+    with torch.no_grad():
+        return max(float((a(x) - b(x)).abs().max()) for x in dataset.x_train.double().split(chunk))
+
+
 def rescaled(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
     """Probe, of a ReLU network without batch norm: φ before and after its first layer is scaled into the box by a
     power of two, and the largest difference of the two networks' outputs on the training set, in float64."""
@@ -204,14 +257,9 @@ def rescaled(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) 
     largest = max(float(p.detach().abs().max()) for p in model[0].parameters())
     factor = 2.0 ** math.floor(math.log2(EPSILON / largest))
     scaled = rescale(model, factor)
-    before, after = (copy.deepcopy(m).double().eval() for m in (model, scaled))
-    difference = 0.0
-    with torch.no_grad():
-        for x in dataset.x_train.double().split(CHUNK):
-            difference = max(difference, float((before(x) - after(x)).abs().max()))
     return {
-        "sharpness": _phi(model, dataset).value,
-        "sharpness_rescaled": _phi(scaled, dataset).value,
+        "sharpness": _phi(model, dataset, trial),
+        "sharpness_rescaled": _phi(scaled, dataset, trial),
         "rescaling": factor,
-        "rescaling_difference": difference,
+        "rescaling_difference": _largest_difference(model, scaled, dataset, CHUNK),
     }

@@ -32,6 +32,7 @@ PROBES: dict[str, engine.Probe] = {
     "scale-free sharpness": landscape.scale_free_sharpness,
     "sharpness variants": landscape.sharpness_variants,
     "sharpness, statistics anew": landscape.sharpness_anew,
+    "sharpness, equal norms": landscape.equal_norms,
     "curvature": landscape.curvature,
     "landscape": landscape.landscape,
     "interpolation": landscape.interpolation,
