@@ -1,6 +1,7 @@
 """Claims: each judge on tables that obey, break and under-decide it; published numbers; the book's wiring."""
 
 import dataclasses
+import datetime
 import json
 import math
 import re
@@ -551,6 +552,18 @@ class TestEveryClaim:
         with pytest.raises(SpecError) as told:
             [t.key for sweep in claim.sweeps("smoke", **{name: value}) for t in sweep.trials()]
         assert "\n" not in str(told.value)
+
+    def test_the_rule_is_dated_and_told_as_it_was(self, claim):
+        """Days rise; what is said to be older than the first run is older than any that is recorded."""
+        dates = [revision.date for revision in claim.history]
+        assert dates and dates == sorted(set(dates))
+        assert all(datetime.datetime.fromisoformat(date) and len(date) == 16 for date in dates)
+        for revision in claim.history:
+            assert revision.what.endswith((".", ".)")) and set(revision.before) <= set(DATASETS)
+            if "before the first run" in revision.what:
+                for finding in claims.findings(claim, Scale.PAPER, Ledger()):
+                    runs = finding.table["run_date"] if finding.num_finished else pd.Series(["9"])
+                    assert runs.min() > revision.date
 
     def test_overrides_reach_the_trials(self, claim):
         trials = [t for s in claim.sweeps("smoke", dataset="mnist", seeds=1) for t in s.trials()]

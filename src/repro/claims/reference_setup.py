@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from repro.evidence.intervals import Unit, mean_interval, most_misses_by_chance, prediction_interval
-from repro.evidence.spec import Claim, Figure, Outcome, Published, Scale, Settings, Verdict, log_checkpoints
+from repro.evidence.spec import Claim, Figure, Outcome, Published, Revision, Scale, Settings, Verdict, log_checkpoints
 from repro.evidence.tables import MET, MISSED, NOT_RUN, Comparison, by_seed, compare, count, final, select
 from repro.names import choose
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
@@ -270,6 +270,10 @@ CLAIM = Claim(
     counter_claim="PyTorch's default initialisation, He initialisation, or raw pixels would give the same numbers",
     counter_sources=("glorot2010", "he2015"),
     rule=RULE,
+    history=(
+        Revision("2026-11-20T09:17", "Written, before the first run."),
+        Revision("2026-11-21T19:51", "The twin was added and is judged apart, before its runs; nothing else changed."),
+    ),
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -6,7 +6,7 @@ from repro.claims.sharp_minima.experiment import SETTINGS, design
 from repro.claims.sharp_minima.figures import FIGURES
 from repro.claims.sharp_minima.judgement import MIN_PAIRS, SAME_FACTOR, WEAK, answer, judge
 from repro.claims.sharp_minima.published import PUBLISHED
-from repro.evidence.spec import Claim
+from repro.evidence.spec import Claim, Revision
 
 CLAIM = Claim(
     id="sharp-minima",
@@ -35,6 +35,14 @@ CLAIM = Claim(
         f"find the maximum if the scale-free search finds no more than {SAME_FACTOR:g} times as much in any arm, in "
         "eval mode. φ is a property of the function if rescaling, which changes no output by 1e-10, changes φ by less "
         f"than a factor of {SAME_FACTOR:g}."
+    ),
+    history=(
+        Revision("2026-11-20T16:18", "Written, before the first run."),
+        Revision(
+            "2026-11-20T23:12",
+            "After runs on MNIST: a fifth comparison, both batch sizes trained on, since the paper's other experiments "
+            "last as long; the verdict asks for five where it asked for four.",
+        ),
     ),
     settings=SETTINGS,
     design=design,
