@@ -560,7 +560,7 @@ class TestEveryClaim:
         assert all(datetime.datetime.fromisoformat(date) and len(date) == 16 for date in dates)
         for revision in claim.history:
             assert revision.what.endswith((".", ".)")) and set(revision.before) <= set(DATASETS)
-            if "before the first run" in revision.what:
+            if "before the first run." in revision.what:
                 for finding in claims.findings(claim, Scale.PAPER, Ledger()):
                     runs = finding.table["run_date"] if finding.num_finished else pd.Series(["9"])
                     assert runs.min() > revision.date

@@ -285,7 +285,11 @@ CLAIM = Claim(
         "edge of its grid. The margin is for 10,000 test images and grows as one over the root of their number."
     ),
     history=(
-        Revision("2026-11-20T15:34", "Written, before the first run."),
+        Revision(
+            "2026-11-20T15:34",
+            "Written, before any run of its own; those of the published setting, shared with the reference set-up, had "
+            "been made.",
+        ),
         Revision(
             "2026-11-21T09:12",
             "After the runs on MNIST: a trial that diverges at the raised learning rate counts against the claim. None "

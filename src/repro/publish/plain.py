@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -66,6 +67,7 @@ def claim(of: Claim, ledger: Ledger) -> dict[str, Any]:
         "counter_claim": of.counter_claim,
         "counter_sources": list(of.counter_sources),
         "rule": of.rule,
+        "rule_history": [dataclasses.asdict(revision) for revision in of.history],
         "findings": [finding(f) for f in found],
         "published": [published(c) for c in paper.published],
     }

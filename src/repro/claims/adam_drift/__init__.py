@@ -35,7 +35,11 @@ CLAIM = Claim(
         "less of Adam's, or the line leaves less for SGD. Inconclusive: anything else."
     ),
     history=(
-        Revision("2026-11-20T16:04", "Written, before the first run."),
+        Revision(
+            "2026-11-20T16:04",
+            "Written, before any run of its own; those of the published setting, shared with the reference set-up, had "
+            "been made.",
+        ),
         Revision(
             "2026-11-21T08:24",
             "After the first runs on MNIST: SGD and Adam are tuned in half decades. In steps of ten a gap of a few "
