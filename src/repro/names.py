@@ -75,6 +75,7 @@ PROBES = (
     "rescaled",
     "gradient norms",
     "gradient tails",
+    "gradient passes",
 )
 NUMBERS = (
     "lr",
