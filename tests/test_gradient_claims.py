@@ -80,7 +80,11 @@ AVERAGES_FEW = norm_table({ONE: ROOT, AVERAGED: ROOT}, {AVERAGED: RISING, ONE: F
         (SPLIT, Outcome.CONDITIONAL, "No way gives all three"),
         (AVERAGES_STAND, Outcome.REPRODUCED, "sum · frozen · averaged"),
         (AVERAGES_FALL, Outcome.CONDITIONAL, "of as many norms, they do not"),
-        (AVERAGES_FEW, Outcome.CONDITIONAL, "averaged over a pass are not: too few networks (2 early, 2 late)"),
+        (
+            AVERAGES_FEW,
+            Outcome.CONDITIONAL,
+            "averaged over a pass are yet to be measured on enough networks (2 early, 2 late)",
+        ),
         (norm_table({ONE: ROOT}, {ONE: FALLING}, passes=2), Outcome.INCONCLUSIVE, "Too uncertain"),
         (norm_table({AVERAGED: ROOT}, {AVERAGED: RISING, ONE: 0.05, ALL: RISING}), Outcome.INCONCLUSIVE, "Too uncer"),
         (BREAKS, Outcome.NOT_REPRODUCED, "spread more"),

@@ -138,12 +138,11 @@ def _condition(table: pd.DataFrame, found: Readings) -> str:
             f"{'; '.join(found.averages)}. There larger batches spread more because fewer of their norms are averaged: "
             "of as many norms, they do not."
         )
-    told = _too_few(table, AVERAGED)
-    so_far, left = "", ""
-    if told:
-        so_far, left = " measured so far", f" Norms averaged over a pass are not: too few networks ({told})."
-    gives = f"No way{so_far} gives all three, early and late.{left}"
-    return f"Every finding has a way of reading the post that gives it. {gives}"
+    gives = "Every finding has a way of reading the post that gives it. No way"
+    if told := _too_few(table, AVERAGED):
+        left = f"Norms averaged over a pass are yet to be measured on enough networks ({told})."
+        return f"{gives} measured so far gives all three, early and late. {left}"
+    return f"{gives} gives all three, early and late."
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
