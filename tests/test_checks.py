@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from repro import measure
-from repro.measure import noise, tails
+from repro.measure import noise, passes, tails
 
 LOSS = functional.cross_entropy
 NAN, INF = math.nan, math.inf
@@ -63,18 +63,20 @@ REFUSED = {
     # batches larger than what there is, or than nothing
     "17 of 16": (lambda: noise.batch_gradient_norms(GRADIENTS, ORDERS, [17]), "batch_size 17: .* from 1 to the 16"),
     "a batch of -1": (lambda: noise.batch_gradient_norms(GRADIENTS, ORDERS, [4, -1]), "batch_size -1: .* from 1"),
+    "a pass in batches of 17": (lambda: passes.averaged_gradient_norms(GRADIENTS, ORDERS, [17]), "batch_size 17"),
+    "a pass in chunks of 0": (lambda: passes.averaged_gradient_norms(GRADIENTS, ORDERS, [4], 0), "chunk 0"),
     "a batch of 1.5": (lambda: noise.batch_gradient_norms(GRADIENTS, ORDERS, [1.5]), r"batch_size 1\.5: .* whole"),
     "a stream of 17": (lambda: noise.stream(GRADIENTS, ORDERS, 17, EDGES), "batch_size 17"),
     "a stream of 0": (lambda: noise.stream(GRADIENTS, ORDERS, 0, EDGES), "batch_size 0"),
     "moving 17": (
-        lambda: noise.moving_gradient_norms(MODEL, LOSS, X, Y, "2.weight", ORDERS, 17, 0.1),
+        lambda: next(passes.moving_gradients(MODEL, LOSS, X, Y, "2.weight", ORDERS, 17, 0.1)),
         "batch_size 17",
     ),
     "moving, no such name": (
-        lambda: noise.moving_gradient_norms(MODEL, LOSS, X, Y, "3.weight", ORDERS, 4, 0.1),
+        lambda: next(passes.moving_gradients(MODEL, LOSS, X, Y, "3.weight", ORDERS, 4, 0.1)),
         "no parameter '3.weight': the model's are 0.weight",
     ),
-    "moving by NaN": (lambda: noise.moving_gradient_norms(MODEL, LOSS, X, Y, "2.weight", ORDERS, 4, NAN), "lr nan"),
+    "moving by NaN": (lambda: next(passes.moving_gradients(MODEL, LOSS, X, Y, "2.weight", ORDERS, 4, NAN)), "lr nan"),
     "no draw": (lambda: noise.random_orders(16, 4, 0, torch.Generator()), "draws 0"),
     "17 samples": (lambda: noise.random_orders(16, 17, 2, torch.Generator()), "samples 17"),
     "the theory of 17 of 16": (lambda: noise.NoiseScale(1, 1).mean_square([17], 16), "from 1 to the 16"),
@@ -105,7 +107,7 @@ REFUSED = {
     "15 targets, factors": (lambda: noise.factors(MODEL, LOSS, X, Y[:15]), "got 16 and 15"),
     "15 targets, batches": (lambda: noise.batch_gradients(MODEL, LOSS, X, Y[:15]), "got 16 and 15"),
     "15 targets, moving": (
-        lambda: noise.moving_gradient_norms(MODEL, LOSS, X, Y[:15], "2.weight", ORDERS, 4, 0.1),
+        lambda: next(passes.moving_gradients(MODEL, LOSS, X, Y[:15], "2.weight", ORDERS, 4, 0.1)),
         "got 16 and 15",
     ),
     "no example": (lambda: noise.factors(MODEL, LOSS, X[:0], Y[:0]), "at least one; got 0 and 0"),

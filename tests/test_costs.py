@@ -196,7 +196,7 @@ def test_an_estimate_is_positive_and_grows_with_the_steps(quick, fields):
         {"final_probes": ("sharpness, statistics anew",), "batch_norm": True, "train_size": 102},
         {"final_probes": ("interpolation", "landscape"), "batch_norm": True, "partner_batch_size": 50},
         {"final_probes": ("curvature",), "batch_norm": True, "batch_size": 3, "train_size": 602},
-        {"final_probes": ("gradient norms", "gradient tails"), "draws": 40},
+        {"final_probes": ("gradient norms", "gradient tails", "gradient passes"), "draws": 40},
     ],
     ids=str,
 )

@@ -20,7 +20,7 @@ def test_measure_is_a_library_of_its_own():
     ).stdout.split()
     assert not set(HEAVY) & set(told)
     ours = {name for name in told if name.partition(".")[0] == "repro"}
-    rooms = ("checks", "flatness", "noise", "tails")
+    rooms = ("checks", "flatness", "noise", "passes", "tails")
     assert ours == {"repro", "repro.measure", *(f"repro.measure.{room}" for room in rooms)}
 
 

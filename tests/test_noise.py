@@ -8,10 +8,11 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
-from repro.measure import noise
+from repro.measure import noise, passes
 from repro.probes import gradients
 from repro.training import models
 from repro.training.data import Dataset
@@ -105,30 +106,30 @@ def test_orders_hold_no_example_twice_and_follow_the_seed():
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 20])
-def test_moving_norms_are_those_of_sgd(size):
+def test_moving_gradients_are_those_of_sgd(size):
     """Against torch.optim, step by step; and the model stays as it was."""
     model, x, y = toy()
     before = {n: p.clone() for n, p in model.named_parameters()}
     orders = noise.random_orders(40, 20, 3, random())
-    accumulated, last = noise.moving_gradient_norms(model, LOSS, x, y, "2.weight", orders, size, 0.3)
+    found = list(passes.moving_gradients(model, LOSS, x, y, "2.weight", orders, size, 0.3))
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
-    for i, order in enumerate(orders):
+    for order, moved in zip(orders, found, strict=True):
         model.load_state_dict({**model.state_dict(), **before})
-        optimizer, total = torch.optim.SGD(model.parameters(), lr=0.3), 0
+        optimizer, gradients = torch.optim.SGD(model.parameters(), lr=0.3), []
         for batch in order[: 20 // size * size].reshape(-1, size):
             optimizer.zero_grad()
             LOSS(model(x[batch]), y[batch], reduction="mean").backward()
-            gradient = model[2].weight.grad * size
-            total = total + gradient
+            gradients.append(model[2].weight.grad * size)
             optimizer.step()
-        assert accumulated[i] == pytest.approx(float(total.norm()))
-        assert last[i] == pytest.approx(float(gradient.norm()))
+        torch.testing.assert_close(moved.total, sum(gradients))
+        torch.testing.assert_close(moved.last, gradients[-1])
+        torch.testing.assert_close(moved.norms, torch.stack(gradients).flatten(1).norm(dim=1))
 
 
 def test_a_moving_batch_must_fit_in_its_draw():
     model, x, y = toy()
     with pytest.raises(ValueError, match="batch_size 21: must be a whole number from 1 to the 20"):
-        noise.moving_gradient_norms(model, LOSS, x, y, "2.weight", noise.random_orders(40, 20, 1, random()), 21, 0.1)
+        next(passes.moving_gradients(model, LOSS, x, y, "2.weight", noise.random_orders(40, 20, 1, random()), 21, 0.1))
 
 
 def test_without_a_learning_rate_moving_is_frozen():
@@ -136,9 +137,42 @@ def test_without_a_learning_rate_moving_is_frozen():
     orders = noise.random_orders(40, 20, 5, random())
     found = noise.factors(model, LOSS, x, y)
     for size in (1, 4, 20):
-        accumulated, last = noise.moving_gradient_norms(model, LOSS, x, y, "2.weight", orders, size, 0.0)
-        torch.testing.assert_close(accumulated, noise.batch_gradient_norms(found, orders, [20])[:, 0])
-        torch.testing.assert_close(last, found(orders[:, 20 - size :]).norm(dim=1))
+        moved = list(passes.moving_gradients(model, LOSS, x, y, "2.weight", orders, size, 0.0))
+        total, last = (torch.stack([getattr(p, name).flatten() for p in moved]) for name in ("total", "last"))
+        torch.testing.assert_close(total, found(orders))
+        torch.testing.assert_close(last, found(orders[:, 20 - size :]))
+        means = passes.averaged_gradient_norms(found, orders, [size])[:, 0]
+        torch.testing.assert_close(torch.stack([p.norms.mean() for p in moved]), means)
+
+
+def test_norms_averaged_over_a_pass_are_those_of_a_loop():
+    model, x, y = toy()
+    each, orders = loop(model, x, y, ["2.weight"]), noise.random_orders(40, 20, 3, random())
+    expected = [
+        [
+            torch.stack([each[b].sum(0).norm() for b in order[: 20 // size * size].split(size)]).mean()
+            for size in (1, 3, 20)
+        ]
+        for order in orders
+    ]
+    found = noise.factors(model, LOSS, x, y)
+    for chunk in (1, 2, 64):
+        means = passes.averaged_gradient_norms(found, orders, (1, 3, 20), chunk)
+        torch.testing.assert_close(means, torch.tensor(expected).double())
+
+
+def test_unrelated_noise_gives_every_finding_once_norms_are_averaged_over_a_pass():
+    """Gaussian examples in many dimensions: √B for the norm, a spread of one batch that no B changes, and so one that
+    grows as √B where 1/B as many norms are averaged."""
+    values = torch.randn(4096, 500, generator=random())
+    orders, sizes = noise.random_orders(4096, 256, 400, random(1)), (1, 4, 16, 64, 256)
+    sums = lambda indices: values[indices].sum(-2)  # noqa: E731
+    one, averaged = noise.batch_gradient_norms(sums, orders, sizes), passes.averaged_gradient_norms(sums, orders, sizes)
+    for norms, spread in ((one, 0.0), (averaged, 0.5)):
+        mean = norms.mean(0).numpy()
+        assert gradients.log_log_slope(np.array(sizes), mean) == pytest.approx(0.5, abs=0.01)
+        found = gradients.log_log_slope(np.array(sizes), norms.std(0).numpy() / mean)
+        assert found == pytest.approx(spread, abs=0.04)
 
 
 arrays = st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).standard_t(4, (24, 3)) * [1, 1e-3, 50])
@@ -348,7 +382,7 @@ TRIAL = Trial(dataset="mnist5k", train_size=80, widths=(7,), batch_size=8, epoch
 @pytest.fixture(scope="module")
 def measured():
     model = models.build(TRIAL)
-    norms = gradients.gradient_norms(model, {}, DATA, TRIAL)
+    norms = gradients.gradient_norms(model, {}, DATA, TRIAL) | gradients.gradient_passes(model, {}, DATA, TRIAL)
     return model, norms | gradients.gradient_tails(model, {}, DATA, TRIAL) | {"dataset": "mnist5k", "train_size": 80}
 
 
@@ -359,7 +393,8 @@ def test_readings_are_of_what_they_say(measured, reading):
     model, values = measured
     orders = gradients._draw(DATA, TRIAL)[1]
     assert orders.shape == (30, 32)  # the largest size that is at most half of the 80
-    orders = orders if reading.weights == "frozen" else orders[:2]
+    few = 4 if reading.extent == "averaged" else 2
+    orders = orders if reading.weights == "frozen" else orders[:few]
     for size in (4, 32):
         norms = []
         for order in orders:
@@ -375,12 +410,35 @@ def test_readings_are_of_what_they_say(measured, reading):
                     for p in net.parameters() if reading.weights == "moving" else ():
                         p -= 0.01 * step * p.grad
             one = found[0] if reading.weights == "frozen" else found[-1]
-            norms.append(float((one if reading.extent == "single" else sum(found)).norm()))
+            ways = {"single": [one], "accumulated": [sum(found)], "averaged": found}
+            norms.append(np.mean([float(gradient.norm()) for gradient in ways[reading.extent]]))
         at = values["drawn_batch_size"].index(size)
         assert reading.norms(values)[at] == pytest.approx(np.mean(norms), rel=1e-4)
         spread = np.std(norms, ddof=1) / np.mean(norms)
         assert values[reading.column("cv")][at] == pytest.approx(spread, rel=1e-2)
         assert reading.norms(values, "high")[at] == pytest.approx(np.quantile(norms, 0.95), rel=1e-4)
+
+
+@pytest.mark.parametrize("extent", ["single", "accumulated"])
+def test_tails_of_moving_gradients_are_those_of_sgd(measured, extent):
+    """Kurtosis of the gradients of four passes at B=4 by scipy, pooled and across draws."""
+    model, values = measured
+    gradient = {}
+    for size in gradients._sizes(TRIAL):
+        orders = gradients._draw(DATA, TRIAL)[1][:4]
+        moved = list(
+            passes.moving_gradients(model, LOSS, DATA.x_train, DATA.y_train, "2.weight", orders, size, TRIAL.lr)
+        )
+        gradient[size] = torch.stack([(p.last if extent == "single" else p.total).flatten() for p in moved]).double()
+    live = torch.stack([g.std(0) > 0 for g in gradient.values()]).all(0)
+    at, found = values["drawn_batch_size"].index(4), gradient[4][:, live].numpy()
+    expected = {
+        "pooled": stats.kurtosis(gradient[4].flatten().numpy(), bias=False),
+        "draws": stats.kurtosis(found, axis=0, bias=False).mean(),
+    }
+    for axis, kurtosis in expected.items():
+        assert values[f"kurtosis_{axis}_moving_{extent}"][at] == pytest.approx(kurtosis, rel=1e-6), axis
+    assert values["kurtosis_pooled_moving_single"][-1] == values["kurtosis_pooled_moving_accumulated"][-1]  # one batch
 
 
 def test_histograms_and_scales_of_the_probe(measured):

@@ -76,6 +76,7 @@ PROBES = (
     "rescaled",
     "gradient norms",
     "gradient tails",
+    "gradient passes",
 )
 NUMBERS = (
     "lr",

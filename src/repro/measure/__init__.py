@@ -2,7 +2,7 @@
 how heavy their tails. A library of its own, which knows no trial, dataset or ledger of this book.
 """
 
-from repro.measure import noise, tails
+from repro.measure import noise, passes, tails
 from repro.measure.flatness import Sharpness, largest_eigenvalue, sharpness
 
-__all__ = ["Sharpness", "largest_eigenvalue", "noise", "sharpness", "tails"]
+__all__ = ["Sharpness", "largest_eigenvalue", "noise", "passes", "sharpness", "tails"]

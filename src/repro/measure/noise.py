@@ -9,7 +9,6 @@ Nothing of draws × P numbers is ever held: gradients come in chunks, and go int
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ Gradients = Callable[[Tensor], Tensor]  # indices (draws, B) -> sum-reduced grad
 CHUNK = 16  # draws whose gradients are held at once
 
 
-def _named(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parameter]:
+def chosen_parameters(model: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parameter]:
     """The parameters called `names`, or all. ValueError for an unknown name, or where examples are not separate."""
     known = dict(model.named_parameters())
     unknown = [name for name in names or () if name not in known]
@@ -55,7 +54,7 @@ def per_example_gradients(
     checks.examples(x, y)
     checks.weights(model)
     checks.whole("chunk", chunk)
-    chosen = {name: p.detach() for name, p in _named(model, names).items()}
+    chosen = {name: p.detach() for name, p in chosen_parameters(model, names).items()}
     rest = {n: t.detach() for n, t in (*model.named_parameters(), *model.named_buffers()) if n not in chosen}
 
     def example_loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
@@ -122,7 +121,7 @@ def factors(model: nn.Module, loss: Loss, x: Tensor, y: Tensor, layer: str | Non
     if not isinstance(module, nn.Linear):
         linear = [name for name, found in model.named_modules() if isinstance(found, nn.Linear)]
         raise ValueError(f"layer {layer!r}: must be a linear layer of the model: {', '.join(linear) or 'it has none'}")
-    _named(model, None)
+    chosen_parameters(model, None)
     seen: dict[str, Tensor] = {}
 
     def see(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -156,7 +155,7 @@ def batch_gradients(
     module whose examples are separate. ValueError for data or weights that are not finite."""
     checks.examples(x, y)
     checks.weights(model)
-    parameters = list(_named(model, names).values())
+    parameters = list(chosen_parameters(model, names).values())
 
     def gradient(indices: Tensor) -> Tensor:
         value = loss(model(x[indices]), y[indices]) * len(indices)
@@ -188,36 +187,6 @@ def batch_gradient_norms(
         ],
         dim=1,
     )
-
-
-def moving_gradient_norms(
-    model: nn.Module, loss: Loss, x: Tensor, y: Tensor, name: str, orders: Tensor, batch_size: int, lr: float
-) -> tuple[Tensor, Tensor]:
-    """Norms of the sum-reduced gradient of parameter `name` while all weights move, (draws,) each, float64: summed over
-    a pass through a row of `orders` in batches, and of the pass's last batch alone.
-
-    Each row starts from the model as it is and takes plain SGD steps of `lr` on the mean-reduced loss, a batch each;
-    examples that fill no batch are left out.
-    """
-    checks.whole("batch_size", batch_size, orders.shape[1], "examples of a draw")
-    checks.examples(x, y)
-    _named(model, [name])
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"lr {lr!r}: must be a finite number ≥ 0")
-    accumulated, last = [], []
-    for order in orders:
-        network = copy.deepcopy(model)
-        parameters: list[Tensor] = list(network.parameters())
-        at = [n for n, _ in network.named_parameters()].index(name)
-        total = torch.zeros_like(parameters[at])
-        for indices in order[: len(order) // batch_size * batch_size].split(batch_size):
-            gradients = torch.autograd.grad(loss(network(x[indices]), y[indices]), parameters)
-            total.add_(gradients[at], alpha=batch_size)
-            with torch.no_grad():
-                torch._foreach_add_(parameters, gradients, alpha=-lr)
-        accumulated.append(total.double().norm())
-        last.append(gradients[at].double().norm() * batch_size)
-    return torch.stack(accumulated), torch.stack(last)
 
 
 @dataclass(frozen=True)

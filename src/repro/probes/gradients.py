@@ -8,7 +8,8 @@ gradients are of the last linear layer's weight and sum-reduced; the mean-reduce
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.measure import noise, tails
+from repro.measure import noise, passes, tails
 from repro.names import DATASETS
 from repro.training.data import Dataset, generator
 from repro.trial import Trial
@@ -32,6 +33,7 @@ SMALL, LARGE = 2, 1024  # the batch sizes whose large values the post counts
 LARGE_COUNT, PUBLISHED_VALUES = 100, 1000 * 10_240
 COORDINATES = 256  # whose values are kept over all draws
 POOLED_DRAWS = 20  # whose coordinates are pooled, each alone
+MIN_DRAWS = 4  # of which a kurtosis can be had
 NORMAL_QUANTILES = torch.linspace(-3.5, 3.5, 15, dtype=torch.float64)
 
 
@@ -87,21 +89,13 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
         "frozen_single": noise.batch_gradient_norms(found, orders, sizes),
         "frozen_accumulated": summed[:, [totals.index(n) for n in used]],
     }
-    with noise.evaluating(model):
-        layer = f"{noise.last_linear(model)}.weight"
-        x, y = dataset.x_train, dataset.y_train
-        pairs = [
-            noise.moving_gradient_norms(model, functional.cross_entropy, x, y, layer, few, size, trial.lr)
-            for size in sizes
-        ]
+    pairs = [
+        (torch.stack([p.total.double().norm() for p in moved]), torch.stack([p.norms[-1] for p in moved]))
+        for moved in _moving(model, dataset, trial, few, sizes)
+    ]
     for i, reading in enumerate(("moving_accumulated", "moving_single")):
         norms[reading] = torch.stack([pair[i] for pair in pairs], 1)
-    values: dict[str, Any] = {"drawn_batch_size": [float(size) for size in sizes]}
-    for reading, table in norms.items():
-        mean = table.mean(0)
-        low, high = torch.quantile(table, torch.tensor([0.05, 0.95], dtype=table.dtype), dim=0)
-        columns = {"mean": mean, "cv": table.std(0) / mean, "low": low, "high": high}
-        values.update({f"{name}_{reading}": column.tolist() for name, column in columns.items()})
+    values: dict[str, Any] = {"drawn_batch_size": [float(size) for size in sizes], **_over_draws(norms)}
     single = norms["frozen_single"]
     values["single_slope"] = log_log_slope(np.array(sizes), single.mean(0).numpy())
     squares = single.square()
@@ -109,8 +103,30 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     values["square_cv_frozen_single"] = (squares.std(0) / squares.mean(0)).tolist()
     counts = [noise.Histogram.of(column, NORM_EDGES).counts[1:-1] for column in (single / single.mean(0)).T]
     values.update(_flat("norm", sizes, (NORM_EDGES[:-1] + NORM_EDGES[1:]) / 2, counts))
-    scale = noise.noise_scale(float(found.squared_norms().mean()), found.mean(), len(x), population=True)
+    scale = noise.noise_scale(float(found.squared_norms().mean()), found.mean(), len(dataset.x_train), population=True)
     return values | {"noise_trace": scale.trace, "noise_squared_norm": scale.squared_norm}
+
+
+def _moving(
+    model: nn.Module, dataset: Dataset, trial: Trial, orders: Tensor, sizes: list[int]
+) -> Iterator[list[passes.Pass]]:
+    """By batch size, the passes of SGD through the draws, a step of the trial's lr a batch."""
+    with noise.evaluating(model):
+        layer = f"{noise.last_linear(model)}.weight"
+        x, y = dataset.x_train, dataset.y_train
+        for size in sizes:
+            yield list(passes.moving_gradients(model, functional.cross_entropy, x, y, layer, orders, size, trial.lr))
+
+
+def _over_draws(norms: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Of norms (draws, sizes) by reading: mean, coefficient of variation, 5 % and 95 % quantiles over draws."""
+    values = {}
+    for reading, table in norms.items():
+        mean = table.mean(0)
+        low, high = torch.quantile(table, torch.tensor([0.05, 0.95], dtype=table.dtype), dim=0)
+        columns = {"mean": mean, "cv": table.std(0) / mean, "low": low, "high": high}
+        values.update({f"{name}_{reading}": column.tolist() for name, column in columns.items()})
+    return values
 
 
 def _flat(prefix: str, sizes: list[int], x: Tensor, rows: list[Tensor]) -> dict[str, list[float]]:
@@ -138,9 +154,7 @@ def gradient_tails(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     live = torch.stack([moments.variance > 0 for moments, _ in streamed]).all(0)
     seed = int(torch.randint(2**62, (1,), generator=generator("tails", trial.data_seed)))
     rng = np.random.default_rng(seed)
-    coordinates = torch.from_numpy(rng.permutation(np.flatnonzero(live.numpy())))
-    if len(coordinates) < 4:
-        raise ValueError("fewer than four coordinates of the last layer's gradient change at all")
+    coordinates = torch.from_numpy(rng.permutation(_changing(live)))
     columns: dict[str, list[float]] = {}
     quantiles = []
     for size, (moments, _) in zip(sizes, streamed, strict=True):
@@ -172,6 +186,43 @@ def gradient_tails(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     }
 
 
+def _changing(live: Tensor) -> np.ndarray:
+    """Which coordinates change, of those that do (P,). ValueError for fewer than four."""
+    coordinates = np.flatnonzero(live.numpy())
+    if len(coordinates) < 4:
+        raise ValueError("fewer than four coordinates of the last layer's gradient change at all")
+    return coordinates
+
+
+def gradient_passes(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, Any]:
+    """Probe: all batches of a pass through a draw, by batch size (lists).
+
+    Norms averaged over a pass ("averaged"), with the columns of `gradient_norms`: "frozen", of `trial.draws` draws, and
+    "moving", of a fiftieth of them. Of the moving draws, excess kurtosis of the pass's last batch ("single") and of its
+    sum ("accumulated"): across draws, the mean over coordinates that change at every size, and pooled, of all values.
+    Nothing is told of single draws across coordinates: so few draws do not tell the coordinates' scales.
+    """
+    sizes, orders = _draw(dataset, trial)
+    few = orders[: max(_num_moving(trial), MIN_DRAWS)]
+    norms = {"frozen_averaged": passes.averaged_gradient_norms(_factors(model, dataset), orders, sizes)}
+    averaged = []
+    gradients: dict[str, list[Tensor]] = {"single": [], "accumulated": []}  # by extent, (draws, P) of every size
+    for moved in _moving(model, dataset, trial, few, sizes):
+        averaged.append(torch.stack([p.norms.mean() for p in moved]))
+        gradients["single"].append(torch.stack([p.last.flatten() for p in moved]).double())
+        gradients["accumulated"].append(torch.stack([p.total.flatten() for p in moved]).double())
+    norms["moving_averaged"] = torch.stack(averaged, 1)
+    columns: dict[str, list[float]] = {}
+    for extent, by_size in gradients.items():
+        live = _changing(torch.stack([values.std(0) > 0 for values in by_size]).all(0))
+        for values in by_size:
+            for axis, sample in (("draws", values.numpy()[:, live]), ("pooled", values.numpy().ravel())):
+                kurtosis = float(np.mean(tails.excess_kurtosis(sample)))
+                columns.setdefault(f"kurtosis_{axis}_moving_{extent}", []).append(kurtosis)
+    listed = [float(size) for size in sizes]
+    return {"drawn_batch_size": listed, "tail_batch_size": listed, **_over_draws(norms), **columns}
+
+
 def normal_cdf(x: Tensor) -> np.ndarray:
     return torch.special.ndtr(x).numpy()
 
@@ -198,6 +249,7 @@ def large_values(histograms: Mapping[int, noise.Histogram]) -> dict[str, float]:
 
 
 Row = Mapping[str, Any]  # a trial's final row
+SINGLE, ACCUMULATED, AVERAGED = EXTENTS = ("single", "accumulated", "averaged")
 
 
 def batch_sizes(row: Row) -> np.ndarray:
@@ -210,7 +262,7 @@ class Reading:
 
     reduction: str  # "sum" or "mean"
     weights: str  # "frozen" or "moving"
-    extent: str  # "single" or "accumulated"
+    extent: str  # of one batch: "single"; of a pass: "accumulated", the norm of its sum, or "averaged", its mean norm
 
     @property
     def name(self) -> str:
@@ -219,7 +271,7 @@ class Reading:
     @property
     def spread_name(self) -> str:
         """Without the reduction, which scales all norms at one B alike and so leaves their spread as it is."""
-        return f"{self.weights} · {'one batch' if self.extent == 'single' else 'accumulated'}"
+        return f"{self.weights} · {'one batch' if self.extent == SINGLE else self.extent}"
 
     def column(self, statistic: str) -> str:
         return f"{statistic}_{self.weights}_{self.extent}"
@@ -230,9 +282,7 @@ class Reading:
         return values / sizes if self.reduction == "mean" else values
 
 
-READINGS = tuple(
-    Reading(*parts) for parts in itertools.product(("sum", "mean"), ("frozen", "moving"), ("single", "accumulated"))
-)
+READINGS = tuple(Reading(*parts) for parts in itertools.product(("sum", "mean"), ("frozen", "moving"), EXTENTS))
 
 
 def norm_slope(reading: Reading, row: Row) -> float:
@@ -253,6 +303,26 @@ def above_slope(reading: Reading, row: Row) -> float:
 def below_slope(reading: Reading, row: Row) -> float:
     """Log-log slope in B of how far, in means, the 5 % quantile lies below the mean."""
     return log_log_slope(batch_sizes(row), 1 - reading.norms(row, "low") / reading.norms(row))
+
+
+def pooled_kurtosis(row: Row) -> dict[float, float]:
+    """Kurtosis of single gradient values, those of all coordinates and draws pooled as they are, by batch size; 3 for a
+    Gaussian, and no common factor changes it.
+
+    E x⁴/(E x²)², for over the outputs of a softmax gradients sum to 0, and so does all that is pooled. From the counts
+    of magnitudes: a bin's centre stands for its values, which makes the moment of order p too large by
+    sinh(pw/2)/(pw/2) where bins are w wide in log x (Sheppard's correction).
+    """
+    trial = Trial.from_json(row["trial"])
+    num_values = trial.draws * trial.widths[-1] * DATASETS[trial.dataset].num_classes
+    sizes, x, counts = (np.asarray(row[f"magnitude_{name}"], dtype=float) for name in ("batch_size", "x", "y"))
+    width = math.log(MAGNITUDE_EDGES[1] / MAGNITUDE_EDGES[0])
+
+    def moment(order: int, size: float) -> float:
+        excess = math.sinh(order * width / 2) / (order * width / 2)
+        return float((counts * x**order)[sizes == size].sum()) / num_values / excess
+
+    return {size: moment(4, size) / moment(2, size) ** 2 for size in dict.fromkeys(sizes.tolist())}
 
 
 def mean_squares(row: Row) -> np.ndarray:

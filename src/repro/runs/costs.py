@@ -98,7 +98,7 @@ def estimate_stack(stack: Sequence[Trial]) -> float:
     small = dataclasses.replace(shape, batch_size=min(few, trial.num_train), precision="float32")
     total += len(stack) * len(trial.checkpoint_steps) * _probe_seconds(small)
     for name in trial.final_probes:
-        if name == "gradient norms":  # all but steps of batches of other sizes is little
+        if name in ("gradient norms", "gradient passes"):  # all but steps of batches of other sizes is little
             bare = dataclasses.replace(shape, probes=())
             passes = gradients.moving_steps(trial).items()
             each = sum(steps * _step_seconds(dataclasses.replace(bare, batch_size=b), 1) for b, steps in passes)

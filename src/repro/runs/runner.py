@@ -39,6 +39,7 @@ PROBES: dict[str, engine.Probe] = {
     "rescaled": landscape.rescaled,
     "gradient norms": gradients.gradient_norms,
     "gradient tails": gradients.gradient_tails,
+    "gradient passes": gradients.gradient_passes,
 }
 
 # Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -14,13 +15,14 @@ import pandas as pd
 from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Scale, Settings
 from repro.evidence.tables import over_seeds, records
-from repro.probes.gradients import READINGS, Reading, Row, above_slope, below_slope, cv_slope, norm_slope
+from repro.probes.gradients import AVERAGED, READINGS, Reading, Row, above_slope, below_slope, cv_slope, norm_slope
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 EARLY, LATE = "early", "late"
 POINTS = (EARLY, LATE)
-ROOT_LOW, ROOT_HIGH = 0.4, 0.6  # powers of the mean norm that count as √B: a tenth is a factor of 2 over B = 1 … 1024
-RISE = 0.05  # power of B that counts as growing: a factor of 1.4 over B = 1 … 1024
+PASSES = {arm: f"{arm}, passes" for arm in POINTS}  # the same networks, measured batch after batch
+ROOT_LOW, ROOT_HIGH = 0.25, 0.75  # powers of the mean norm that are nearer to √B than to no growth and to proportion
+RISE = 0.05  # power of B that counts as growing: the variance doubles over B = 1 … 1024, for 1024^(2 · 0.05) = 2
 MIN_SEEDS = 3
 
 PAPER: Settings = {
@@ -45,22 +47,30 @@ SETTINGS = {
 
 
 def design(settings: Settings) -> list[Sweep]:
-    """One network, measured at the end of a short and of a long training. Both gradient claims read these trials."""
+    """One network, measured at the end of a short and of a long training, and trained again for what is measured batch
+    after batch. Both gradient claims read these trials."""
     names = ("dataset", "train_size", "widths", "batch_size", "lr", "draws", "epochs")
     fields: dict[str, Any] = {name: settings[name] for name in names}
-    base = Trial(**fields, probes=("fit",), final_probes=("gradient norms", "gradient tails"))
+    base = Trial(**fields, probes=("fit",))
+    budgets = {EARLY: settings["early_epochs"], LATE: settings["epochs"]}
+
+    def sweep(name: str, arm: str, *probes: str) -> Sweep:
+        trial = dataclasses.replace(base, epochs=budgets[arm], final_probes=probes)
+        return Sweep(name, trial, {SEEDS: paired_seeds(settings["seeds"])})
+
     return [
-        Sweep(arm, base, {"epochs": (settings[epochs],), SEEDS: paired_seeds(settings["seeds"])})
-        for arm, epochs in ((EARLY, "early_epochs"), (LATE, "epochs"))
+        *(sweep(arm, arm, "gradient norms", "gradient tails") for arm in POINTS),
+        *(sweep(PASSES[arm], arm, "gradient passes") for arm in POINTS),
     ]
 
 
-def measured(table: pd.DataFrame, arm: str) -> list[dict[str, Any]]:
-    return records(table, "drawn_batch_size", arm=arm)
+def measured(table: pd.DataFrame, arm: str, extent: str = "single") -> list[dict[str, Any]]:
+    """The rows that hold a reading of this extent, at a point of training."""
+    return records(table, "drawn_batch_size", arm=PASSES[arm] if extent == AVERAGED else arm)
 
 
 def is_root(slope: Estimate) -> bool | None:
-    """Whether the interval lies inside the band of √B; None where it lies neither inside nor outside."""
+    """Whether the interval lies nearer to √B than to no growth and to proportion; None where it reaches over."""
     if slope.n < MIN_SEEDS:
         return None
     if slope.low >= ROOT_LOW and slope.high <= ROOT_HIGH:
@@ -76,7 +86,7 @@ def rises(slope: Estimate) -> bool | None:
 
 NORM_POWER = Unit(
     "power of B",
-    "Power of B with which the mean norm goes: ½ is √B, 1 in proportion; green counts as √B",
+    "Power of B with which the mean norm goes: ½ is √B, 1 in proportion; green is nearest to √B",
     0.5,
     ("grows less", "more"),
     (ROOT_LOW, ROOT_HIGH),
@@ -110,7 +120,7 @@ class Sentence:
         found = {}
         for reading, arm in itertools.product(SUMS if self.of_spread else READINGS, POINTS):
             slopes = {what: functools.partial(slope, reading) for what, slope in self.slopes.items()}
-            rows = measured(table, arm)
+            rows = measured(table, arm, reading.extent)
             found[self.label(reading), arm] = {what: over_seeds(rows, slope).of(unit) for what, slope in slopes.items()}
         return found
 
@@ -148,6 +158,11 @@ def supporting(table: pd.DataFrame, sentence: Sentence) -> list[str]:
     return [name for name in names if all(answers[name, arm] for arm in POINTS)]
 
 
-def is_near_root(slope: Estimate) -> bool:
-    """Whether the interval lies nearer to √B than to no growth and to proportion."""
-    return slope.n >= MIN_SEEDS and slope.low > 0.25 and slope.high < 0.75
+def without_averaging(reading: Reading) -> Reading:
+    """The control of norms averaged over a pass: as many of them, one, at every batch size."""
+    return dataclasses.replace(reading, reduction="sum", extent="single")
+
+
+def is_just_root(slope: Estimate) -> bool:
+    """Whether the interval holds ½ itself, and nothing far from it."""
+    return bool(is_root(slope)) and not slope.excludes(0.5)

@@ -19,25 +19,34 @@ from repro.claims.gradient_competition.experiment import (
     ROOT_HIGH,
     ROOT_LOW,
     SPREAD,
+    SUMS,
     Sentence,
-    is_near_root,
     measured,
     supporting,
+    supports,
 )
 from repro.claims.gradient_competition.judgement import OVER, bends
 from repro.evidence.intervals import mean_interval
 from repro.evidence.spec import Figure
 from repro.evidence.tables import final, point, unfold
 from repro.evidence.words import bracketed
-from repro.probes.gradients import READINGS, Reading, Row, fitted_mean_squares, mean_squares, per_example
+from repro.probes.gradients import (
+    ACCUMULATED,
+    READINGS,
+    SINGLE,
+    Reading,
+    Row,
+    fitted_mean_squares,
+    mean_squares,
+    per_example,
+)
 
 HISTOGRAM_SIZES = (1, 4, 32, 256, 1024)
 ROOT_LINE = "√B"
 
 
-def _by_size(table: pd.DataFrame, arm: str, value: Callable[[Row], Any], series: str) -> list[dict[str, object]]:
+def _by_size(rows: list[dict[str, Any]], value: Callable[[Row], Any], series: str) -> list[dict[str, object]]:
     """Mean over seeds of a list by batch size; of the sizes at which all are finite."""
-    rows = measured(table, arm)
     columns = zip(*(value(row) for row in rows), strict=True)
     sizes = rows[0]["drawn_batch_size"] if rows else ()
     return [
@@ -63,13 +72,12 @@ def norm_dots(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def norm_title(table: pd.DataFrame) -> str:
-    told, found = supporting(table, ROOT), ROOT.effects(table)
+    told = supporting(table, ROOT)
+    if told and {*told} <= {r.name for r in SUMS if r.extent != ACCUMULATED}:
+        return "Only the summed gradient of one batch grows about as √B"
     if told:
         also = " (and in other ways)" if len(told) > 1 else ""
-        return f"Norms grow as √B, early and late, read as: {told[0]}{also}"
-    near = {r for r in READINGS if all(is_near_root(e) for arm in POINTS for e in found[r.name, arm].values())}
-    if near and all(r.reduction == "sum" and r.extent == "single" for r in near):
-        return "Only the summed gradient of one batch comes near √B"
+        return f"Norms grow about as √B, early and late, read as: {told[0]}{also}"
     return "In no reading does the norm surely grow as √B, early and late in training"
 
 
@@ -84,6 +92,9 @@ def spread_title(table: pd.DataFrame) -> str:
         return "In no reading do larger batches surely spread more, early and late"
     if len(told) == 1:
         return f"Larger batches spread more in one reading alone: {told[0]}"
+    answers = supports(SPREAD, SPREAD.effects(table))
+    if not any(answers[r.spread_name, arm] is not False for r in SUMS if r.extent == SINGLE for arm in POINTS):
+        return "Larger batches spread more over whole passes, but not batch by batch"
     return "Larger batches spread more in several readings, early and late in training"
 
 
@@ -93,20 +104,20 @@ def norm_curves(table: pd.DataFrame) -> pd.DataFrame:
     ways = (("sum", "moving", "accumulated"), ("sum", "frozen", "accumulated"), ("mean", "frozen", "single"))
     leading = [Reading(*way) for way in ways]
     others = [r for r in READINGS if r not in (PLAIN, *leading)]
-    plain = pd.DataFrame(_by_size(table, EARLY, PLAIN.norms, PLAIN.name))
+    plain = pd.DataFrame(_by_size(measured(table, EARLY), PLAIN.norms, PLAIN.name))
     if plain.empty:
         return plain
     line = plain.iloc[0]["mean"] * np.sqrt(plain["x"] / plain.iloc[0]["x"])
     root = pd.DataFrame({"x": plain["x"], "mean": line, "series": ROOT_LINE})
-    rest = [pd.DataFrame(_by_size(table, EARLY, r.norms, r.name)) for r in (*leading, *others)]
+    rest = [pd.DataFrame(_by_size(measured(table, EARLY, r.extent), r.norms, r.name)) for r in (*leading, *others)]
     return pd.concat([plain, root, *rest], ignore_index=True)
 
 
 def curves_title(table: pd.DataFrame) -> str:
     early = [e for (_, arm), es in ROOT.effects(table).items() if arm == EARLY for e in es.values() if e.n >= MIN_SEEDS]
     if any(e.low > RISE for e in early) and any(e.high < -RISE for e in early):
-        return "The same gradients, read eight ways: norms grow, stay or shrink with B"
-    return "The same gradients, read eight ways: norms by batch size"
+        return "The same gradients, read in other ways: norms grow, stay or shrink with B"
+    return "The same gradients, read in other ways: norms by batch size"
 
 
 def theory_curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +125,7 @@ def theory_curves(table: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for arm in POINTS:
         found, fitted = (
-            pd.DataFrame(_by_size(table, arm, functools.partial(per_example, squares), f"{name}, {arm}"))
+            pd.DataFrame(_by_size(measured(table, arm), functools.partial(per_example, squares), f"{name}, {arm}"))
             for name, squares in (("measured", mean_squares), ("fitted", fitted_mean_squares))
         )
         parts += [found, fitted.assign(n=np.nan)]  # computed: a line without markers
@@ -161,8 +172,9 @@ FIGURES = (
         norm_title,
         "Power of B with which the mean norm goes; printed: early",
         "",
-        "Eight ways to read the post: gradients summed or averaged, weights frozen or moving, the norm of one batch or "
-        f"of all that is added up. Green counts as √B; 0 is no growth, 1 in proportion. {OVER_SEEDS}",
+        "Twelve ways to read the post: gradients summed or averaged (sum, mean), weights frozen or moving, the norm of "
+        "one batch, of all that a pass adds up (accumulated), or the average of a pass's norms. Green is nearer to √B "
+        f"than to no growth, 0, and to proportion, 1. {OVER_SEEDS}",
     ),
     Figure(
         "spread-slope",
@@ -171,8 +183,9 @@ FIGURES = (
         spread_title,
         "Power of B with which the spread goes; printed: early",
         "",
-        "The standard deviation of the norms over draws, divided by their mean: the same for sums and averages. In the "
-        f"green it grows with B, as the post says. {OVER_SEEDS}",
+        "The standard deviation of the norms over draws, divided by their mean: the same for sums and means. In the "
+        "green it grows with B, as the post says. Averaging over a pass adds one half by itself, since larger batches "
+        f"make fewer norms. {OVER_SEEDS}",
     ),
     Figure(
         "norm-by-size",
