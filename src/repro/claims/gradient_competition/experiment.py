@@ -34,15 +34,15 @@ PAPER: Settings = {
     "early_epochs": 2,
     "epochs": 30,
     "draws": 1000,
-    "seeds": 5,
+    "seeds": 3,  # powers and tails differ so little between networks that three decide
 }
-SMALL: Settings = {**PAPER, "dataset": "mnist5k", "batch_size": 64}
+SMALL: Settings = {**PAPER, "dataset": "mnist5k", "batch_size": 64, "seeds": 5}
 SETTINGS = {
     Scale.SMOKE: (
         {**SMALL, "train_size": 600, "widths": (16,), "early_epochs": 2, "epochs": 10, "draws": 40, "seeds": 2},
     ),
     Scale.LAPTOP: ({**SMALL, "widths": (64,), "draws": 200},),
-    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 3}),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist"}),
 }
 
 
