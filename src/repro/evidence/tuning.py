@@ -42,9 +42,17 @@ def _grid(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """`column` by learning rate, a column a seed, NaN where a trial diverged; empty where nothing has it."""
     if column not in rows:
         return pd.DataFrame()
-    values = rows[["lr", "init_seed"]].assign(value=rows[column].where(rows["status"] == "finished", np.inf))
-    grid = values.pivot(index="lr", columns="init_seed", values="value").dropna(axis=1)
-    return grid.replace([np.inf, -np.inf], np.nan)
+    return _whole_seeds(_pivot(rows, column, ["lr"]))
+
+
+def _pivot(rows: pd.DataFrame, column: str, by: list[str]) -> pd.DataFrame:
+    """`column`, infinite where a trial diverged, by the columns `by`, a column a seed; NaN where none was run."""
+    values = rows[[*by, "init_seed"]].assign(value=rows[column].where(rows["status"] == "finished", np.inf))
+    return values.pivot(index=by, columns="init_seed", values="value").rename_axis(index=by)
+
+
+def _whole_seeds(grid: pd.DataFrame) -> pd.DataFrame:
+    return grid.dropna(axis=1).replace([np.inf, -np.inf], np.nan)
 
 
 def _best(grid: pd.DataFrame, largest: bool) -> Tuned | None:
@@ -150,9 +158,11 @@ def _best_log2_lr(rates: tuple[float, ...], losses: tuple[tuple[float, ...], ...
 def optima(arm: pd.DataFrame, column: str = "validation_loss") -> dict[int, Optimum]:
     """By batch size, for those at which a learning rate is feasible, the least mean of `column`. `arm` holds the final
     rows of one arm, of trials that diverged too."""
-    found = {}
-    for size, rows in arm.groupby("batch_size"):
-        losses = _grid(rows, column)
+    found: dict[int, Optimum] = {}
+    if column not in arm or arm.empty:
+        return found
+    for size, grid in _pivot(arm, column, ["batch_size", "lr"]).groupby(level="batch_size"):
+        losses = _whole_seeds(grid.droplevel("batch_size"))
         tuned = _best(losses, largest=False)
         if tuned is None:
             continue

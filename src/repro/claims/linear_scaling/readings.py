@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from repro.claims.linear_scaling.experiment import EARLY, READ, SGD
-from repro.evidence.intervals import mean_interval
-from repro.evidence.tables import paired, point, select
+from repro.evidence.intervals import mean_interval, paired_difference
+from repro.evidence.tables import point, select
 from repro.evidence.tuning import Optimum, optima
 
 LINEAR, SQUARE_ROOT, CONSTANT = "in proportion", "square root", "unchanged"
@@ -19,6 +19,7 @@ RULES = {LINEAR: 1.0, SQUARE_ROOT: 0.5, CONSTANT: 0.0}  # learning rate goes as 
 MEASURED = ["train_loss", "validation_loss", "validation_accuracy", "test_accuracy"]  # of every cell of the grid
 SMALL = 32  # the largest batch size over which the slope is judged; from its best rate rules are followed, up and down
 TRAINING = f"training loss, epoch {EARLY}"  # by which the best learning rate is chosen
+COLUMNS = ("arm", "key", "final", "status", "dataset", "epoch", "batch_size", "lr", "init_seed", *MEASURED)
 READINGS = {  # what a learning rate can be best by, as columns of `ends`, all least at the best
     TRAINING: "early_loss",
     "held-out loss": "validation_loss",
@@ -31,7 +32,7 @@ def ends(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Final rows of an arm, of trials that diverged too, with all that a learning rate can be best by: of the training
     loss its mean over the checkpoints of `experiment.READ`, and that after the first epoch; the held-out loss at its
     least after an epoch; the held-out error."""
-    rows = select(table, arm=arm)
+    rows = table.loc[(table["arm"] == arm).to_numpy(), [c for c in COLUMNS if c in table]]
     last = select(rows, final=True)
     if not {"epoch", "train_loss", "validation_loss"} <= set(rows.columns):
         return last
@@ -77,23 +78,22 @@ def costs(table: pd.DataFrame) -> pd.DataFrame:
     over seeds at the grid's learning rate nearest to the rule's. Rules are followed from the batch size SMALL, or the
     largest below it that was run: from its best learning rate, and from either end of those near it (column `start`).
     Where a trial of the rule diverged, or its learning rate is beyond the grid, there is no mean."""
-    table = ends(table, SGD)
-    found = optima(table)
+    rows_of_arm = ends(table, SGD)
+    found, tested = optima(rows_of_arm), optima(rows_of_arm, "test_accuracy")
     known = [size for size in found if size <= SMALL]
     if not known or len(found) < 2:
         return pd.DataFrame(columns=["x", "mean", "low", "high", "n", "series", "start"])
-    table = table[["arm", "batch_size", "lr", "init_seed", "final", "status", "test_accuracy"]]
     base, rows = max(known), []
     lowest, highest = near_best(found[base])
     starts = {"best": found[base].tuned.lr, "lowest": lowest, "highest": highest}
     for (rule, power), (size, optimum), (start, lr) in itertools.product(RULES.items(), found.items(), starts.items()):
         wanted = lr * (size / base) ** power
-        nearest = float(optimum.rates[np.argmin(np.abs(np.log(optimum.rates / wanted)))])
+        at = int(np.argmin(np.abs(np.log(optimum.rates / wanted))))
         half_step = 1.001 * math.sqrt(optimum.rates[1] / optimum.rates[0])
-        inside = nearest / half_step <= wanted <= nearest * half_step
-        a, b = ({"arm": SGD, "batch_size": size, "lr": rate} for rate in (nearest, optimum.tuned.lr))
-        lost = paired(table, a, b, "test_accuracy", 100) if inside else mean_interval([])
-        if lost.n < optimum.losses.shape[1]:
-            lost = mean_interval([])
-        rows.append(point(lost, x=size, series=rule, lr=wanted, start=start, base=base))
+        inside = optimum.rates[at] / half_step <= wanted <= optimum.rates[at] * half_step
+        accuracy = tested[size].on(optimum.seeds)
+        lost = 100 * (accuracy[at] - accuracy[optimum.rates == optimum.tuned.lr][0])
+        known_everywhere = inside and np.isfinite(lost).all()
+        e = paired_difference(lost, np.zeros_like(lost)) if known_everywhere else mean_interval([])
+        rows.append(point(e, x=size, series=rule, lr=wanted, start=start, base=base))
     return pd.DataFrame(rows)
