@@ -20,7 +20,7 @@ def what_was_run(trials: Sequence[Trial]) -> list[tuple[str, str]]:
         ("optimizer", _each(t.optimizer for t in trials)),
         ("learning rate (per step)", _numbers("rates", (t.lr for t in trials))),
         ("batch size of the training", _numbers("sizes", (t.batch_size for t in trials))),
-        ("last, smaller batch of an epoch", _each("dropped" if t.drop_last else "kept" for t in trials)),
+        ("last, smaller batch of an epoch", _each(_leftover(t) for t in trials)),
         ("epochs", _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in trials))),
         ("steps", _range(t.num_steps for t in trials)),
         ("paired seeds", str(seeds(trials))),
@@ -35,6 +35,12 @@ def _model(trial: Trial) -> str:
     if trial.model != "mlp":
         return trial.model.upper()
     return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
+
+
+def _leftover(trial: Trial) -> str:
+    if trial.drop_last:
+        return "dropped"
+    return "kept" if trial.num_train % trial.batch_size else "none"
 
 
 def _each(values: Iterable[Any]) -> str:
