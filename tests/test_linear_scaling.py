@@ -134,7 +134,7 @@ def test_it_says_to_which_batch_size_the_rule_holds():
     ("table", "start", "inside"),
     [
         (scaling_table(), "Yes. From B = 1 to 32 the best learning rate grows as B to the power 1.0", "and goes on."),
-        (scaling_table(knee=64), "Yes, for small batches: to B = 12", "fallen to half of that line. Scaled in"),
+        (scaling_table(knee=64), "Yes, up to B = 12", "half of what the rule gives. From B = 1 to 32 it grows as B"),
         (scaling_table(0.5), "Not in proportion. From B = 1 to 32", "Scaled in proportion from B = 32, B = "),
         (scaling_table(0.75, sizes=SIZES[:5], sd=1.5, seeds=3), "Not settled. From B = 1 to 16", "grows"),
         (scaling_table(sizes=SIZES[:2]), "Not settled. Too few", "."),

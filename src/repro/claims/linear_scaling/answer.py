@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from repro.claims.linear_scaling.judgement import POWER, holds_to
+from repro.claims.linear_scaling.judgement import POWER, holds_to, whole
 from repro.claims.linear_scaling.readings import LINEAR, SMALL, TRAINING, best, costs
 from repro.evidence.intervals import Estimate
 from repro.evidence.spec import Outcome, Verdict
@@ -33,8 +33,9 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if not slopes or not math.isfinite(slopes[0].value):
         return f"Not settled. {verdict.reason}"
     small = [size for size in best(table, TRAINING) if size <= SMALL]
-    grows = f"From B = {min(small)} to {max(small)} the best learning rate grows as B to the power "
-    grows += bracketed(slopes[0])
+    power = f"as B to the power {bracketed(slopes[0])}"
+    span = f"From B = {min(small)} to {max(small)}"
+    grows = f"{span} the best learning rate grows {power}"
     worst, cost = worst_of_rule(table, LINEAR), ""
     if worst:
         size, base, lost = worst
@@ -44,8 +45,8 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
         return f"Yes. {grows}, and goes on.{cost}"
     end = holds_to(table)
     if verdict.outcome == Outcome.CONDITIONAL and end:
-        where = bracketed(end[0], form=".0f")
-        return f"Yes, for small batches: to B = {where}. {grows}; there it has fallen to half of that line.{cost}"
+        half = "where the best learning rate has fallen to half of what the rule gives"
+        return f"Yes, up to B = {whole(end[0])}, {half}. {span} it grows {power}.{cost}"
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         return f"Not in proportion. {grows}.{cost}"
     return f"Not settled. {grows}.{cost}"

@@ -101,6 +101,11 @@ def holds_to(table: pd.DataFrame) -> tuple[Estimate, bool] | None:
     return (end.of(EXAMPLES), end.high < max(found)) if math.isfinite(end.high) else None
 
 
+def whole(where: Estimate) -> str:
+    """A batch size with its interval, in whole examples."""
+    return f"{where.value:.0f} ({where.low:.0f} to {where.high:.0f})"
+
+
 def judge_scaling(table: pd.DataFrame) -> Verdict:
     """The sentence itself: the slope over the small batch sizes, the same an epoch earlier, and how far it holds."""
     main = judge_slope(table)
@@ -122,7 +127,7 @@ def judge_scaling(table: pd.DataFrame) -> Verdict:
         reason = f"{main.reason} It stays above half of that line up to B = {largest}."
         return Verdict(Outcome.REPRODUCED, reason, effects)
     sure = "" if falls else " (it may not)"
-    reason = f"{main.reason} It falls to half of that line at B = {bracketed(where, form='.0f')}{sure}."
+    reason = f"{main.reason} It falls to half of that line at B = {whole(where)}{sure}."
     return Verdict(Outcome.CONDITIONAL, reason, effects)
 
 
