@@ -182,7 +182,7 @@ def show(claim: str, as_json: AsJson = False) -> None:
         print(json.dumps(plain.claim(it, ledger), indent=1))
         return
     found = [f for scale in Scale for f in claims.findings(it, scale, ledger)]
-    out.print(f"[bold]{it.question}[/]\n“{_escape(it.statement)}” ({it.source})")
+    out.print(f"[bold]{it.question}[/]\n{_escape(it.statement)} ({it.source})")
     out.print(f"against it: {_escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
     out.print(f"rule: {_escape(it.rule)}\n", highlight=False)
 

@@ -142,7 +142,9 @@ class Claim:
     turns one of them into named sweeps. `judge` sees the table of one setting: a row a trial and
     checkpoint, with the sweep's name in the column `arm`. `answer` gives the reader's answer to the question, one or
     two sentences written for each outcome, with the table's numbers. The first of `figures` is the one that carries it.
-    An instrument is checked as a claim is, but is not one about batch size: what other chapters rest on.
+    An instrument is checked as a claim is, but is not one about batch size: what other chapters rest on. What a source
+    says stands in quotation marks, and in book/sources.yml: without them `statement` and `counter_claim` are in our
+    words.
     """
 
     id: str
