@@ -10,7 +10,7 @@ import pytest
 
 from repro import claims
 from repro.evidence.spec import Outcome, Scale
-from repro.evidence.tables import MET
+from repro.evidence.tables import MET, MISSED, TOO_WIDE
 from repro.publish import chapter as room
 from repro.publish import landing
 from repro.publish.chapter import Chapter
@@ -177,18 +177,21 @@ def found_of(*names, ledger=None):
 
 def test_a_number_that_two_claims_list_is_counted_once():
     one = found_of("reference-setup")
-    assert landing.tally(one)[0] > 0
-    assert landing.tally({**one, "again": one["reference-setup"]}) == landing.tally(one)
+    assert landing.listed_once({**one, "again": one["reference-setup"]}) == landing.listed_once(one) != []
 
 
 def test_the_tally_says_where_its_numbers_come_from():
     found = found_of(*claims.all_claims())
-    met, tested = landing.tally(found)
-    text = landing._how_sure(found)
-    told = re.findall(r"(\d+) of (\d+)(?= on one|\. A number)", re.sub(r"<a [^>]*>|</a>", "", text))
-    (there, of), (else_met, else_of) = (map(int, pair) for pair in told)
-    assert (there + else_met, of + else_of) == (met, tested)
-    assert there == sum(c.outcome == MET for c in found["reference-setup"][0].published)
+    text = re.sub(r"<[^>]*>", "", landing._how_sure(found)).replace("How sure?", "").partition("recorded")[2]
+    tested, of = zip(*re.findall(r"(\d+) of (\d+) met", text), strict=True)
+    missed, wide = (re.findall(rf"(\d+) {outcome}", text) for outcome in ("missed", TOO_WIDE))
+    for whole, there, elsewhere in (map(int, counts) for counts in (tested, of, missed, wide)):
+        assert there + elsewhere == whole
+    assert [int(n[0]) for n in (tested, missed, wide)] == [
+        sum(c.outcome == outcome for c in landing.listed_once(found)) for outcome in (MET, MISSED, TOO_WIDE)
+    ]
+    assert int(of[0]) == sum(map(int, (tested[0], missed[0], wide[0])))
+    assert int(tested[1]) == sum(c.outcome == MET for c in found["reference-setup"][0].published)
 
 
 def test_where_no_trial_has_been_run_the_board_gives_no_verdict(tmp_path):

@@ -54,7 +54,8 @@ class Published:
     table by column and value, `column` the measure; `factor` turns it into `unit` (100 for percent).
     `column=None`: not testable here, and `note` says why. `logarithmic`: of a positive measure whose values differ
     by factors, so that means, intervals and the comparison are of logarithms. `again`: the number is listed
-    already, and stands here beside another measure of ours, for comparison: it is neither met nor missed.
+    already, and stands here beside another measure of ours, for comparison: it is neither met nor missed. `most`: the
+    largest value that there is, where there is one, such as 1 of a cosine; of per cents it is 100.
     """
 
     name: str
@@ -66,6 +67,11 @@ class Published:
     note: str = ""
     logarithmic: bool = False
     again: bool = False
+    most: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit == "%":
+            object.__setattr__(self, "most", 100.0)
 
     @property
     def value(self) -> float:

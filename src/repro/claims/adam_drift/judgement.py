@@ -212,7 +212,8 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
 
 
 def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor: float = 1.0) -> Published:
-    return Published(f"{name}, {arm.partition(',')[0]}", printed, {"arm": arm}, column, unit, factor)
+    most = 1.0 if "cosine" in name else None
+    return Published(f"{name}, {arm.partition(',')[0]}", printed, {"arm": arm}, column, unit, factor, most=most)
 
 
 PUBLISHED = (
