@@ -154,8 +154,8 @@ class Chapter:
 
     def _card(self) -> str:
         def card(f: Finding) -> str:
-            planned, done = protocol.seeds(f.trials), protocol.seeds(f.finished)
-            seeds = f"{planned} seeds" if planned == done else f"{done} of {planned} planned seeds"
+            planned, done = protocol.seeds(f.trials), protocol.seeds(f.finished) if f.finished else "no"
+            seeds = f"{done} seeds a setting" + f" ({planned} planned)" * (planned != done)
             how = "" if f.scale == Scale.PAPER else ", trained when this page was built"
             return (
                 f"<p>{badge(outcome(f))} <span>on {html.escape(label(f))}</span></p>"
