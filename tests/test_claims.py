@@ -200,6 +200,13 @@ def test_a_twin_of_the_same_variance_is_told_apart_or_not(table, outcome, said):
     assert said in reference.answer(table, verdict)
 
 
+def test_reference_deviations_are_ours_minus_the_published_number():
+    drawn = reference.deviation_dots(reference_table(shift=30, rival_shift=-30))
+    assert (drawn[drawn["series"] == reference.REFERENCE]["mean"] > 1).all()
+    assert (drawn[drawn["series"].isin(reference.RIVALS)]["mean"] < -1).all()
+    assert ((drawn["mean"] > 0) == (drawn["ours"] > drawn["published"])).all()
+
+
 @pytest.mark.parametrize(
     ("norms", "outcome"),
     [

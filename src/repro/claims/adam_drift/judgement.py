@@ -36,7 +36,8 @@ DISTANCE, NORM = "distance from the start", "weight norm"  # of all weights
 def points(table: pd.DataFrame) -> Unit:
     """Of differences in accuracy, with the margin within which the table's count as the same."""
     margin = margin_for(table, MARGIN)
-    return Unit("points", "Accuracy, percentage points", 0.0, ("worse", "better"), (-margin, margin))
+    axis = "Accuracy, the first named minus the second, percentage points"
+    return Unit("points", axis, 0.0, ("worse", "better"), (-margin, margin))
 
 
 def times(a: dict[str, object], b: dict[str, object], table: pd.DataFrame, column: str) -> Estimate:
