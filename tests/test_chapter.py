@@ -1,6 +1,7 @@
 """A chapter's pieces: what they show, of which dataset, what can be taken away; and what a title may say."""
 
 import base64
+import dataclasses
 import functools
 import io
 import re
@@ -10,12 +11,13 @@ import pytest
 
 from repro import claims
 from repro.evidence.spec import Outcome, Scale
-from repro.evidence.tables import MET
+from repro.evidence.tables import MET, MISSED, TOO_WIDE
 from repro.publish import chapter as room
-from repro.publish import landing
+from repro.publish import landing, protocol
 from repro.publish.chapter import Chapter
 from repro.runs import runner
 from repro.runs.ledger import Ledger
+from repro.trial import Trial
 
 ALL = list(claims.all_claims().values())
 FIGURES = [(c, f) for c in ALL for f in c.figures]
@@ -158,7 +160,7 @@ def test_the_protocol_tells_what_was_run_of_what_is_planned(smoke_ledger):
     ],
 )
 def test_many_values_are_told_by_their_ends_and_step(values, text):
-    assert room._numbers("rates", values) == text
+    assert protocol._numbers("rates", values) == text
 
 
 def test_paper_scale_is_shown_never_trained_from_a_page(smoke_ledger, monkeypatch):
@@ -177,18 +179,21 @@ def found_of(*names, ledger=None):
 
 def test_a_number_that_two_claims_list_is_counted_once():
     one = found_of("reference-setup")
-    assert landing.tally(one)[0] > 0
-    assert landing.tally({**one, "again": one["reference-setup"]}) == landing.tally(one)
+    assert landing.listed_once({**one, "again": one["reference-setup"]}) == landing.listed_once(one) != []
 
 
 def test_the_tally_says_where_its_numbers_come_from():
     found = found_of(*claims.all_claims())
-    met, tested = landing.tally(found)
-    text = landing._how_sure(found)
-    told = re.findall(r"(\d+) of (\d+)(?= on one|\. A number)", re.sub(r"<a [^>]*>|</a>", "", text))
-    (there, of), (else_met, else_of) = (map(int, pair) for pair in told)
-    assert (there + else_met, of + else_of) == (met, tested)
-    assert there == sum(c.outcome == MET for c in found["reference-setup"][0].published)
+    text = re.sub(r"<[^>]*>", "", landing._how_sure(found)).replace("How sure?", "").partition("recorded")[2]
+    tested, of = zip(*re.findall(r"(\d+) of (\d+) met", text), strict=True)
+    missed, wide = (re.findall(rf"(\d+) {outcome}", text) for outcome in ("missed", TOO_WIDE))
+    for whole, there, elsewhere in (map(int, counts) for counts in (tested, of, missed, wide)):
+        assert there + elsewhere == whole
+    assert [int(n[0]) for n in (tested, missed, wide)] == [
+        sum(c.outcome == outcome for c in landing.listed_once(found)) for outcome in (MET, MISSED, TOO_WIDE)
+    ]
+    assert int(of[0]) == sum(map(int, (tested[0], missed[0], wide[0])))
+    assert int(tested[1]) == sum(c.outcome == MET for c in found["reference-setup"][0].published)
 
 
 def test_where_no_trial_has_been_run_the_board_gives_no_verdict(tmp_path):
@@ -205,3 +210,49 @@ def test_the_landing_page_says_what_the_rows_say(tmp_path):
         assert claim.question in told and f"notebooks/{claim.id}.html" in told
     nothing = landing.fragments(Ledger(tmp_path, tmp_path), None, {})["landing.md"]
     assert "Mostly" not in nothing and "points worse" not in nothing and Outcome.CONDITIONAL not in nothing
+
+
+# What the numbers of a page rest on
+
+
+def test_what_diverged_and_what_ended_at_chance_are_counted_side_by_side():
+    """Of the recorded runs of Adam: wherever a page says the one, it says the other."""
+    finding = next(iter(claims.findings(claims.get("adam-drift"), "paper", Ledger())))
+    ends = finding.table[finding.table["final"]].drop_duplicates("key")
+    diverged = int((ends["status"] == "diverged").sum())
+    stuck = int(((ends["status"] == "finished") & (ends["test_accuracy"] < 0.1235)).sum())
+    assert diverged > 0 and stuck > 0
+    told = f"of which {diverged} diverged, {stuck} ended at chance; "
+    assert told in room.origin(finding)
+    grid = next(f for f in finding.claim.figures if f.id == "grid")
+    drawn = grid.data(finding.table)
+    note = room.picture(grid, drawn, "t", "n").rpartition("<p class='note'>")[2]
+    assert note.startswith(
+        f"{room.tables.seeds(drawn)}Of {drawn['trials'].sum():,} trials {diverged} diverged, {stuck} "
+    )
+    finding = dataclasses.replace(finding, table=finding.table[finding.table["arm"] == "SGD, as published"])
+    assert "of which none diverged, none ended at chance; " in room.origin(finding)
+
+
+def test_every_grid_of_trials_says_how_many_learnt_nothing(chapters):
+    grids = [(c, f) for c, f in FIGURES if f.kind == "heat map" and f.id == "grid"]
+    assert len(grids) == 3
+    for claim, figure in grids:
+        text = chapters[claim.id].figure(figure.id).data
+        assert re.search(r"Of [\d,]+ trials (\d+|none) diverged, (\d+|none) ended at chance\. ", text)
+
+
+def test_seeds_are_counted_by_setting():
+    trials = [Trial(epochs=1, lr=lr, init_seed=s, data_seed=s) for lr, n in ((0.1, 5), (0.2, 3)) for s in range(n)]
+    assert protocol.seeds(trials) == "3 to 5" and protocol.seeds(trials[:5]) == "5"
+    gap = Chapter("generalization-gap", "paper")
+    planned, done = protocol.seeds(gap.recorded[0].trials), protocol.seeds(gap.recorded[0].finished)
+    assert f"{done} seeds a setting" + f" ({planned} planned)" * (planned != done) in gap.opening().data
+    assert f'data-label="">{done}</td>' in gap.protocol().data
+
+
+def test_a_number_in_too_wide_an_interval_shows_the_interval():
+    text = Chapter("sharp-minima", "paper").published().data
+    wide = [c for c in Chapter("sharp-minima", "paper").recorded[0].published if c.outcome == TOO_WIDE]
+    assert text.count("one more run: ") == text.count(f"</span> {TOO_WIDE}<") == len(wide) > 0
+    assert f", {len(wide)} {TOO_WIDE}. " in text

@@ -8,6 +8,7 @@ import pytest
 
 from repro import claims
 from repro.claims import learning_rate_recovery as recovery
+from repro.evidence import words
 from repro.evidence.intervals import parabola_vertex
 from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tuning import tune
@@ -94,10 +95,10 @@ def test_recovery_judge(table, outcome):
 @pytest.mark.parametrize(
     ("table", "start"),
     [
-        (recovery_table(0.03, 0.0, 0.0), "Yes: ten times the learning rate leaves"),
-        (recovery_table(0.03, 0.0, 0.02), "Up to a point: ten times the learning rate leaves"),
-        (recovery_table(0.03, 0.01, 0.0), "Not all of it: ten times the learning rate leaves 0.99"),
-        (recovery_table(0.03, 0.004, 0.0, sd=0.004), "Not settled: ten times the learning rate leaves"),
+        (recovery_table(0.03, 0.0, 0.0), "Yes: ten times the learning rate brings B = 1024 from −"),
+        (recovery_table(0.03, 0.0, 0.02), "Up to a point: ten times the learning rate brings B = 1024 from −"),
+        (recovery_table(0.03, 0.01, 0.0), "Not all of it: ten times the learning rate brings B = 1024 from −"),
+        (recovery_table(0.03, 0.004, 0.0, sd=0.004), "Not settled: ten times the learning rate brings B = 1024"),
         (recovery_table(0.03, 0.0, 0.0, seeds=1), "Not settled. "),
         (recovery_table(0.0, 0.0, 0.0), "Not settled"),
     ],
@@ -106,10 +107,11 @@ def test_recovery_answers_by_outcome(table, start):
     verdict = recovery.judge(table)
     told = recovery.answer(table, verdict)
     assert told.startswith(start), told
-    lost = verdict.effects[recovery.LOST]
-    assert lost.n < 2 or f"of the {-lost.value:.2f} points" in told, "the table's number"
+    lost, left = (verdict.effects[name] for name in (recovery.LOST, recovery.LEFT))
+    brings = f"from {words.value(lost)} to {words.bracketed(left, 'points')} beside B = 64"
+    assert lost.n < 2 or brings in told, "the table's numbers, with the signs that its effects have"
     if verdict.outcome == Outcome.CONDITIONAL:
-        assert "At B = 4096 the best learning rate leaves 1.96 points (1.90 to 2.03)" in told, told
+        assert "B = 4096 stays at −1.96 points (−2.03 to −1.90)" in told, told
 
 
 def test_recovery_says_which_rate_lies_on_the_edge():
@@ -128,7 +130,7 @@ def test_a_cell_of_the_heat_map_counts_what_diverged():
     table = recovery_table(0.03, 0.0, 0.0, diverged=[(4096, 0.64)])
     cells = recovery.heat(table).set_index(["batch_size", "lr"])
     assert cells.loc[(4096, 0.64), "text"] == "diverged"
-    assert cells.loc[(64, 0.01), ["diverged", "trials"]].tolist() == [0, 1]
+    assert cells.loc[(64, 0.01), ["diverged", "at_chance", "trials"]].tolist() == [0, 0, 1]
     assert cells.loc[(64, 0.01), "text"].startswith("6.0 / 0.10\n")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.claims.linear_scaling import curves, judgement, readings
+from repro.claims.linear_scaling import curves, figures, judgement, readings
 from repro.claims.linear_scaling import experiment as plan
 from repro.claims.linear_scaling.answer import answer
 from repro.evidence import tuning
@@ -237,6 +237,13 @@ def test_a_rule_that_is_right_costs_nothing_and_a_wrong_one_what_the_distance_sa
     assert told.loc[(readings.LINEAR, 128), "mean"] == pytest.approx(0, abs=0.05)
     assert told.loc[(readings.CONSTANT, 128), "mean"] == pytest.approx(-0.2 * 2**2, abs=0.05)  # two octaves off
     assert told.loc[(readings.SQUARE_ROOT, 4), "mean"] == pytest.approx(-0.2 * 1.5**2, abs=0.05)
+
+
+def test_what_a_rule_loses_is_shown_as_a_difference_from_the_best():
+    """Below zero, as everywhere: the rule's accuracy minus the best one."""
+    cells = figures.cost_cells(scaling_table(sizes=FEW, sd=0.001)).set_index(["x", "y"])
+    assert cells.loc[(readings.CONSTANT, 128), "text"].startswith("−0.8\n")
+    assert (cells["value"].dropna() < 0.05).all()
 
 
 def test_a_rule_is_followed_from_either_end_of_the_rates_near_the_best():

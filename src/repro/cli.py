@@ -145,9 +145,9 @@ def duration(seconds: float) -> str:
 @app.command("list")
 @one_line_errors
 def list_claims(as_json: AsJson = False) -> None:
-    """List every claim: verdicts at laptop and paper scale, published numbers met and missed."""
+    """List every claim: verdicts at laptop and paper scale; how many published numbers are met, missed, or neither."""
     from repro import claims
-    from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE
+    from repro.evidence.tables import NOT_RUN, NOT_TESTABLE, TESTED
     from repro.publish import plain
     from repro.runs.ledger import Ledger
 
@@ -163,8 +163,8 @@ def list_claims(as_json: AsJson = False) -> None:
             verdict = f"[{OUTCOME_STYLES[f['verdict']]}]{f['verdict']}[/]"
             out.print(f"  {f['scale']:8}{f['dataset']:15}{trials:16}{verdict}", highlight=False)
         outcomes = [p["outcome"] for p in claim["published"]]
-        counts = ", ".join(f"{outcomes.count(o)} {o}" for o in (MET, MISSED, NOT_TESTABLE, NOT_RUN))
-        out.print(f"  published numbers: {counts}", highlight=False)
+        counts = [f"{outcomes.count(o)} {o}" for o in (*TESTED, NOT_TESTABLE, NOT_RUN) if o in outcomes]
+        out.print(f"  published numbers: {', '.join(counts) or 'none'}", highlight=False)
 
 
 @app.command()
@@ -182,7 +182,7 @@ def show(claim: str, as_json: AsJson = False) -> None:
         print(json.dumps(plain.claim(it, ledger), indent=1))
         return
     found = [f for scale in Scale for f in claims.findings(it, scale, ledger)]
-    out.print(f"[bold]{it.question}[/]\n“{_escape(it.statement)}” ({it.source})")
+    out.print(f"[bold]{it.question}[/]\n{_escape(it.statement)} ({it.source})")
     out.print(f"against it: {_escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
     out.print(f"rule: {_escape(it.rule)}\n", highlight=False)
 

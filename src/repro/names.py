@@ -38,11 +38,12 @@ class DatasetInfo:
     sd: tuple[float, ...]
     checksum: str
     num_classes: int = 10
+    most_frequent: float = 0.1  # share of the test images that are of the most frequent class
 
 
 DATASETS: Mapping[str, DatasetInfo] = {
     "mnist5k": DatasetInfo(4_000, 1_000, 500, (1, 28, 28), (0.1307,), (0.3081,), "809ec085d551285c"),
-    "mnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.1307,), (0.3081,), "ba891046e6505d7a"),
+    "mnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.1307,), (0.3081,), "ba891046e6505d7a", 10, 0.1135),
     "fashion-mnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.2860,), (0.3530,), "c59f468a2f672dc8"),
     "kmnist": DatasetInfo(60_000, 10_000, 10_000, (1, 28, 28), (0.1918,), (0.3483,), "bdb82020997e1d70"),
     "cifar10": DatasetInfo(

@@ -272,8 +272,8 @@ CLAIM = Claim(
     id="bfloat16",
     question="Do half the bits do?",
     statement=(
-        "deep learning training using BFLOAT16 tensors achieves the same state-of-the-art (SOTA) results across "
-        "domains as FP32 tensors in the same number of iterations and with no changes to hyper-parameters"
+        "“deep learning training using BFLOAT16 tensors achieves the same state-of-the-art (SOTA) results across "
+        "domains as FP32 tensors in the same number of iterations and with no changes to hyper-parameters”"
     ),
     source="kalamkar2019",
     counter_claim="rounding every product to eight bits moves losses and distances by more than another seed would",

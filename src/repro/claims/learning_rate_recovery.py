@@ -9,9 +9,9 @@ import pandas as pd
 
 from repro.evidence.intervals import Estimate, Unit, equivalence_p, mean_interval
 from repro.evidence.spec import Claim, Figure, Outcome, Published, Revision, Scale, Settings, Verdict, log_checkpoints
-from repro.evidence.tables import final, margin_for, paired, point, select
+from repro.evidence.tables import at_chance, final, margin_for, paired, point, select
 from repro.evidence.tuning import Tuned, cells, tune, tuned_difference
-from repro.evidence.words import bracketed, signed
+from repro.evidence.words import bracketed, unlearnt, value
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 
 SMALL, LARGE, RAISED = "small batch", "large batch", "large batch, raised lr"
@@ -129,9 +129,10 @@ def judge(table: pd.DataFrame) -> Verdict:
         return unpaired
     if lost.high >= 0:
         return Verdict(Outcome.INCONCLUSIVE, f"Nothing to recover: {bracketed(lost)} points is no clear loss.", effects)
-    raised = select(table, arm=RAISED, final=True)["status"]
-    if "diverged" in set(raised):
-        reason = f"{(raised == 'diverged').sum()} of {len(raised)} trials at the raised learning rate diverged."
+    raised = select(table, arm=RAISED, final=True)
+    if diverged := int((raised["status"] == "diverged").sum()):
+        fates = unlearnt(diverged, int(at_chance(raised).sum()))
+        reason = f"Of {len(raised)} trials at the raised learning rate {fates}."
         return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
     if left.n < 2:
         return unpaired
@@ -162,16 +163,16 @@ def judge(table: pd.DataFrame) -> Verdict:
 
 
 def left_over(table: pd.DataFrame, verdict: Verdict) -> str:
-    """What the raised learning rate leaves, as half a sentence; "" where it has not been run."""
+    """What the raised learning rate leaves of the loss, as half a sentence; "" where it has not been run."""
     lost, left = (verdict.effects.get(name) for name in (LOST, LEFT))
     if not lost or not left or min(lost.n, left.n) < 2:
         return ""
     small, large = (final(table, arm=arm) for arm in (SMALL, RAISED))
-    factor, size = large["lr"].iloc[0] / small["lr"].iloc[0], large["batch_size"].iloc[0]
-    ends = f"{signed(0 - left.high, '.2f')} to {signed(0 - left.low, '.2f')}"
+    factor = large["lr"].iloc[0] / small["lr"].iloc[0]
+    sizes = [rows["batch_size"].iloc[0] for rows in (small, large)]
     times = "ten times" if factor == 10 else f"{factor:.3g} times"
-    rest = f"{times} the learning rate leaves {signed(0 - left.value, '.2f')} ({ends}) of the"
-    return f"{rest} {-lost.value:.2f} points that B = {size} loses"
+    brings = f"{times} the learning rate brings B = {sizes[1]} from {value(lost)} to {bracketed(left, 'points')}"
+    return f"{brings} beside B = {sizes[0]}"
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
@@ -183,8 +184,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if verdict.outcome == Outcome.CONDITIONAL:
         tuned = verdict.effects[LEFT_TUNED]
         size = select(table, arm=LARGEST_TUNED)["batch_size"].iloc[0]
-        lacks = f"{-tuned.value:.2f} points ({-tuned.high:.2f} to {-tuned.low:.2f})"
-        return f"Up to a point: {rest}. At B = {size} the best learning rate leaves {lacks} to a tuned small batch."
+        return f"Up to a point: {rest}. B = {size} stays at {bracketed(tuned, 'points')}, where each has its best rate."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         return f"Not all of it: {rest}."
     return f"Not settled: {rest}."
@@ -267,7 +267,7 @@ def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor
 CLAIM = Claim(
     id="learning-rate-recovery",
     question="Can a larger learning rate win it back?",
-    statement="we can recover the lost test accuracy from a larger batch size by increasing the learning rate",
+    statement="“we can recover the lost test accuracy from a larger batch size by increasing the learning rate”",
     source="shen2018",
     counter_claim="beyond some batch size no learning rate makes up for the missing steps",
     counter_sources=("shallue2019", "goyal2017"),

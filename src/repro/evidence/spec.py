@@ -54,7 +54,8 @@ class Published:
     table by column and value, `column` the measure; `factor` turns it into `unit` (100 for percent).
     `column=None`: not testable here, and `note` says why. `logarithmic`: of a positive measure whose values differ
     by factors, so that means, intervals and the comparison are of logarithms. `again`: the number is listed
-    already, and stands here beside another measure of ours, for comparison: it is neither met nor missed.
+    already, and stands here beside another measure of ours, for comparison: it is neither met nor missed. `most`: the
+    largest value that there is, where there is one, such as 1 of a cosine; of per cents it is 100.
     """
 
     name: str
@@ -66,6 +67,11 @@ class Published:
     note: str = ""
     logarithmic: bool = False
     again: bool = False
+    most: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit == "%":
+            object.__setattr__(self, "most", 100.0)
 
     @property
     def value(self) -> float:
@@ -142,7 +148,9 @@ class Claim:
     turns one of them into named sweeps. `judge` sees the table of one setting: a row a trial and
     checkpoint, with the sweep's name in the column `arm`. `answer` gives the reader's answer to the question, one or
     two sentences written for each outcome, with the table's numbers. The first of `figures` is the one that carries it.
-    An instrument is checked as a claim is, but is not one about batch size: what other chapters rest on.
+    An instrument is checked as a claim is, but is not one about batch size: what other chapters rest on. What a source
+    says stands in quotation marks, and in book/sources.yml: without them `statement` and `counter_claim` are in our
+    words.
     """
 
     id: str

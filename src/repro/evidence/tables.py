@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from repro.evidence.intervals import (
 from repro.evidence.spec import Claim, Published
 from repro.names import DATASETS
 
-MIN_RUNS = 3  # below this a prediction interval is so wide that any number is met
+CHANCE_MARGIN = 0.01  # of accuracy: a network that tests better than always naming that class by no more is at chance
+MIN_RUNS = 3  # below this a prediction interval is so wide that any number lies in it
 SMALLEST = 1e-12  # that has a logarithm here
-MET, MISSED, NOT_TESTABLE, NOT_RUN = "met", "missed", "not testable here", "not run"
+NARROW = 2.0  # times: what a prediction interval's ends must differ by less than, for a number in it to be met
+MET, MISSED, TOO_WIDE, NOT_TESTABLE, NOT_RUN = "met", "missed", "too wide to tell", "not testable here", "not run"
+TESTED = (MET, MISSED, TOO_WIDE)  # outcomes of a number that runs of ours stand beside
 BESIDE = "for comparison"
 
 
@@ -40,6 +44,15 @@ def final(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
     if not {"final", "status", *where} <= set(table.columns):
         return table.iloc[:0]
     return select(table, final=True, status="finished", **where)
+
+
+def at_chance(rows: pd.DataFrame) -> pd.Series:
+    """Whether each trial finished and ended at chance: on held-out images it is no better, but for CHANCE_MARGIN, than
+    naming the most frequent class every time. `rows` are final ones."""
+    held_out = (rows[f"{split}_accuracy"] for split in ("test", "validation") if f"{split}_accuracy" in rows)
+    accuracy = functools.reduce(pd.Series.combine_first, held_out, pd.Series(math.nan, rows.index))
+    guessing = [DATASETS[name].most_frequent for name in rows["dataset"]]
+    return (rows["status"] == "finished") & (accuracy <= np.add(guessing, CHANCE_MARGIN))
 
 
 def by_seed(rows: pd.DataFrame, column: str, factor: float = 1.0) -> dict[int, float]:
@@ -90,15 +103,34 @@ def over_seeds(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], flo
     return mean_interval([v for v in values if np.isfinite(v)])
 
 
-def is_met(number: Published, values: list[float]) -> bool:
-    """Whether one more run of ours could have printed this number: it lies in the 95 % prediction interval,
-    widened by half a unit of its last printed digit."""
-    half = number.resolution / 2 * (1 + 1e-9)
-    ends = [number.value - half, number.value + half]
+def next_run(number: Published, values: list[float]) -> Estimate:
+    """Where one more run of ours would fall, 95 times in 100."""
     if number.logarithmic:
-        values, ends = _logarithms(values), _logarithms(ends)
-    ours = prediction_interval(values)
-    return ours.low <= ends[1] and ends[0] <= ours.high
+        return geometric(prediction_interval(_logarithms(values)))
+    return prediction_interval(values)
+
+
+def hold_against(number: Published, run: Estimate) -> str:
+    """Whether one more run of ours, `run`, could have printed this number. MISSED: the number lies outside its
+    prediction interval, widened by half a unit of the last printed digit. MET: inside, and the interval is narrow; else
+    TOO_WIDE."""
+    half = number.resolution / 2 * (1 + 1e-9)
+    if number.value + half < run.low or run.high < number.value - half:
+        return MISSED
+    return MET if is_narrow(number, run.low, run.high) else TOO_WIDE
+
+
+def is_narrow(number: Published, low: float, high: float) -> bool:
+    """Whether the ends of an interval that holds the number are less than a factor of NARROW apart, so that neither
+    twice our mean nor half of it could lie in it too; or no farther than one unit of the number's last printed digit.
+    Near the largest value that there is, nearer than to 0, the factor is one of what is left to it: of an accuracy of
+    98 %, of the error."""
+    if high - low <= number.resolution:
+        return True
+    if number.most is not None and number.most - number.value < number.value:
+        low, high = number.most - high, number.most - low
+    near, far = sorted((low, high), key=abs)
+    return near * far > 0 and far / near < NARROW
 
 
 def _logarithms(values: Iterable[float]) -> list[float]:
@@ -112,7 +144,8 @@ class Comparison:
 
     number: Published
     ours: Estimate
-    outcome: str  # MET, MISSED, NOT_TESTABLE, NOT_RUN or BESIDE
+    outcome: str  # one of TESTED, or NOT_TESTABLE, NOT_RUN or BESIDE
+    run: Estimate  # `next_run`
 
 
 def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
@@ -122,6 +155,7 @@ def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
         values: list[float] = []
         if number.column:
             values = list(by_seed(final(table, **number.where), number.column, number.factor).values())
+        run = next_run(number, values)
         if number.again:
             outcome = BESIDE
         elif number.column is None:
@@ -129,14 +163,21 @@ def compare(claim: Claim, table: pd.DataFrame) -> list[Comparison]:
         elif len(values) < MIN_RUNS:
             outcome = NOT_RUN
         else:
-            outcome = MET if is_met(number, values) else MISSED
+            outcome = hold_against(number, run)
         ours = geometric(mean_interval(_logarithms(values))) if number.logarithmic else mean_interval(values)
-        compared.append(Comparison(number, ours, outcome))
+        compared.append(Comparison(number, ours, outcome, run))
     return compared
 
 
 def count(compared: list[Comparison], *outcomes: str) -> int:
     return sum(c.outcome in outcomes for c in compared)
+
+
+def met_of_tested(compared: list[Comparison], what: str = "") -> str:
+    """ "29 of 33 published numbers met, 2 missed, 2 too wide to tell"."""
+    told = f"{count(compared, MET)} of {count(compared, *TESTED)} {what}".rstrip()
+    others = (f", {n} {outcome}" for outcome in (MISSED, TOO_WIDE) if (n := count(compared, outcome)))
+    return f"{told} met{''.join(others)}"
 
 
 def point(estimate: Estimate, **columns: object) -> dict[str, object]:

@@ -22,6 +22,7 @@ from repro.evidence.intervals import (
     parabola_vertex,
     slope_interval,
 )
+from repro.evidence.tables import at_chance
 
 RESAMPLES = 999
 LEAST = 3  # learning rates that have a best one
@@ -73,10 +74,13 @@ def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:
 
 def cells(rows: pd.DataFrame, columns: list[str], by: str = "batch_size") -> pd.DataFrame:
     """A row a batch size (or other `by`) and learning rate: means of `columns` over the seeds that finished, how many
-    trials were run and how many of them diverged. `rows` are final ones, of trials that diverged too."""
+    trials were run, how many of them diverged and how many ended at chance. `rows` are final ones, of trials that
+    diverged too."""
     finished = rows["status"] == "finished"
-    groups = rows[[by, "lr"]].join(rows[columns].where(finished)).assign(diverged=~finished).groupby([by, "lr"])
-    return groups[columns].mean().assign(trials=groups.size(), diverged=groups["diverged"].sum()).reset_index()
+    fates = {"diverged": ~finished, "at_chance": at_chance(rows)}
+    groups = rows[[by, "lr"]].join(rows[columns].where(finished)).assign(**fates).groupby([by, "lr"])
+    counts = {"trials": groups.size(), **{fate: groups[fate].sum() for fate in fates}}
+    return groups[columns].mean().assign(**counts).reset_index()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ def signed(value: float, form: str = "+.2f") -> str:
     return f"+{text}" if form.startswith("+") and value > 0 and float(text.replace(",", "")) else text
 
 
+def unlearnt(diverged: int, at_chance: int) -> str:
+    """What became of trials that learnt nothing: "3 diverged, none ended at chance"."""
+    return f"{diverged or 'none'} diverged, {at_chance or 'none'} ended at chance"
+
+
 def _form(estimate: Estimate) -> str:
     return ",.0f" if abs(estimate.value) >= 1000 else ".2f"
 

@@ -19,8 +19,8 @@ from repro import claims
 from repro.claims import Finding
 from repro.evidence.sources import NAMES
 from repro.evidence.spec import PUBLISHED_SERIES, Figure, Revision, Scale, Verdict
-from repro.evidence.tables import MET, MISSED, NOT_RUN, NOT_TESTABLE, count, select
-from repro.evidence.words import interval
+from repro.evidence.tables import NARROW, NOT_RUN, NOT_TESTABLE, TESTED, TOO_WIDE, count, met_of_tested, select
+from repro.evidence.words import interval, signed, unlearnt
 from repro.names import choose
 from repro.publish import figures, protocol, tables
 from repro.publish.tables import badge
@@ -73,9 +73,10 @@ def origin(finding: Finding) -> str:
     if not come_from["trials"]:
         return f"No trial of {len(finding.trials):,} is in the ledger yet."
     dates = " to ".join(dict.fromkeys((come_from["first"], come_from["last"])))
-    diverged = f", {come_from['diverged']} of them diverged" if come_from["diverged"] else ""
+    fates = unlearnt(come_from["diverged"], come_from["at_chance"])
     return (
-        f"{finding.num_finished:,} of {len(finding.trials):,} trials{diverged}; {_cost(finding)} of training; {dates}; "
+        f"{finding.num_finished:,} of {len(finding.trials):,} trials, of which {fates}; {_cost(finding)} of training; "
+        f"{dates}; "
         f"torch {', '.join(come_from['torch_version'])}; {', '.join(come_from['precision'])} products."
     )
 
@@ -153,8 +154,8 @@ class Chapter:
 
     def _card(self) -> str:
         def card(f: Finding) -> str:
-            planned, done = protocol.seeds(f.trials), protocol.seeds(f.finished)
-            seeds = f"{planned} seeds" if planned == done else f"{done} of {planned} planned seeds"
+            planned, done = protocol.seeds(f.trials), protocol.seeds(f.finished) if f.finished else "no"
+            seeds = f"{done} seeds a setting" + f" ({planned} planned)" * (planned != done)
             how = "" if f.scale == Scale.PAPER else ", trained when this page was built"
             return (
                 f"<p>{badge(outcome(f))} <span>on {html.escape(label(f))}</span></p>"
@@ -230,11 +231,13 @@ class Chapter:
             note = f"<br><small>{html.escape(c.number.note)}</small>" if c.number.note else ""
             ours = f"{interval(c.ours, c.number.format)} {c.number.unit}".rstrip()
             here = f"{ours}, n = {c.ours.n}" if c.ours.n else "–"
+            if c.outcome == TOO_WIDE:
+                ends = " to ".join(signed(end, c.number.format) for end in (c.run.low, c.run.high))
+                here += f"<br><small>one more run: {ends}</small>"
             name = html.escape(c.number.name) + note
-            rows.append([name, f"{c.number.printed} {c.number.unit}", here, badge(c.outcome)])
-        met, tested = count(compared, MET), count(compared, MET, MISSED)
-        untestable = count(compared, NOT_TESTABLE)
-        numbers = f"{met} of {tested} tested numbers met" if tested else "No number is tested so far"
+            rows.append([name, f"{c.number.printed} {c.number.unit}".replace("-", "−"), here, badge(c.outcome)])
+        tested, untestable = count(compared, *TESTED), count(compared, NOT_TESTABLE)
+        numbers = met_of_tested(compared, "tested numbers") if tested else "No number is tested so far"
         if untestable == len(compared):
             numbers = f"No number can be tested here: all {untestable} need data or models out of reach"
         elif untestable:
@@ -244,7 +247,8 @@ class Chapter:
         caption = (
             f"{numbers}. Ours: {mean} and 95 % t interval over n seeds, recorded on "
             f"{DATASET_NAMES[self.recorded[0].dataset]}. Met: the published number lies in the 95 % prediction "
-            "interval for one more run, widened by half a unit of its last printed digit."
+            "interval for one more run, widened by half a unit of its last printed digit, and the interval's ends are "
+            f"less than a factor of {NARROW:g} apart (of accuracies: of the error); wider, it is too wide to tell."
             f"{beside if any(c.number.again for c in compared) else ''}"
         )
         if not rows:
@@ -294,7 +298,8 @@ def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: st
         told, body = "", _drawn(figure, drawn)
     return (
         f'<figure class="{kind}"><figcaption><p class="title">{heading}</p><p>{html.escape(figure.caption)}</p>{told}'
-        f"</figcaption>{body}<p class='note'>{tables.seeds(drawn)}{tables.csv_link(drawn, f'{name}.csv')}</p></figure>"
+        f"</figcaption>{body}<p class='note'>{tables.seeds(drawn)}{tables.fates(drawn)}"
+        f"{tables.csv_link(drawn, f'{name}.csv')}</p></figure>"
     )
 
 

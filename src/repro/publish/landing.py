@@ -10,7 +10,7 @@ from repro import claims
 from repro.claims import Finding, generalization_gap, learning_rate_recovery
 from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Outcome, Scale
-from repro.evidence.tables import MET, MISSED, count
+from repro.evidence.tables import Comparison, met_of_tested
 from repro.publish import tables
 from repro.publish.chapter import DATASET_NAMES, answer, label, origin, outcome, progress
 from repro.publish.tables import Forest, Mark, badge
@@ -90,23 +90,26 @@ def _how_sure(found: Found) -> str:
     recorded = [f for fs in found.values() for f in fs if f.scale == Scale.PAPER]
     trials = len({t.key for f in recorded for t in f.finished})  # chapters share some
     planned = len({t.key for f in recorded for t in f.trials})
-    met, tested = tally(found)
     page = next(name for name, fs in found.items() if fs[0].claim.instrument and fs[0].published)
-    there = tally({page: found[page]})
+    compared = listed_once({page: found[page], **found})
+    there = listed_once({page: found[page]})
+    elsewhere = [c for c in compared if c not in there]
+    whole, here, rest = (met_of_tested(cs) for cs in (compared, there, elsewhere))
     link = f'<a href="../notebooks/{page}.html">one page</a>'
     return (
         f'<aside class="side top notes"><p><b>How sure?</b> {trials:,} of {planned:,} planned trials are recorded, on '
-        f"MNIST and Fashion-MNIST.</p><p><b>{met} of {tested}</b> tested published numbers met: {there[0]} of "
-        f"{there[1]} on {link}, which rebuilds one blog post’s set-up; elsewhere {met - there[0]} of "
-        f"{tested - there[1]}. A number that two pages list counts once.</p></aside>"
+        f"MNIST and Fashion-MNIST.</p><p><b>Published numbers tested: {whole}.</b> On {link}, which rebuilds one blog "
+        f"post’s set-up, {here}; elsewhere {rest}. A number that two pages list counts once.</p></aside>"
     )
 
 
-def tally(found: Found) -> tuple[int, int]:
-    """(met, tested) of the published numbers on the main datasets; one that two claims list counts once."""
+def listed_once(found: Found) -> list[Comparison]:
+    """The published numbers on the main datasets; of one that two claims list, the first."""
     listed = (c for fs in found.values() for c in fs[0].published)
-    compared = list({(c.number.value, c.number.unit, c.ours): c for c in listed}.values())
-    return count(compared, MET), count(compared, MET, MISSED)
+    by_number: dict[tuple[object, ...], Comparison] = {}
+    for c in listed:
+        by_number.setdefault((c.number.value, c.number.unit, c.ours), c)
+    return list(by_number.values())
 
 
 def _hero(found: Found) -> str:

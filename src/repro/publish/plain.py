@@ -43,13 +43,14 @@ def finding(of: Finding) -> dict[str, Any]:
 
 def published(of: Comparison) -> dict[str, Any]:
     """A published number as plain data, beside ours."""
-    number, ours = of.number, _finite(of.ours)
+    number, ours, run = of.number, _finite(of.ours), _finite(of.run)
     return {
         "name": number.name,
         "published": number.printed,
         "unit": number.unit,
         "ours": ours.pop("value"),
         **ours,
+        "next_run": {end: run[end] for end in ("low", "high")},
         "outcome": of.outcome,
         "note": number.note,
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,12 +25,13 @@ def what_was_run(trials: Sequence[Trial]) -> list[tuple[str, str]]:
         ("last, smaller batch of an epoch", _each(_leftover(t) for t in trials)),
         ("epochs", _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in trials))),
         ("steps", _range(t.num_steps for t in trials)),
-        ("paired seeds", str(seeds(trials))),
+        ("paired seeds a setting", seeds(trials)),
     ]
 
 
-def seeds(trials: Iterable[Trial]) -> int:
-    return len({t.init_seed for t in trials})
+def seeds(trials: Iterable[Trial]) -> str:
+    """How many trials differ by their seeds alone: "5", or "3 to 10" where some settings have fewer than others."""
+    return _range(Counter(dataclasses.replace(t, init_seed=0, data_seed=0) for t in trials).values())
 
 
 def _model(trial: Trial) -> str:

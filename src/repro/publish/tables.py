@@ -16,8 +16,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import PUBLISHED_SERIES, Figure, Outcome, Verdict
-from repro.evidence.tables import MET, MISSED, NOT_RUN
-from repro.evidence.words import interval
+from repro.evidence.tables import MET, MISSED, NOT_RUN, TOO_WIDE
+from repro.evidence.words import interval, unlearnt
 from repro.publish.figures import MAX_SERIES, number
 
 KINDS = {  # an outcome's class in the style sheet, and its mark: never colour alone
@@ -28,6 +28,7 @@ KINDS = {  # an outcome's class in the style sheet, and its mark: never colour a
     NOT_RUN: ("open", "–"),
     MET: ("good", "●"),
     MISSED: ("bad", "✕"),
+    TOO_WIDE: ("open", "○"),
 }
 
 
@@ -79,6 +80,14 @@ def seeds(rows: pd.DataFrame) -> str:
     counts = sorted(set(rows["n"].dropna().astype(int)) - {0})
     told = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
     return f"{told} seed{'' if told == '1' else 's'} a point. "
+
+
+def fates(rows: pd.DataFrame) -> str:
+    """How many trials of a figure's table diverged and how many ended at chance, where it says."""
+    if not {"trials", "diverged", "at_chance"} <= set(rows):
+        return ""
+    trials, diverged, at_chance = (int(rows[name].sum()) for name in ("trials", "diverged", "at_chance"))
+    return f"Of {trials:,} trials {unlearnt(diverged, at_chance)}. "
 
 
 # Rows of effects

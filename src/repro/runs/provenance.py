@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 import repro
+from repro.evidence.tables import at_chance
 from repro.names import ReproError
 
 _PACKAGE = Path(repro.__file__).resolve().parent
@@ -87,13 +88,14 @@ def of_run(path: str, precision: str, seconds: float) -> dict[str, Any]:
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Where the rows of a table come from: trials, hours of training, versions, first and last date."""
+    """Where the rows of a table come from: trials, those that learnt nothing, hours, versions, first and last date."""
     if table.empty:
         return {"trials": 0, "hours": 0.0}
     final = table[table["final"]].drop_duplicates("key")
     return {
         "trials": len(final),
         "diverged": int((final["status"] == "diverged").sum()),
+        "at_chance": int(at_chance(final).sum()),
         "hours": float(final["run_seconds"].sum()) / 3600,
         "first": final["run_date"].min()[:10],
         "last": final["run_date"].max()[:10],

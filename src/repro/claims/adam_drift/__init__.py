@@ -12,7 +12,8 @@ CLAIM = Claim(
     id="adam-drift",
     question="Does Adam forget where it started?",
     statement=(
-        "ADAM finds solutions with much larger weights (…) As for ADAM, the model completely ignores the initialization"
+        "“ADAM finds solutions with much larger weights (…) As for ADAM, the model completely ignores the "
+        "initialization”"
     ),
     source="shen2018",
     counter_claim="tuned widely enough, an adaptive method never does worse than what it contains",

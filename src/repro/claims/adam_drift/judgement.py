@@ -36,7 +36,8 @@ DISTANCE, NORM = "distance from the start", "weight norm"  # of all weights
 def points(table: pd.DataFrame) -> Unit:
     """Of differences in accuracy, with the margin within which the table's count as the same."""
     margin = margin_for(table, MARGIN)
-    return Unit("points", "Accuracy, percentage points", 0.0, ("worse", "better"), (-margin, margin))
+    axis = "Accuracy, the first named minus the second, percentage points"
+    return Unit("points", axis, 0.0, ("worse", "better"), (-margin, margin))
 
 
 def times(a: dict[str, object], b: dict[str, object], table: pd.DataFrame, column: str) -> Estimate:
@@ -212,7 +213,8 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
 
 
 def _shen(name: str, printed: str, arm: str, column: str, unit: str = "", factor: float = 1.0) -> Published:
-    return Published(f"{name}, {arm.partition(',')[0]}", printed, {"arm": arm}, column, unit, factor)
+    most = 1.0 if "cosine" in name else None
+    return Published(f"{name}, {arm.partition(',')[0]}", printed, {"arm": arm}, column, unit, factor, most=most)
 
 
 PUBLISHED = (

@@ -13,8 +13,8 @@ CLAIM = Claim(
     id="gradient-competition",
     question="Do summed gradients grow as √B?",
     statement=(
-        "for the same average Euclidean norm distance from the initial weights of the model, larger batch sizes have "
-        "larger variance in the distance"
+        "“for the same average Euclidean norm distance from the initial weights of the model, larger batch sizes have "
+        "larger variance in the distance”"
     ),
     source="shen2018",
     counter_claim="noise and mean gradient explain the norm, and a sum of more gradients spreads less",

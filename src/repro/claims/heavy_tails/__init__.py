@@ -18,7 +18,7 @@ def _published(arm: str) -> Published:
 CLAIM = Claim(
     id="heavy-tails",
     question="Do large batches have heavier-tailed gradients?",
-    statement="the distribution of gradients for larger batch sizes has a much heavier tail",
+    statement="“the distribution of gradients for larger batch sizes has a much heavier tail”",
     source="shen2018",
     counter_claim="a sum of more independent gradients is closer to a Gaussian, whose tails are light",
     counter_sources=("panigrahi2019", "xie2023"),

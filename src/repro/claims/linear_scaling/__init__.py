@@ -1,4 +1,4 @@
-"""Goyal: "multiply the batch by k, multiply the learning rate by k"; the best learning rate, by batch size."""
+"""Goyal: "When the minibatch size is multiplied by k, multiply the learning rate by k."; the best, by batch size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _goyal(name: str, printed: str) -> Published:
 CLAIM = Claim(
     id="linear-scaling",
     question="Batch times k: learning rate times k?",
-    statement="When the minibatch size is multiplied by k, multiply the learning rate by k.",
+    statement="“When the minibatch size is multiplied by k, multiply the learning rate by k.”",
     source="goyal2017",
     counter_claim="no simple heuristic for the learning rate holds at all batch sizes",
     counter_sources=("shallue2019", "mccandlish2018"),

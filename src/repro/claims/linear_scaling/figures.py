@@ -95,21 +95,21 @@ def best_title(table: pd.DataFrame) -> str:
 
 
 def cost_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy lost by each rule at each batch size (points), as a grid: from the best rate, and from either end of
-    those near it."""
+    """Test accuracy at each rule's rate minus that at the best, at each batch size (points), as a grid: from the best
+    rate, and from either end of those near it."""
     told = costs(table)
     if told.empty:
         return told
     told = told[told["x"] != told["base"]]
 
-    def lost(mean: float) -> str:
-        return "off" if pd.isna(mean) else signed(0 - mean, ".1f")
+    def told_of(mean: float) -> str:
+        return "off" if pd.isna(mean) else signed(mean, "+.1f")
 
     wide = told.pivot(index=["series", "x"], columns="start", values="mean")
     told = told[told["start"] == "best"]
     from_ends = [wide.loc[(rule, size)] for rule, size in zip(told["series"], told["x"], strict=True)]
     text = [
-        f"{lost(mean)}\n{lost(ends['lowest'])} | {lost(ends['highest'])}"
+        f"{told_of(mean)}\n{told_of(ends['lowest'])} | {told_of(ends['highest'])}"
         for mean, ends in zip(told["mean"], from_ends, strict=True)
     ]
     return told.assign(y=told["x"].astype(int), x=told["series"], value=told["mean"], text=text)
@@ -210,9 +210,9 @@ FIGURES = (
         costs_title,
         "rule",
         "B",
-        f"Test accuracy lost to the best by held-out loss, points, if the rate that is best at B = {SMALL} is scaled "
-        "by each rule; below, if one starts from the lowest or the highest rate that seeds do not tell from that best. "
-        "Means over seeds; intervals in the table. Off: no such rate was run, or its runs diverged.",
+        f"Test accuracy minus that at the best by held-out loss, points, if the rate that is best at B = {SMALL} is "
+        "scaled by each rule; below, from the lowest and the highest rate that seeds do not tell from that best. Means "
+        "over seeds; intervals in the table. Off: no such rate was run, or its runs diverged.",
     ),
     Figure(
         "curves",

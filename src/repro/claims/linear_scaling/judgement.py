@@ -39,7 +39,7 @@ from repro.evidence.tuning import (
 from repro.evidence.words import bracketed, signed
 
 POWER = Unit("", "The power of B with which the best learning rate grows", sides=("flatter", "steeper"))
-POINTS = Unit("points", "Test accuracy, percentage points", 0.0, ("worse", "better"))
+POINTS = Unit("points", "Test accuracy, the first named minus the second, percentage points", 0.0, ("worse", "better"))
 TIMES = Unit("×", "Best learning rate as chosen by the engine over that in float32, times", 1.0, log=True)
 EXAMPLES = Unit("examples", "Batch size, examples", log=True)
 OCTAVES = Unit("octaves", "Error of the smooth law minus another form's, octaves", 0.0, ("law nearer", "law farther"))

@@ -11,11 +11,11 @@ from repro.evidence.spec import Claim, Revision
 CLAIM = Claim(
     id="sharp-minima",
     question="Do large batches end in sharper minima?",
-    statement="large-batch methods tend to converge to sharp minimizers of the training and testing functions",
+    statement="“large-batch methods tend to converge to sharp minimizers of the training and testing functions”",
     source="keskar2017",
     counter_claim=(
-        "most notions of flatness are problematic for deep models and can not be directly applied to explain "
-        "generalization"
+        "“most notions of flatness are problematic for deep models and can not be directly applied to explain "
+        "generalization”"
     ),
     counter_sources=("dinh2017", "shallue2019"),
     rule=(
