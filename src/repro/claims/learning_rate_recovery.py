@@ -292,8 +292,8 @@ CLAIM = Claim(
         ),
         Revision(
             "2026-11-21T09:12",
-            "After the runs on MNIST: a trial that diverges at the raised learning rate counts against the claim. None "
-            "does.",
+            "After the runs on MNIST: a trial that diverges at the raised learning rate counts against the claim; "
+            "no trial does.",
         ),
         Revision(
             "2026-11-21T21:26",
