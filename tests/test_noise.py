@@ -436,8 +436,8 @@ def test_tails_of_moving_gradients_are_those_of_sgd(measured, extent):
         "pooled": stats.kurtosis(gradient[4].flatten().numpy(), bias=False),
         "draws": stats.kurtosis(found, axis=0, bias=False).mean(),
     }
-    for axis, kurtosis in expected.items():
-        assert values[f"kurtosis_{axis}_moving_{extent}"][at] == pytest.approx(kurtosis, rel=1e-6), axis
+    for axis, kurtosis in expected.items():  # a difference from 3, of sums in float32 that threads group otherwise
+        assert values[f"kurtosis_{axis}_moving_{extent}"][at] == pytest.approx(kurtosis, rel=1e-6, abs=1e-5), axis
     assert values["kurtosis_pooled_moving_single"][-1] == values["kurtosis_pooled_moving_accumulated"][-1]  # one batch
 
 

@@ -26,7 +26,7 @@ from repro.names import choose
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 RULE = (
-    "A published number is met when it lies, to within half a unit of its last printed digit, in the 95 % "
+    "A published number is missed when it lies, by more than half a unit of its last printed digit, outside the 95 % "
     "prediction interval for one more run of ours. Reproduced: no more numbers are missed than chance "
     "explains (binomial, 5 % each, at the 95 % quantile), and every rival setup misses more numbers of "
     "the row SGD B=64 than that. Not reproduced: the reference setup misses more. Conditional: it meets them "
