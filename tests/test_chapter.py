@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import functools
+import html
 import io
 import re
 
@@ -256,3 +257,11 @@ def test_a_number_in_too_wide_an_interval_shows_the_interval():
     wide = [c for c in Chapter("sharp-minima", "paper").recorded[0].published if c.outcome == TOO_WIDE]
     assert text.count("one more run: ") == text.count(f"</span> {TOO_WIDE}<") == len(wide) > 0
     assert f", {len(wide)} {TOO_WIDE}. " in text
+
+
+def test_a_rule_has_a_paragraph_for_every_outcome_and_says_nothing_else():
+    for claim in claims.all_claims().values():
+        shown = room._by_outcome(claim.rule)
+        paragraphs = [html.unescape(p) for p in re.findall(r"<p>(.*?)</p>", shown, re.S)]
+        assert " ".join(paragraphs) == claim.rule
+        assert sum(p.startswith("Reproduced:") for p in paragraphs) >= 1 and len(paragraphs) >= 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import importlib.resources
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from IPython.display import HTML
 from repro import claims
 from repro.claims import Finding
 from repro.evidence.sources import NAMES
-from repro.evidence.spec import PUBLISHED_SERIES, Figure, Revision, Scale, Verdict
+from repro.evidence.spec import PUBLISHED_SERIES, Figure, Outcome, Revision, Scale, Verdict
 from repro.evidence.tables import NARROW, NOT_RUN, NOT_TESTABLE, TESTED, TOO_WIDE, count, met_of_tested, select
 from repro.evidence.words import interval, signed, unlearnt
 from repro.names import choose
@@ -263,7 +264,7 @@ class Chapter:
         since = [f"{label(f)}: {self._judged_after(f)}" for f in self.recorded if f.num_finished]
         after = f"<p>Run after its last change: {html.escape('; '.join(since))}.</p>" if past and since else ""
         return HTML(
-            f"<p>{html.escape(self.claim.rule)}</p>{dated if past else ''}{after}<p><b>What would change our mind.</b> "
+            f"{_by_outcome(self.claim.rule)}{dated if past else ''}{after}<p><b>What would change our mind.</b> "
             f"{html.escape(self.claim.change)}</p>"
         )
 
@@ -342,6 +343,12 @@ def effects(verdict: Verdict, csv_name: str) -> str:
     )
     link = tables.csv_link(rows, csv_name)
     return f"{drawn}<p class='note'>95 % intervals; how each is made is in the table. {link}</p>"
+
+
+def _by_outcome(rule: str) -> str:
+    """A rule's words, a paragraph for each outcome that it defines."""
+    start = rf"(?<=\.) (?=(?:{'|'.join(str(o).capitalize() for o in Outcome)}|Apart):)"
+    return "\n".join(f"<p>{html.escape(part)}</p>" for part in re.split(start, rule))
 
 
 def _revised(revision: Revision) -> str:
