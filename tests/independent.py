@@ -1,0 +1,395 @@
+"""The headline of every chapter a second time, from the recorded tables: its outcome and its numbers.
+
+A function a chapter, after the words of its rule. It takes the rows of one dataset and the numbers that the source
+prints, and gives the outcome; every phrase of the headline that holds a number, in order, or None where too little has
+been run to judge; and the rows by the names that the printed numbers use. pandas, numpy and scipy alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from independent_statistics import (
+    Interval,
+    Printed,
+    Rows,
+    Tables,
+    best_rate,
+    bootstrap,
+    by_seed,
+    chance,
+    chosen,
+    finished,
+    grid,
+    is_inner,
+    log_checkpoints,
+    mean,
+    num_diverged,
+    number,
+    of_best,
+    over,
+    points,
+    power,
+    same,
+    slope,
+    spearman,
+    tally,
+    trials,
+    tuned_difference,
+)
+
+YES, IN_PART, NO, OPEN = "reproduced", "conditional", "not reproduced", "inconclusive"
+POST = {"epochs": 30, "checkpoints": log_checkpoints(30)}  # the post's network, for as long as the post trains it
+TUNED = {"epochs": 30, "evaluate_on": "both", "drop_last": True}
+HALF_OCTAVES = [2 ** (k / 2) for k in range(13)]
+
+
+class Found(NamedTuple):
+    outcome: str
+    phrases: list[str] | None
+    arms: Mapping[str, Rows]
+
+
+def reference_setup(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """Of the printed numbers no more are missed than by chance, and of the row SGD B=64 every rival misses more."""
+    arms = {
+        "SGD B=64": trials(rows, 5, **POST),
+        "SGD B=1024": trials(rows, 5, batch_size=1024, **POST),
+        "SGD B=1024, lr 0.1": trials(rows, 5, batch_size=1024, lr=0.1, **POST),
+        "SGD B=1024, 480 epochs": trials(rows, 3, batch_size=1024, epochs=480, checkpoints=log_checkpoints(480)),
+        "Adam B=64": trials(rows, 5, optimizer="adam", **POST),
+    }
+    row = [p for p in printed if p.where["arm"] == "SGD B=64"]
+    others = [{"init": "pytorch"}, {"init": "he"}, {"preprocessing": "unit"}, {"init": "glorot_normal"}]
+    ours = tally(printed, arms)
+    *rivals, twin = (tally(row, {"SGD B=64": trials(rows, 3, **other, **POST)}) for other in others)
+    if any(counted["not run"] for counted in (ours, *rivals)):
+        return Found(OPEN, None, arms)
+    phrases = [f"{ours['met']} of {ours['met'] + ours['missed']} published numbers"]
+    if ours["missed"] > chance(len(printed)):
+        return Found(NO, phrases, arms)
+    if any(counted["missed"] <= chance(len(row)) for counted in rivals):
+        return Found(IN_PART, phrases, arms)
+    if not twin["not run"] and twin["missed"] <= chance(len(row)):
+        phrases.append("be they uniform or normal")
+    return Found(YES, phrases, arms)
+
+
+def generalization_gap(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """B = 1024 against B = 64, at equal epochs and at the steps that B = 64 takes in them."""
+    seeds = 10 if dataset == "mnist" else 3
+
+    def at(size: int, epochs: float) -> Rows:
+        few = 3 if size < 16 else seeds
+        return trials(rows, min(few, seeds), batch_size=size, epochs=epochs, checkpoints=log_checkpoints(epochs))
+
+    arms = {"equal epochs": pd.concat([at(size, 30) for size in (2, 16, 64, 256, 1024, 4096)])}
+    small, large, large_steps = at(64, 30), at(1024, 30), at(1024, 480)
+    epochs, steps = points(large, small), points(large_steps, small)
+    if min(epochs.n, steps.n) < 2:
+        return Found(OPEN, None, arms)
+    worse = f"At equal epochs B = 1024 tests {number(abs(epochs.value), '.1f')} points worse than B = 64"
+    phrases = [worse, f"({number(steps.value, '+.2f')}, {steps.ends('+.2f')})"]
+    if epochs.side < 0 and (same(points(large_steps, small, 0.9)) or steps.side > 0):
+        return Found(IN_PART, phrases, arms)
+    if epochs.side < 0:
+        return Found(YES if steps.side < 0 else OPEN, phrases, arms)
+    phrases = ["B = 1024", "B = 64", f"{number(epochs.value, '+.2f')}, {epochs.ends('+.2f')} points"]
+    return Found(NO if epochs.side > 0 or same(points(large, small, 0.9)) else OPEN, phrases, arms)
+
+
+def learning_rate_recovery(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """B = 1024 against B = 64 at its rate and at ten times that; then B = 4096 against B = 64, each tuned."""
+    seeds, lowest = (7, 0.02) if dataset == "mnist" else (5, 0.01)
+    small, large, raised = (
+        trials(rows, 5, batch_size=b, lr=r, **POST) for b, r in ((64, 0.01), (1024, 0.01), (1024, 0.1))
+    )
+    tuned_small = trials(rows, seeds, lr=[lowest * f for f in HALF_OCTAVES[:7]], **TUNED)
+    tuned_largest = trials(rows, seeds, batch_size=4096, lr=[0.16 * f for f in HALF_OCTAVES[:7]], **TUNED)
+    arms = {"large batch, raised lr": raised}
+    lost, left = points(large, small), points(raised, small)
+    lower_there = bool(num_diverged(raised)) and lost.side < 0
+    if lost.n < 2 or left.n < 2:
+        return Found(NO if lower_there else OPEN, None, arms)
+    told = f"ten times the learning rate leaves {(-left).told()}"
+    phrases = [f"{told} of the {number(-lost.value)} points that B = 1024 loses"]
+    back = same(points(raised, small, 0.9)) or left.side > 0
+    if lost.side >= 0:
+        return Found(OPEN, phrases, arms)
+    if lower_there or (left.side < 0 and left.value < -0.3 and not back):
+        return Found(NO, phrases, arms)
+    if not back or not chosen(tuned_small, tuned_largest):
+        return Found(OPEN, phrases, arms)
+    rest = tuned_difference(tuned_largest, tuned_small)
+    if rest.side > 0 or same(tuned_difference(tuned_largest, tuned_small, 0.9)):
+        return Found(YES, phrases, arms)
+    if rest.side < 0:
+        phrases.append(f"At B = 4096 the best learning rate leaves {(-rest).told('points')}")
+    return Found(IN_PART if rest.side < 0 else OPEN, phrases, arms)
+
+
+def bfloat16(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """bfloat16 minus float32 in standard deviations of float32 over seeds; the same: inside ±1, by two one-sided tests.
+    Arms without any run are left out."""
+    seeds, columns = 5 if dataset == "mnist" else 3, ("test accuracy", "test loss", "train loss", "weight distance")
+
+    def both(n: int, **fields: Any) -> list[Rows]:
+        return [trials(rows, n, precision=kind, **fields) for kind in ("bfloat16", "float32")]
+
+    plain = {f"B = {b}": both(seeds, batch_size=b, lr=0.1 * b / 1024, epochs=30) for b in (64, 256, 1024)}
+    higher, base = trials(rows, seeds, batch_size=1024, lr=0.11, epochs=30, precision="float32"), plain["B = 1024"][1]
+    plain = {arm: pair for arm, pair in plain.items() if len(pair[0]) or len(pair[1])}
+    pairs = plain | {"F1": both(25, model="f1", batch_size=256, lr=0.1, epochs=5), "control": [higher, base]}
+
+    def shift(pair: list[Rows], column: str, level: float) -> Interval:
+        a, b = (by_seed(x, column.replace(" ", "_")) for x in pair)
+        shared = a.index.intersection(b.index)
+        return mean((a - b)[shared] / b[shared].std(ddof=1) if len(shared) > 1 else [], level)
+
+    def largest(shifts: dict[str, Interval]) -> str:
+        name = max(shifts, key=lambda m: abs(shifts[m].value))
+        return f"{shifts[name].told(form='+.2f')} standard deviations over seeds, in {name}"
+
+    more = sum(num_diverged(changed) - num_diverged(kept) for changed, kept in plain.values())
+    shifts = {arm: {m: shift(pair, m, 0.95) for m in columns} for arm, pair in pairs.items()}
+    if more > 0 or min(e.n for of_arm in shifts.values() for e in of_arm.values()) < 3:
+        return Found(NO, [f"{more} more"], {}) if more > 0 else Found(OPEN, None, {})
+    alike = {arm: [m for m in columns if same(shift(pair, m, 0.9), 1.0)] for arm, pair in pairs.items()}
+    moved = {arm: [m for m in columns if shifts[arm][m].side and m not in alike[arm]] for arm in pairs}
+    if not moved["control"]:
+        return Found(OPEN, ["10 %", f"({largest(shifts['control'])})"], {})
+    if any(moved[arm] for arm in plain):
+        return Found(NO, [largest({f"{m} at {arm}": shifts[arm][m] for arm in plain for m in moved[arm]})], {})
+    phrases = [largest({f"{m} at {arm}": e for arm in plain for m, e in shifts[arm].items()})]
+    if any(len(alike[arm]) < len(columns) for arm in plain):
+        return Found(OPEN, phrases, {})
+    if len(alike["F1"]) == len(columns):
+        return Found(YES, phrases, {})
+    if any(e.side for e in shifts["F1"].values()):
+        return Found(IN_PART, [*phrases, largest(shifts["F1"])], {})
+    return Found(OPEN, phrases, {})
+
+
+def drift(adam: Rows, sgd: Rows) -> bool | None:
+    """More than 2 times the weight norm, and a cosine of layer 1 below ½; None: not settled."""
+    norm, cosine = over(adam, sgd, "weight_norm"), mean(by_seed(adam, "cosine_1"))
+    if norm.n < 2 or (norm.low > 2 and cosine.high < 0.5):
+        return True if norm.n >= 2 else None
+    return False if norm.high < 2 or cosine.low > 0.5 else None
+
+
+def adam_drift(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    seeds, lowest = 5 if dataset == "mnist" else 3, {"sgd": -3, "adam": -9}
+    rates = {name: [float(f"{10 ** (k / 2):.3g}") for k in range(low, low + 4)] for name, low in lowest.items()}
+    sgd, adam = (trials(rows, seeds, optimizer=name, **POST) for name in rates)
+    tuned = [trials(rows, seeds, optimizer=name, lr=lrs, **TUNED) for name, lrs in rates.items()]
+    arms = {"SGD, as published": sgd, "Adam, as published": adam}
+    far, as_published = over(adam, sgd, "weight_distance"), drift(adam, sgd)
+    if far.n < 2:
+        return Found(OPEN, None, arms)
+    phrases = ["ten times its usual rate", f"it goes {far.times} as far as SGD"]
+    if as_published is False:
+        return Found(NO, [*phrases, mean(by_seed(adam, "cosine_1")).told(form=".3f")], arms)
+    best = chosen(*tuned)
+    if not as_published or not best or (still := drift(best[1], best[0])) is None:
+        return Found(OPEN, phrases, arms)
+    phrases.append(f"{over(best[1], best[0], 'weight_distance').times} as far as tuned SGD")
+    usual = tuned[1][np.isclose(tuned[1]["lr"], 0.001)]
+    told = over(usual, best[0], "weight_distance")
+    if not still and told.n and not np.isclose(best[1]["lr"], 0.001).all():
+        phrases.append(f"at its usual rate {told.times}")
+    return Found(YES if still else IN_PART, phrases, arms)
+
+
+def sharp_minima(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """φ of B = 6000 over that of B = 256: as published; by the scale-free search, at this and at four fair budgets."""
+    main, free, phi = dataset == "mnist", "scale-free sharpness", "sharpness_scale_free"
+
+    def f1(seeds: int, size: int, *probes: str, **fields: Any) -> Rows:
+        fields = {"epochs": 10, "lr": 0.001, "final_probes": str([*probes]).replace("'", '"')} | fields
+        return trials(rows, seeds, model="f1", optimizer="adam", batch_size=size, **fields)
+
+    def sharper(a: Rows, b: Rows, column: str = phi) -> bool | None:
+        ratio = over(a, b, column)
+        if ratio.n < 3 or ratio.low > 1:
+            return None if ratio.n < 3 else True
+        return False if ratio.high < 1 or (ratio.low > 0.5 and ratio.high < 2) else None
+
+    measures = ["sharpness", free, "curvature", *(["sharpness variants", "landscape"] if main else [])]
+    between = {"partner_batch_size": 6000} if main else {}
+    small = f1(5 if main else 3, 256, *measures, *(["interpolation"] if main else []), **between)
+    large = f1(5 if main else 3, 6000, *measures)
+    arms, ratio = {"small batch": small, "large batch": large}, over(large, small, "sharpness")
+    if ratio.n < 3:
+        return Found(OPEN, None, arms)
+    fair = [(f1(3, 6000, "sharpness", free, epochs=100), f1(3, 256, "sharpness", free, epochs=100))]
+    if best := chosen(f1(3, 6000, free, evaluate_on="both", lr=[0.0005 * 2**k for k in range(6)])):
+        fair.append((best[0], f1(3, 256, free, evaluate_on="both")))
+    lengths = {e: f1(3, 6000, free, epochs=e) for e in (6, 8, 12, 15)} | {10: large}
+    losses = {e: np.log(by_seed(x, "train_loss")).mean() for e, x in lengths.items() if len(finished(x))}
+    apart = {e: abs(loss - np.log(by_seed(small, "train_loss")).mean()) for e, loss in losses.items()}
+    if apart[nearest := min(apart, key=lambda e: apart[e])] < math.log(2):
+        fair.append((lengths[nearest], small))
+    fair.append((f1(3, 6000, "sharpness", free, epochs=None, steps=2350), small))
+    answers = [sharper(large, small), *(sharper(*budget) for budget in fair)]
+    runs = pd.concat([finished(x) for budget in fair for x in budget]).drop_duplicates("key").dropna(subset=[phi])
+    values, error = np.log(runs[phi].to_numpy(float)), -runs["test_accuracy"].to_numpy(float)
+    published, gone = sharper(large, small, "sharpness"), answers.count(False)
+    phrases = [f"B = 6000 ends {ratio.times} as sharp as B = 256"]
+    phrases += [f"in {gone} of 5 comparisons"] if published and gone > 1 else []
+    if len(runs) >= 9:
+        rho = bootstrap(lambda i: spearman(values[i], error[i]), len(runs))
+        phrases.append(f"over {len(runs)} runs ρ = {rho.told(form='+.2f')}")
+    if not published:
+        return Found(OPEN if published is None else NO, phrases, arms)
+    return Found(IN_PART if gone else YES if all(answers) and len(fair) == 4 else OPEN, phrases, arms)
+
+
+def measured_gradients(rows: Rows, dataset: str) -> dict[str, Rows]:
+    fields = {"probes": '["fit"]', "final_probes": '["gradient norms", "gradient tails"]', "batch_size": 1024}
+    return {
+        arm: trials(rows, 5 if dataset == "mnist" else 3, epochs=e, **fields) for arm, e in (("early", 2), ("late", 30))
+    }
+
+
+def each(rows: Rows, of: Callable[[Any], float]) -> Interval:
+    """The mean over networks of a value of each."""
+    return mean([of(row) for _, row in finished(rows).iterrows()])
+
+
+def every(answers: Sequence[bool | None]) -> bool | None:
+    return False if False in answers else None if None in answers else True
+
+
+def gradient_competition(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """Eight readings: reduced by sum or mean × weights frozen or moving × one batch or accumulated. To reduce by the
+    mean is to divide by B: it takes 1 from the power of the mean norm, and leaves the spread, in means, as it is."""
+    arms = measured_gradients(rows, dataset)
+    if min(len(finished(x)) for x in arms.values()) < 3:
+        return Found(OPEN, None, arms)
+
+    def between(e: Interval, low: float, high: float) -> bool | None:
+        return True if low <= e.low and e.high <= high else False if e.high < low or e.low > high else None
+
+    def answers(name: str, start: str, low: float, high: float = math.inf, less: int = 0) -> list[bool | None]:
+        """Whether the power of B, early and late, lies between, interval and all."""
+        return [between(each(x, lambda row: power(row, name, start) - less), low, high) for x in arms.values()]
+
+    readings = []  # of each: what it says of the three sentences, early and late
+    for name in ("_frozen_single", "_frozen_accumulated", "_moving_single", "_moving_accumulated"):
+        spread, high, low = (answers(name, start, 0.05) for start in ("cv", "high", "low"))
+        both_ends = [every(pair) for pair in zip(high, low, strict=True)]
+        readings += [(answers(name, "mean", 0.4, 0.6, less), spread, both_ends) for less in (0, 1)]
+    early, late = (each(x, lambda row: power(row, "_frozen_single")) for x in arms.values())
+    phrases = [f"B to the power {early.told()} early in training, {late.told()} late"]
+    whole = [every([answer for sentence in reading for answer in sentence]) for reading in readings]
+    by_sentence = [{answer for reading in readings for answer in reading[k]} for k in range(3)]
+    if True in whole:
+        return Found(YES, phrases, arms)
+    if {False} in by_sentence:
+        return Found(NO, phrases, arms)
+    return Found(IN_PART if all(True in s for s in by_sentence) and None not in whole else OPEN, phrases, arms)
+
+
+def heavy_tails(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """Measures of the tail minus those of Gaussian values of the same scales, at the largest batch minus at B = 2."""
+    arms = measured_gradients(rows, dataset)
+    if min(len(finished(x)) for x in arms.values()) < 3:
+        return Found(OPEN, None, arms)
+
+    def at(row: Any, column: str, size: float) -> float:
+        return dict(zip(row["tail_batch_size"], row[column], strict=True))[size or max(row["tail_batch_size"])]
+
+    def grown(row: Any, column: str) -> float:
+        ours, gaussian = (at(row, name, 0) - at(row, name, 2) for name in (column, f"{column}_surrogate"))
+        return ours - gaussian
+
+    axes = []
+    for axis in ("draws", "coordinates"):
+        columns = [f"{measure}_{axis}" for measure in ("kurtosis", "hill", "inverse_alpha")]
+        sides = [{each(x, lambda row, c=c: grown(row, c)).side for c in columns} - {0} for x in arms.values()]
+        both = set.union(*sides)
+        axes.append(IN_PART if len(both) == 2 else OPEN if not all(sides) else YES if both == {1} else NO)
+    small, large = (each(arms["early"], lambda row, size=size: 3 + at(row, "kurtosis_draws", size)) for size in (2, 0))
+    largest = max(max(row["tail_batch_size"]) for _, row in finished(arms["early"]).iterrows())
+    phrases = [f"from {small.told(form='.0f')} at B = 2 to {large.told(form='.1f')} at B = {largest:g}"]
+    outcome = OPEN if OPEN in axes else axes[0] if axes[0] == axes[1] else IN_PART
+    return Found(outcome, phrases + ["a Gaussian's is 3"] * (outcome in (YES, NO)), arms)
+
+
+def falls_to_half(found: Tables) -> Interval:
+    """Where the best rate falls below half of the line in proportion through B = 1 to 32; the end where it does not."""
+    x = np.log2([*found])
+
+    def statistic(y: np.ndarray) -> float:
+        above = y - x - (y - x)[x <= 5].mean() + 1
+        for k in range(1, len(x)):
+            if above[k] < 0 <= above[k - 1]:
+                return float(x[k - 1] + (x[k] - x[k - 1]) * above[k - 1] / (above[k - 1] - above[k]))
+        return float(x[-1])
+
+    return of_best(statistic, found).map(lambda e: 2**e)
+
+
+def cost_of_rule(runs: Mapping[int, Rows]) -> list[str]:
+    """Where following the rule from B = 32 surely loses most: test accuracy at the grid's rate nearest to the rule's,
+    minus that at the best by held-out loss; nowhere beyond the grid, or where a trial diverged."""
+    held_out = {b: grid(x, "validation_loss") for b, x in runs.items()}
+    best = {b: lr for b, table in held_out.items() if (lr := best_rate(table, -1))}
+    base, costs = max((b for b in best if b <= 32), default=0), {}
+    for b, lr in best.items() if base else ():
+        octaves, tested = np.log2(held_out[b].index / (best[base] * b / base)), 100 * grid(runs[b], "test_accuracy")
+        at = tested.iloc[int(abs(octaves).argmin())]
+        if min(abs(octaves)) < 0.251 and at.notna().all() and (cost := mean(at - tested.loc[lr])).side < 0:
+            costs[b] = cost
+    worst = min(costs, key=lambda b: costs[b].value, default=0)
+    told = f"Scaled in proportion from B = {base}, B = {worst} loses"
+    return [f"{told} {(-costs[worst]).told('points', '.0f')}"] if worst else []
+
+
+def linear_scaling(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """The best learning rate by training loss over the last tenth of the second epoch, B = 1 to 32, and beyond."""
+    fields = {"evaluate_on": "both", "widths": "[256]", "epochs": 5, "probes": '["fit"]', "drop_last": True}
+    fields["checkpoints"] = "[1.0, 1.9, 1.925, 1.95, 1.975, 2.0, 3.0, 4.0]"
+    lowest = {2**k: 2.0 ** (min(k, 7) - 12) for k in range(15)}
+    runs = {b: trials(rows, 5, batch_size=b, lr=[low * f for f in HALF_OCTAVES], **fields) for b, low in lowest.items()}
+
+    def tables(start: float, end: float) -> Tables:
+        found = {}
+        for b, x in runs.items():
+            read = x[x["epoch"].between(start - 1e-6, end + 1e-6)].groupby("key")["train_loss"].mean()
+            found[b] = grid(x.assign(loss=x["key"].map(read)), "loss")
+        return {b: table for b, table in found.items() if best_rate(table, -1)}
+
+    def held(e: Interval) -> set[float]:
+        return {p for p in (0, 0.5, 1) if e.low <= p <= e.high or (p - 0.2 < e.low and e.high < p + 0.2)}
+
+    everywhere = tables(1.9, 2)
+    small, earlier = ({b: table for b, table in found.items() if b <= 32} for found in (everywhere, tables(1, 1)))
+    grows = slope(small)
+    if not math.isfinite(grows.value):
+        return Found(OPEN, None, {})
+    phrases = [f"From B = {min(small)} to {max(small)} the best learning rate grows as B to the power {grows.told()}"]
+    phrases += cost_of_rule(runs)
+    at_edge = not all(is_inner(table, best_rate(table, -1)) for table in everywhere.values())
+    if at_edge or not math.isfinite(grows.high) or len(held(grows)) > 1:
+        return Found(OPEN, phrases, {})
+    if held(grows) != {1} or 1 not in held(slope(earlier)):
+        return Found(NO if held(grows) != {1} else OPEN, phrases, {})
+    end = falls_to_half(everywhere)
+    if math.isclose(end.value, max(everywhere)):
+        return Found(YES, phrases, {})
+    return Found(IN_PART, [f"to B = {end.told(form='.0f')}", *phrases], {})
+
+
+_ALL = (
+    *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
+    *(heavy_tails, adam_drift, sharp_minima, bfloat16),
+)
+CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
+    chapter.__name__.replace("_", "-"): chapter for chapter in _ALL
+}
