@@ -162,14 +162,14 @@ def same(narrow: Interval, margin: float = 0.3) -> bool:
     return -margin < narrow.low and narrow.high < margin
 
 
-def bootstrap(statistic: Callable[[np.ndarray], float], n: int, level: float = 0.95) -> Interval:
-    """BCa over n seeds or runs, given by their positions: 999 resamples by generator 0, as in the package, so that the
-    digits can agree; percentile where BCa is undefined."""
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, level: float = 0.95, resamples: int = 999) -> Interval:
+    """BCa over n seeds or runs, given by their positions: as many resamples by generator 0 as in the package, so that
+    the digits can agree; percentile where BCa is undefined."""
     if n < 2:
         return Interval(statistic(np.arange(n)) if n else math.nan, -math.inf, math.inf, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = stats.bootstrap(
-            (np.arange(n),), lambda i: statistic(i.astype(int)), n_resamples=999, confidence_level=level,
+            (np.arange(n),), lambda i: statistic(i.astype(int)), n_resamples=resamples, confidence_level=level,
             method="BCa", vectorized=False, rng=np.random.default_rng(0),
         )  # fmt: skip
     low, high = map(float, found.confidence_interval)
@@ -279,20 +279,27 @@ class Printed(NamedTuple):
     factor: float
     logarithmic: bool
     again: bool  # told elsewhere too: not counted
+    most: float | None  # the largest value that there is: 100 of a percentage, 1 of a cosine
 
 
-def is_met(printed: Printed, values: Sequence[float]) -> bool | None:
-    """Whether the 95 % prediction interval for one more run, widened by half a unit of the last printed digit, holds
-    it. None below three runs, which would meet almost any number."""
-    x = np.asarray(values, float) * printed.factor
-    half = 0.5 * 10.0 ** -len(printed.text.partition(".")[2])
-    low, high, x = float(printed.text) - half, float(printed.text) + half, x[np.isfinite(x)]
+def held_against(printed: Printed, values: Sequence[float]) -> str:
+    """Missed: outside the 95 % prediction interval for one more run, widened by half a unit of the last printed digit.
+    Met: inside, and the interval's ends are less than a factor of 2 apart, or no farther than one unit of that digit;
+    near the largest value that there is, a factor of what is left to it. Below three runs: not run."""
+    x, unit = np.asarray(values, float) * printed.factor, 10.0 ** -len(printed.text.partition(".")[2])
+    x, number = x[np.isfinite(x)], float(printed.text)
     if len(x) < 3:
-        return None
-    if printed.logarithmic:
-        x, low, high = np.log(x), math.log(low), math.log(high)
-    reach = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) * math.sqrt(1 + 1 / len(x))
-    return bool(x.mean() - reach <= high + 1e-12 and low - 1e-12 <= x.mean() + reach)
+        return "not run"
+    y = np.log(x) if printed.logarithmic else x
+    reach = stats.t.ppf(0.975, len(y) - 1) * y.std(ddof=1) * math.sqrt(1 + 1 / len(y))
+    low, high = y.mean() - reach, y.mean() + reach
+    low, high = (math.exp(low), math.exp(high)) if printed.logarithmic else (low, high)
+    if number + unit / 2 < low - 1e-12 or high + 1e-12 < number - unit / 2:
+        return "missed"
+    if printed.most is not None and printed.most - number < number:
+        low, high = printed.most - high, printed.most - low
+    narrow = high - low <= unit or (low * high > 0 and max(low / high, high / low) < 2)
+    return "met" if narrow else "too wide to tell"
 
 
 def power(row: Any, column: str, start: str = "mean") -> float:
@@ -304,7 +311,7 @@ def power(row: Any, column: str, start: str = "mean") -> float:
 
 def tally(printed: Sequence[Printed], arms: Mapping[str, Rows]) -> dict[str, int]:
     """How many of the printed numbers are met, and so on."""
-    counted = {"met": 0, "missed": 0, "not testable here": 0, "not run": 0}
+    counted = dict.fromkeys(("met", "missed", "too wide to tell", "not testable here", "not run"), 0)
     for p in (p for p in printed if not p.again):
         if p.column is None:
             counted["not testable here"] += 1
@@ -313,10 +320,10 @@ def tally(printed: Sequence[Printed], arms: Mapping[str, Rows]) -> dict[str, int
         for column, value in p.where.items():
             rows = rows if column == "arm" else rows[rows[column] == value]
         if p.column == "single_slope":  # taken anew, from the norms
-            met = is_met(p, [power(row, "_frozen_single") for _, row in rows.iterrows()])
+            values = [power(row, "_frozen_single") for _, row in rows.iterrows()]
         else:
-            met = is_met(p, rows[p.column].astype(float).tolist() if p.column in rows else [])
-        counted["not run" if met is None else "met" if met else "missed"] += 1
+            values = rows[p.column].astype(float).tolist() if p.column in rows else []
+        counted[held_against(p, values)] += 1
     return counted
 
 

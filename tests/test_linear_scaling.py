@@ -121,13 +121,18 @@ def test_it_says_where_the_optimum_meets_the_edge():
 def test_it_says_to_which_batch_size_the_rule_holds():
     """A knee at 64 is an octave behind the line at 128; the law is behind by half at its noise scale, beside the line
     through all small sizes a little later."""
-    end, falls = judgement.holds_to(scaling_table(knee=64))
-    assert falls and end.value == pytest.approx(128, rel=0.1) and end.low < 128 < end.high
-    end, falls = judgement.holds_to(scaling_table(law=100))
-    assert falls and 100 < end.value < 130
-    end, falls = judgement.holds_to(scaling_table())
-    assert not falls and end.value == SIZES[-1]
+    end = judgement.holds_to(scaling_table(knee=64))
+    assert end.value == pytest.approx(128, rel=0.1) and end.low < 128 < end.high < SIZES[-1]
+    end = judgement.holds_to(scaling_table(law=100))
+    assert 100 < end.value < 130 and end.high < SIZES[-1]
+    assert judgement.holds_to(scaling_table()).low == SIZES[-1]
     assert judgement.holds_to(scaling_table(shift=4.0)) is None
+
+
+def test_how_far_it_holds_must_be_sure():
+    """Where seeds differ so much that the best may fall behind or not, the rule is not said to hold to anywhere."""
+    verdict = judgement.judge_scaling(scaling_table(knee=256, seeds=3, sd=0.6))
+    assert verdict.outcome == Outcome.INCONCLUSIVE and "or not at all" in verdict.reason, verdict
 
 
 @pytest.mark.parametrize(

@@ -176,9 +176,9 @@ def left_over(table: pd.DataFrame, verdict: Verdict) -> str:
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
-    rest = left_over(table, verdict)
-    if not rest:
-        return f"Not settled. {verdict.reason}"
+    rest, lost = left_over(table, verdict), verdict.effects.get(LOST)
+    if not rest or not lost or lost.high >= 0:
+        return f"{'No' if verdict.outcome == Outcome.NOT_REPRODUCED else 'Not settled'}. {verdict.reason}"
     if verdict.outcome == Outcome.REPRODUCED:
         return f"Yes: {rest}."
     if verdict.outcome == Outcome.CONDITIONAL:

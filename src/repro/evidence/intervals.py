@@ -193,7 +193,7 @@ def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     return Estimate(slope, slope - half, slope + half, len(a), "least-squares slope, t interval")
 
 
-def rank_correlation(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, resamples: int = 999) -> Estimate:
+def rank_correlation(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, resamples: int = 9999) -> Estimate:
     """Spearman's ρ of (n,) pairs, with its BCa bootstrap interval over pairs; 0 where either has no spread."""
     a, b = _finite(x, "x"), _finite(y, "y")
     _check_pairs(a, b)

@@ -204,7 +204,8 @@ def slope(found: Mapping[int, Optimum]) -> Estimate:
 def falls_to_half(found: Mapping[int, Optimum], largest: int) -> Estimate:
     """The batch size at which the best learning rate first falls below half of what a line in proportion to B gives,
     put through those of batch sizes up to `largest`; between batch sizes, log lr is taken as straight in log B. Where
-    it never does, the largest batch size. Bootstrapped over the seeds that all batch sizes share."""
+    it never does, the largest batch size. Its interval joins two, over the seeds that all batch sizes share: the
+    bootstrap's, too short where seeds are few, and the t interval of the logarithms that each seed alone gives."""
     shared = _shared(found.values()) if found else []
     x = np.log2(list(found))
     small = x <= math.log2(largest)
@@ -225,8 +226,9 @@ def falls_to_half(found: Mapping[int, Optimum], largest: int) -> Estimate:
                 end = np.where(crosses, x[k - 1] + share * (x[k] - x[k - 1]), end)
         return end
 
-    e = _over_seeds(statistic, len(shared))
-    return dataclasses.replace(e, value=2**e.value, low=2**e.low, high=2**e.high)
+    alone = mean_interval([float(statistic(np.array([seed]))) for seed in range(len(shared))])
+    e = _joined(_over_seeds(statistic, len(shared)), alone, "joined with the t interval of single seeds")
+    return dataclasses.replace(e, value=2**e.value, low=2**e.low, high=min(2**e.high, float(max(found))))
 
 
 def ratio(a: Optimum, b: Optimum) -> Estimate:

@@ -46,7 +46,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     end = holds_to(table)
     if verdict.outcome == Outcome.CONDITIONAL and end:
         half = "where the best learning rate has fallen to half of what the rule gives"
-        return f"Yes, up to B = {whole(end[0])}, {half}. {span} it grows {power}.{cost}"
+        return f"Yes, up to B = {whole(end)}, {half}. {span} it grows {power}.{cost}"
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         return f"Not in proportion. {grows}.{cost}"
     return f"Not settled. {grows}.{cost}"

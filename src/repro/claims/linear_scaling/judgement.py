@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -28,6 +29,7 @@ from repro.evidence.tuning import (
     HINGE,
     LAW,
     LINE,
+    Optimum,
     falls_to_half,
     inner,
     left_out_errors,
@@ -80,10 +82,8 @@ def judge_slope(table: pd.DataFrame, reading: str = TRAINING) -> Verdict:
     along = slope(found)
     span = f", B = {min(found)} to {max(found)}" if found else ""
     effects = {f"{reading}{span}": along.of(POWER)}
-    edges = [f"B = {b} ({o.tuned.edge})" for b, o in found.items() if o.tuned.edge]
-    if edges:
-        reason = f"The best learning rate lies on an edge of the grid at {', '.join(edges)}."
-        return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+    if at_edge := edges(found):
+        return Verdict(Outcome.INCONCLUSIVE, at_edge, effects)
     if not _power(along):
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes or seeds.", effects)
     outcome = {LINEAR: Outcome.REPRODUCED, SEVERAL: Outcome.INCONCLUSIVE}.get(_power(along), Outcome.NOT_REPRODUCED)
@@ -91,14 +91,18 @@ def judge_slope(table: pd.DataFrame, reading: str = TRAINING) -> Verdict:
     return Verdict(outcome, reason, effects)
 
 
-def holds_to(table: pd.DataFrame) -> tuple[Estimate, bool] | None:
-    """The batch size at which the best learning rate falls below half of the line's (`falls_to_half`), and whether it
-    surely falls there at all; None where it is not known."""
+def edges(found: Mapping[int, Optimum]) -> str:
+    """The batch sizes whose best learning rate lies on an edge of the grid, told; "" where none does."""
+    at = [f"B = {b} ({o.tuned.edge})" for b, o in found.items() if o.tuned.edge]
+    return f"The best learning rate lies on an edge of the grid at {', '.join(at)}." if at else ""
+
+
+def holds_to(table: pd.DataFrame) -> Estimate | None:
+    """The batch size at which the best learning rate falls below half of the line's (`falls_to_half`); None where that
+    is not known."""
     found = best(table)
-    if any(o.tuned.edge for o in found.values()):
-        return None
     end = falls_to_half(found, SMALL)
-    return (end.of(EXAMPLES), end.high < max(found)) if math.isfinite(end.high) else None
+    return end.of(EXAMPLES) if math.isfinite(end.high) and not edges(found) else None
 
 
 def whole(where: Estimate) -> str:
@@ -108,34 +112,34 @@ def whole(where: Estimate) -> str:
 
 def judge_scaling(table: pd.DataFrame) -> Verdict:
     """The sentence itself: the slope over the small batch sizes, the same an epoch earlier, and how far it holds."""
-    main = judge_slope(table)
+    main, found = judge_slope(table), best(table)
     control = slope(of_small(best(table, "first_loss")))
     effects = {**main.effects, "training loss, an epoch earlier": control.of(POWER)}
+    if at_edge := edges(found):
+        return Verdict(Outcome.INCONCLUSIVE, at_edge, effects)
     if main.outcome != Outcome.REPRODUCED:
         return dataclasses.replace(main, effects=effects)
     if not _power(control) or not _holds(control, 1.0):
         read = f"Read an epoch earlier, it grows as {_told(control)}" if _power(control) else "Not read at epoch 1"
         return Verdict(Outcome.INCONCLUSIVE, f"{main.reason} {read}: that hangs on when it is read.", effects)
-    end = holds_to(table)
+    end, largest = holds_to(table), max(found)
     if end is None:
-        reason = f"{main.reason} At a larger batch size the best learning rate lies on an edge of the grid."
-        return Verdict(Outcome.INCONCLUSIVE, reason, effects)
-    where, falls = end
-    largest = max(best(table))
-    effects["where the best falls to half of the line"] = where
-    if where.value >= largest:
+        return Verdict(Outcome.INCONCLUSIVE, f"{main.reason} Too few seeds to say how far it holds.", effects)
+    effects["where the best falls to half of the line"] = end
+    if end.low >= largest:
         reason = f"{main.reason} It stays above half of that line up to B = {largest}."
         return Verdict(Outcome.REPRODUCED, reason, effects)
-    sure = "" if falls else " (it may not)"
-    reason = f"{main.reason} It falls to half of that line at B = {whole(where)}{sure}."
-    return Verdict(Outcome.CONDITIONAL, reason, effects)
+    reason = f"{main.reason} It falls to half of that line at B = {whole(end)}"
+    if end.high >= largest:
+        return Verdict(Outcome.INCONCLUSIVE, f"{reason}, or not at all.", effects)
+    return Verdict(Outcome.CONDITIONAL, f"{reason}.", effects)
 
 
 def judge_law(table: pd.DataFrame) -> Verdict:
     """Whether one smooth law tells the best learning rate of batch sizes it has not seen, better than lines do."""
     found = best(table)
-    if any(o.tuned.edge for o in found.values()):
-        return Verdict(Outcome.INCONCLUSIVE, "A best learning rate lies on an edge of the grid.")
+    if at_edge := edges(found):
+        return Verdict(Outcome.INCONCLUSIVE, at_edge)
     errors = left_out_errors(found)
     if not errors:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes.")
