@@ -101,7 +101,7 @@ def test_recovery_judge(table, outcome):
         (recovery_table(0.03, 0.004, 0.0, sd=0.004), "Not settled: ten times the learning rate brings B = 1024"),
         (recovery_table(0.03, 0.0, 0.0, seeds=1), "Not settled. "),
         (recovery_table(0.0, 0.0, 0.0), "Not settled. Nothing to recover: "),
-        (recovery_table(0.03, 0.0, 0.0, diverged=[(1024, 0.1)]), "No. Of 5 trials at the raised learning rate 5 diverged"),
+        (recovery_table(0.03, 0.0, 0.0, diverged=[(1024, 0.1)]), "No. Of 5 trials at the raised learning rate"),
     ],
 )
 def test_recovery_answers_by_outcome(table, start):
