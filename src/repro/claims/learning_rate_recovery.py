@@ -100,7 +100,7 @@ def design(settings: Settings) -> list[Sweep]:
 
 
 def tuned_best(table: pd.DataFrame, arm: str) -> Tuned | None:
-    """The learning rate of highest mean held-out accuracy, of an arm whose every learning rate has been run."""
+    """The learning rate of highest mean held-out accuracy, of those that an arm has been run at."""
     return tune(select(table, arm=arm, final=True), "validation_accuracy", largest=True)
 
 

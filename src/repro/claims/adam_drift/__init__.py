@@ -50,7 +50,7 @@ CLAIM = Claim(
             "2026-11-21T21:45",
             "Before the runs that it adds: the tuned runs last as long as the published ones, and the luck of choosing "
             "a learning rate counts. After the runs that it judges anew: growth is judged as the post drew it, with an "
-            "intercept; before, by a power of time through the start, which asks another question and said 0.29.",
+            "intercept; before, by a power of time through the start, which asks another question.",
             {"mnist": Outcome.CONDITIONAL, "fashion-mnist": Outcome.CONDITIONAL},
         ),
     ),

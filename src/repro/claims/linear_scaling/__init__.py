@@ -57,11 +57,11 @@ CLAIM = Claim(
         ),
         Revision(
             "2026-11-21T21:13",
-            "Written anew, before the runs that it judges, since the old rule could not decide: from B = 16 on a "
-            "smooth law with a noise scale of 150 has a slope of 0.68, which is neither 1 nor ½, however many seeds; "
-            "held-out loss is flat over two octaves of rates, and asks for less because small batches overfit; and "
-            "on Fashion-MNIST the smaller batch at an epoch's end moved accuracy by up to six points just before it "
-            "was measured. Now from B = 1, by training loss early on, with that batch left out.",
+            "Written anew, before the runs that it judges, since the old rule could not decide: from B = 16 on the "
+            "slope of a smooth law that levels off lies between 1 and ½, however many seeds; held-out loss is flat "
+            "over a wide range of rates, and asks for less because small batches overfit; and on Fashion-MNIST the "
+            "smaller batch at an epoch's end moved accuracy just before it was measured. Now from B = 1, by "
+            "training loss early on, with that batch left out.",
             {"mnist": Outcome.INCONCLUSIVE, "fashion-mnist": Outcome.INCONCLUSIVE},
         ),
         Revision(
