@@ -394,6 +394,25 @@ def test_the_probes_measure_what_the_functions_do():
     assert np.argmin(row["landscape_loss"]) in range(5, 16)
 
 
+def test_the_boxes_are_those_that_their_names_say():
+    found = measured(final_probes=("sharpness, half the box", "sharpness, other boxes"))
+    variants = measured(final_probes=("sharpness variants",))
+    assert all(found[name] == variants[name] for name in variants if name.startswith("sharpness"))
+    assert 0 < found["sharpness_manifold_half"] < found["sharpness_manifold"]
+    assert 0 < found["sharpness_manifold_wide_half"] < found["sharpness_manifold_wide"]
+
+
+@pytest.mark.parametrize("statistics", ["kept", "batch"])
+def test_sharpness_and_curvature_are_measured_over_the_first_examples(statistics):
+    trial = dataclasses.replace(SMALL, batch_norm=True, norm_statistics=statistics, steps=1, epochs=None)
+    dataset, model = data.load("mnist5k", train_size=SMALL.num_train), build(trial)
+    few = dataclasses.replace(dataset, x_train=dataset.x_train[:90], y_train=dataset.y_train[:90])
+    first = dataclasses.replace(trial, probe_examples=90)
+    for probe in (landscape.sharpness, landscape.scale_free_sharpness, landscape.sharpness_anew, landscape.curvature):
+        assert probe(model, {}, dataset, first) == probe(model, {}, few, trial)
+        assert probe(model, {}, dataset, first) != probe(model, {}, dataset, trial)
+
+
 def test_statistics_taken_anew_are_those_of_training():
     trial = dataclasses.replace(SMALL, batch_norm=True)
     torch.manual_seed(0)

@@ -32,6 +32,7 @@ BAD = [
     ({"draws": 2.5}, ["draws 2.5", "whole number"]),
     ({"drop_last": 1}, ["drop_last 1", "True or False"]),
     ({"partner_batch_size": 10**6}, ["partner_batch_size 1000000", "from 1 to"]),
+    ({"probe_examples": 0}, ["probe_examples 0", "from 1 to"]),
     ({"optimizer": "adam", "beta1": 1.0}, ["beta1 1.0", "below 1"]),
     ({"optimizer": "adam", "eps": 0}, ["eps 0", "above 0"]),
     ({"beta2": 0.99}, ["Adam's", "sgd has none"]),
@@ -226,6 +227,7 @@ CHANGES = {
     "final_probes": ("fit",),
     "draws": 10,
     "partner_batch_size": 128,
+    "probe_examples": 50,
     "drop_last": True,
     "norm_statistics": "batch",
     "norm_eps": 1e-3,
@@ -270,7 +272,7 @@ def test_the_defaults_behind_the_pinned_key_are_pinned():
         '{"batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
         '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
         '"momentum":0.0,"norm_eps":1e-05,"norm_statistics":"kept",'
-        '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize",'
+        '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize","probe_examples":null,'
         '"probes":["fit","travel"],"schedule":[],"steps":null,"train_size":null,'
         '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
     )

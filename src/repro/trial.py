@@ -58,18 +58,19 @@ def _as_phase(given: object) -> Phase:
 class Trial:
     """One run, whole. Frozen and hashable; two equal trials give the same numbers on one machine.
 
-    The budget is either `epochs` (may be a fraction) or `steps`. `checkpoints` are positions inside the
-    budget, in its unit, at which the `probes` measure; the start and the end are always measured.
-    `final_probes` measure at the end alone, of trials that finish. `train_size` keeps a fixed, class-stratified
-    subset of the training set. `evaluate_on="validation"` holds the end of the training set out and measures there,
-    leaving the test set untouched; "both" measures on either, so that what is chosen on one can be judged on the
-    other. Over the first `warmup_epochs` the learning rate rises linearly, step by step, from 0. `beta1`, `beta2` and
-    `eps` are Adam's. `draws` is the number of random batches that a probe draws, where it draws any.
-    `partner_batch_size` is that of a second network, alike in all else, for probes that compare two. `precision="auto"`
-    lets the engine choose (it is recorded); a forced precision is a different trial. `drop_last` leaves out the smaller
-    batch at the end of an epoch, whose step is as large as any and as noisy as its size; without one it is False.
-    `norm_statistics` says what batch norm divides by in evaluation: "kept", the running means of training,
-    or "batch", those of the batch it is given, as in training; `norm_eps` is what is added to its variances.
+    The budget is either `epochs` (may be a fraction) or `steps`. `checkpoints` are positions inside the budget, in its
+    unit, at which the `probes` measure; the start and the end are always measured. `final_probes` measure at the end
+    alone, of trials that finish. `train_size` keeps a fixed, class-stratified subset of the training set.
+    `evaluate_on="validation"` holds the end of the training set out and measures there, leaving the test set untouched;
+    "both" measures on either, so that what is chosen on one can be judged on the other. Over the first `warmup_epochs`
+    the learning rate rises linearly, step by step, from 0. `beta1`, `beta2` and `eps` are Adam's. `draws` is the number
+    of random batches that a probe draws, where it draws any. `partner_batch_size` is that of a second network, alike in
+    all else, for probes that compare two. Sharpness and curvature are measured over the first `probe_examples` of the
+    training set, or all of it. `precision="auto"` lets the engine choose (it is recorded); a forced precision is a
+    different trial. `drop_last` leaves out the smaller batch at the end of an epoch, whose step is as large as any and
+    as noisy as its size; without one it is False. `norm_statistics` says what batch norm divides by in evaluation:
+    "kept", the running means of training, or "batch", those of the batch it is given, as in training; `norm_eps` is
+    what is added to its variances.
     """
 
     dataset: str = "mnist5k"
@@ -98,6 +99,7 @@ class Trial:
     final_probes: tuple[str, ...] = ()
     draws: int = 1000
     partner_batch_size: int | None = None
+    probe_examples: int | None = None
     checkpoints: tuple[float, ...] = ()
     precision: str = "auto"
     drop_last: bool = False
@@ -175,12 +177,10 @@ class Trial:
             raise SpecError("norm_statistics, norm_eps: are of batch norm, and this network has none; leave them out")
         if type(self.draws) is not int or self.draws < 1:
             raise SpecError(f"draws {self.draws!r}: must be a whole number ≥ 1")
-        if self.partner_batch_size is not None and not (
-            type(self.partner_batch_size) is int and 1 <= self.partner_batch_size <= self.num_train
-        ):
-            raise SpecError(
-                f"partner_batch_size {self.partner_batch_size!r}: must be a whole number from 1 to {self.num_train}"
-            )
+        for name in ("partner_batch_size", "probe_examples"):
+            size = getattr(self, name)
+            if size is not None and not (type(size) is int and 1 <= size <= self.num_train):
+                raise SpecError(f"{name} {size!r}: must be a whole number from 1 to {self.num_train}")
         self._validate_schedule()
         self._validate_budget()
 

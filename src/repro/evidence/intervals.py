@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 from statsmodels.stats.weightstats import ttost_paired
+
+LARGEST_RHO = 0.999  # of which Fisher's z is taken: that of 1 is infinite
 
 
 @dataclass(frozen=True)
@@ -193,21 +195,22 @@ def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     return Estimate(slope, slope - half, slope + half, len(a), "least-squares slope, t interval")
 
 
-def rank_correlation(x: ArrayLike, y: ArrayLike, rng: np.random.Generator, resamples: int = 9999) -> Estimate:
-    """Spearman's ρ of (n,) pairs, with its BCa bootstrap interval over pairs; 0 where either has no spread."""
-    a, b = _finite(x, "x"), _finite(y, "y")
-    _check_pairs(a, b)
+def mean_rank_correlation(groups: Sequence[Sequence[tuple[ArrayLike, ArrayLike]]]) -> Estimate:
+    """Spearman's ρ of several pairs of arrays (n,), (n,) in each group, averaged over the pairs and then over groups as
+    Fisher's z, with Student's t interval over groups: what shares its luck within a group, such as runs of one seed, is
+    counted once. A pair of which one side is constant has ρ = 0."""
 
-    def spearman(kept: np.ndarray, axis: int = -1) -> np.ndarray:
-        p, q = (scipy_stats.rankdata(values[kept.astype(int)], axis=axis) for values in (a, b))
-        p, q = (ranks - ranks.mean(axis=axis, keepdims=True) for ranks in (p, q))
-        spread = np.sqrt((p * p).sum(axis=axis) * (q * q).sum(axis=axis))
-        return np.where(spread > 0, (p * q).sum(axis=axis) / np.where(spread > 0, spread, 1), 0.0)
+    def z(x: ArrayLike, y: ArrayLike) -> float:
+        a, b = _finite(x, "x"), _finite(y, "y")
+        _check_pairs(a, b)
+        if not (len(a) > 1 and np.ptp(a) and np.ptp(b)):
+            return 0.0
+        return float(np.arctanh(np.clip(scipy_stats.spearmanr(a, b).statistic, -LARGEST_RHO, LARGEST_RHO)))
 
-    if not len(a):
-        return mean_interval([])
-    found = bootstrap_interval(np.arange(len(a)), spearman, rng, resamples=resamples, vectorized=True)
-    return dataclasses.replace(found, values=())  # it was of positions
+    e = mean_interval([float(np.mean([z(x, y) for x, y in pairs])) for pairs in groups])
+    value, low, high = np.tanh([e.value, e.low, e.high]).tolist()
+    method = "t interval of Fisher's z over groups"
+    return Estimate(value, low, high, e.n, method, tuple(np.tanh(e.values).tolist()))
 
 
 def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) -> int:

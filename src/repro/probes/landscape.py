@@ -140,10 +140,15 @@ def _phi(model: nn.Module, dataset: Dataset, trial: Trial, epsilon: float = EPSI
 def _search(
     model: nn.Module, dataset: Dataset, trial: Trial, epsilon: float = EPSILON, **options: Any
 ) -> measure.Sharpness:
-    """φ over the training set, in the batches that the trial's network is evaluated in."""
+    """φ over the training examples that it is measured over, in the batches that the network is evaluated in."""
+    x, y = _examples(dataset, trial)
     if trial.norm_statistics == "batch":
-        options = {"chunk": fit.chunk_of(trial, len(dataset.y_train)), **options}
-    return measure.sharpness(model, functional.cross_entropy, (dataset.x_train, dataset.y_train), epsilon, **options)
+        options = {"chunk": fit.chunk_of(trial, len(y)), **options}
+    return measure.sharpness(model, functional.cross_entropy, (x, y), epsilon, **options)
+
+
+def _examples(dataset: Dataset, trial: Trial) -> tuple[Tensor, Tensor]:
+    return dataset.x_train[: trial.probe_examples], dataset.y_train[: trial.probe_examples]
 
 
 def sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
@@ -166,7 +171,7 @@ def scale_free_sharpness(model: nn.Module, initial: Vector, dataset: Dataset, tr
 def sharpness_anew(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
     """Probe: φ as above by either search, where at every point of the box the statistics of batch norm are those of the
     training examples there, in chunks of 2,048 at most, instead of those kept from training."""
-    anew, n = with_statistics_anew(model), len(dataset.x_train)
+    anew, n = with_statistics_anew(model), len(_examples(dataset, trial)[0])
     chunk = math.ceil(n / math.ceil(n / CHUNK))  # of one size: a last one of a single example has no variance
     return {
         "sharpness_anew": _phi(anew, dataset, trial, chunk=chunk),
@@ -174,27 +179,43 @@ def sharpness_anew(model: nn.Module, initial: Vector, dataset: Dataset, trial: T
     }
 
 
-def sharpness_variants(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
-    """Probe: φ in percent at half the ε, and on a random manifold of 100 dimensions with columns of unit norm and with
-    entries of unit variance."""
+def _on_manifold(model: nn.Module, dataset: Dataset, trial: Trial, epsilon: float, wide: bool) -> float:
+    """φ on a random manifold of 100 dimensions, its columns of unit norm, or `wide`, their entries of unit variance."""
     n = sum(p.numel() for p in model.parameters())
-    p = min(DIMENSIONS, n)
+    random = generator("manifold", trial.init_seed)
+    options: dict[str, Any] = {"dimensions": min(DIMENSIONS, n), "random": random}
+    return _phi(model, dataset, trial, epsilon, column_norm=math.sqrt(n) if wide else 1.0, **options)
 
-    def manifold(column_norm: float) -> float:
-        random = generator("manifold", trial.init_seed)
-        return _phi(model, dataset, trial, dimensions=p, column_norm=column_norm, random=random)
 
+def half_sharpness(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: φ in full space, in percent, at half the ε."""
+    return {"sharpness_half": _phi(model, dataset, trial, EPSILON / 2)}
+
+
+def sharpness_variants(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: φ in percent at half the ε, and on a random manifold at ε, with columns of unit norm and with entries of
+    unit variance."""
     return {
-        "sharpness_half": _phi(model, dataset, trial, EPSILON / 2),
-        "sharpness_manifold": manifold(1.0),
-        "sharpness_manifold_wide": manifold(math.sqrt(n)),
+        **half_sharpness(model, initial, dataset, trial),
+        "sharpness_manifold": _on_manifold(model, dataset, trial, EPSILON, wide=False),
+        "sharpness_manifold_wide": _on_manifold(model, dataset, trial, EPSILON, wide=True),
+    }
+
+
+def sharpness_in_other_boxes(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: the same, and on the manifolds at half the ε."""
+    return {
+        **sharpness_variants(model, initial, dataset, trial),
+        "sharpness_manifold_half": _on_manifold(model, dataset, trial, EPSILON / 2, wide=False),
+        "sharpness_manifold_wide_half": _on_manifold(model, dataset, trial, EPSILON / 2, wide=True),
     }
 
 
 def curvature(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, float]:
     """Probe: the largest eigenvalue of the Hessian of the training loss."""
-    found = measure.largest_eigenvalue(model, functional.cross_entropy, (dataset.x_train, dataset.y_train))
-    return {"largest_eigenvalue": found}
+    x, y = _examples(dataset, trial)
+    options: dict[str, Any] = {"chunk": fit.chunk_of(trial, len(y))} if trial.norm_statistics == "batch" else {}
+    return {"largest_eigenvalue": measure.largest_eigenvalue(model, functional.cross_entropy, (x, y), **options)}
 
 
 def landscape(model: nn.Module, initial: Vector, dataset: Dataset, trial: Trial) -> dict[str, list[float]]:

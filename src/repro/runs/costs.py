@@ -18,17 +18,14 @@ TIMING_SECONDS = 0.2
 # The field of a trial that a final probe's time grows with, along a line: timed at two small values of it, it is known
 # at any. A probe that is not named here is timed as it is.
 GROWS_WITH = {
-    "sharpness": "train_size",
-    "scale-free sharpness": "train_size",
-    "sharpness variants": "train_size",
-    "sharpness, statistics anew": "train_size",
-    "curvature": "train_size",
+    **dict.fromkeys((name for name in runner.PROBES if "sharpness" in name), "probe_examples"),
+    "curvature": "probe_examples",
     "landscape": "train_size",
     "interpolation": "train_size",
     "rescaled": "train_size",
     "gradient tails": "draws",
 }
-TIMED_AT = {"train_size": (100, 500), "draws": (8, 16)}
+TIMED_AT = {"train_size": (100, 500), "probe_examples": (100, 500), "draws": (8, 16)}
 TRAINS_A_PARTNER = ("interpolation",)
 
 
@@ -60,10 +57,11 @@ def _probe_seconds(shape: Trial) -> float:
 def _final_probe_seconds(shape: Trial, name: str) -> float:
     """Seconds that one final probe takes at the end of such a trial, but for the training of a partner."""
     field = GROWS_WITH.get(name)
-    size = {"train_size": shape.num_train, "draws": shape.draws}.get(field or "", 0)
+    of_all = {"train_size": shape.num_train, "draws": shape.draws}
+    size = {**of_all, "probe_examples": shape.probe_examples or shape.num_train}.get(field or "", 0)
     low, high = TIMED_AT.get(field or "", (0, 0))
 
-    def seconds(**changes: int) -> float:
+    def seconds(**changes: int | None) -> float:
         without = dataclasses.replace(shape, probes=(), **changes)  # type: ignore[arg-type]
         if name in TRAINS_A_PARTNER:
             without = dataclasses.replace(without, partner_batch_size=without.batch_size)
@@ -72,8 +70,9 @@ def _final_probe_seconds(shape: Trial, name: str) -> float:
 
     if size <= high:
         return seconds()
-    few = {"batch_size": 2} if field == "train_size" else {}
-    at_low, at_high = (seconds(**few, **{str(field): value}) for value in (low, high))
+    small = {"batch_size": 2, "probe_examples": None}  # a training set of so many examples has as many to measure over
+    changes = ({"draws": n} if field == "draws" else {**small, "train_size": n} for n in (low, high))
+    at_low, at_high = (seconds(**change) for change in changes)
     return at_high + max(at_high - at_low, 0.0) * (size - high) / (high - low)
 
 

@@ -13,26 +13,29 @@ from repro.evidence.tables import final
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 SMALL, LARGE = "small batch", "large batch"
-SMALL_SPLIT, LEARNING_RATES = "small batch, validation held out", "large batch, learning rates"
-OTHER_EPOCHS, STEPS = "large batch, other epochs", "large batch, equal steps"
+SMALL_ALL, LARGE_ALL = "small batch, all images", "large batch, all images"
+SMALL_RATES, LARGE_RATES = "small batch, learning rates", "large batch, learning rates"
 SMALL_ON, LARGE_ON = "small batch, trained on", "large batch, trained on"
-SMALL_ANEW, LARGE_ANEW = "small batch, statistics anew", "large batch, statistics anew"
-SMALL_ON_ANEW, LARGE_ON_ANEW = "small batch, trained on, statistics anew", "large batch, trained on, statistics anew"
+SMALL_STEPS, OTHER_EPOCHS = "small batch, equal steps", "large batch, other epochs"
+SMALL_KEPT, LARGE_KEPT = "small batch, statistics kept", "large batch, statistics kept"
+SMALL_ON_KEPT, LARGE_ON_KEPT = "small batch, trained on, statistics kept", "large batch, trained on, statistics kept"
 RESCALED = "no batch norm, rescaled"
 SETUPS = "set-ups"  # the candidates for the paper's own set-up, told apart by the columns of SETUP
 SETUP = ("preprocessing", "norm_eps")
 CANDIDATES = tuple((pixels, eps) for pixels in ("unit", "standardize") for eps in (1e-6, 1e-5, 1e-3))
-SEARCHED, TRAINED_ON, TUNED, MATCHED, EQUAL_STEPS = (
+SEARCHED, EQUAL_NORMS, TRAINED_ON, EQUAL_NORMS_ON, TUNED, MATCHED, EQUAL_STEPS = (
     "equal epochs",
+    "equal layer norms",
     "trained on",
-    "tuned learning rate",
+    "trained on, equal layer norms",
+    "tuned learning rates",
     "matched training loss",
     "equal steps",
 )
 
-FREE_PROBE, ANEW_PROBE = "scale-free sharpness", "sharpness, statistics anew"
+FREE_PROBE, EQUAL_PROBE = "scale-free sharpness", "sharpness, equal norms"
 PUBLISHED_SEARCH, SCALE_FREE = "sharpness", "sharpness_scale_free"  # columns: φ by either search
-ANEW, ANEW_FREE = "sharpness_anew", "sharpness_anew_scale_free"  # the same, statistics of batch norm taken anew
+EQUAL_FREE = "sharpness_equal_scale_free"  # the same, every layer as long as at the start
 FLOOR = 1e-6  # per cent: a smaller sharpness is rounding
 
 PAPER: dict[str, Any] = {
@@ -40,15 +43,19 @@ PAPER: dict[str, Any] = {
     "train_size": None,
     "widths": (512,) * 5,  # F1
     "batch_sizes": (256, 6000),
+    "preprocessing": "standardize",
+    "norm_eps": 1e-5,
     "lr": 0.001,  # Adam's default
-    "lr_steps": 6,  # of the grid: half of lr, lr, and so on, each twice the last
+    "lr_steps": 6,  # of the grids: a quarter of lr, half, and so on, each twice the last
     "epochs": 10,
     "epochs_on": 100,  # of both, trained on: as many as the paper's other experiments have
+    "epochs_kept": 10,  # where the statistics of batch norm are kept, and where there is no batch norm
     "other_epochs": (60, 80, 120, 150),  # of the large batch, per cent of the epochs
     "seeds": 5,
-    "few_seeds": 3,  # for the fair budgets and the control
+    "few_seeds": 3,  # for the fair budgets, the candidates and the controls
     "setup_epochs": 20,  # as the released code has them; 0: the paper's set-up is not looked for
-    "all_measures": 1,  # 0: sharpness and λ_max alone
+    "probe_examples": 5000,  # that sharpness is measured over: one of the released code's batches in testing
+    "all_measures": 1,  # 0: without the paper's other boxes, the lines, and the longer runs of statistics kept
 }
 
 MNIST5K = {
@@ -59,8 +66,10 @@ MNIST5K = {
     "batch_sizes": (10, 100),
     "epochs": 20,
     "epochs_on": 60,
+    "epochs_kept": 20,
     "setup_epochs": 0,
     "other_epochs": (150, 200),
+    "probe_examples": 1000,
 }
 
 SETTINGS = {
@@ -70,12 +79,14 @@ SETTINGS = {
             "train_size": 400,
             "batch_sizes": (10, 40),
             "widths": (8, 8),
-            "lr_steps": 2,
+            "lr_steps": 3,
             "epochs": 2,
             "epochs_on": 6,
+            "epochs_kept": 2,
             "other_epochs": (200,),
             "seeds": 1,
             "few_seeds": 1,
+            "probe_examples": 400,
         },
     ),
     Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
@@ -86,65 +97,81 @@ Axes = dict[str | tuple[str, ...], Any]
 
 
 def design(settings: Settings) -> list[Sweep]:
-    """The two batch sizes as published, and trained on; then the large one at every learning rate of a grid, chosen
-    among on a validation split, beside the small one on the same split; for fewer and for more epochs, of which one
-    number comes nearest to the small one's training loss; and for the small one's steps. Then the small one without
-    batch norm; and the first four with the statistics of batch norm taken anew. And, to recover the paper's own set-up,
-    every candidate for its pixels and its batch norm, with the statistics of the batch in training and in testing, as
-    the released code has it, its fit measured after every epoch."""
+    """The two batch sizes as published, and trained on; the small one for as few steps as the large one then takes; the
+    large one for fewer and for more epochs, of which one number comes nearest to the small one's training loss; and
+    both at every learning rate of one grid, chosen among on a validation split. Batch norm takes the statistics of the
+    batch in training and in testing, as the released code has it. Then both again with the statistics kept in training,
+    the small one without batch norm, and, to recover the paper's own set-up from its accuracies, every candidate for
+    its pixels and its batch norm, its fit measured after every epoch."""
     small, large = min(settings["batch_sizes"]), max(settings["batch_sizes"])
-    epochs, widths = settings["epochs"], settings["widths"]
+    widths, everything = settings["widths"], bool(settings["all_measures"])
     model: dict[str, Any] = {"model": "mlp", "widths": widths, "batch_norm": True}
     if widths == (512,) * 5:
         model = {"model": "f1"}
-    base = Trial(
+    kept = Trial(
         dataset=settings["dataset"],
         train_size=settings["train_size"],
         **model,
         optimizer="adam",
         lr=settings["lr"],
         batch_size=small,
-        epochs=epochs,
+        epochs=settings["epochs_kept"],
+    )
+    base = dataclasses.replace(
+        kept,
+        epochs=settings["epochs"],
+        preprocessing=settings["preprocessing"],
+        norm_statistics="batch",
+        norm_eps=settings["norm_eps"],
         final_probes=(FREE_PROBE,),
+        probe_examples=min(settings["probe_examples"], kept.num_train),
     )
     many, few = (Axes({SEEDS: paired_seeds(min(settings["seeds"], settings[name]))}) for name in ("seeds", "few_seeds"))
-    both: tuple[str, ...] = ("sharpness", FREE_PROBE)
-    measures = (*both, "curvature", *(("sharpness variants", "landscape") if settings["all_measures"] else ()))
-    between = ("interpolation",) if settings["all_measures"] else ()
-    held_out = dataclasses.replace(base, evaluate_on="both")
-    big = dataclasses.replace(base, batch_size=large)
-    base_on, big_on = (dataclasses.replace(t, epochs=settings["epochs_on"]) for t in (base, big))
-    grid = [round(settings["lr"] * 2 ** (k - 1), 10) for k in range(settings["lr_steps"])]
-    plain = dataclasses.replace(
-        base, model="mlp", widths=widths, batch_norm=False, precision="float32", final_probes=("rescaled",)
-    )
-    measured = dataclasses.replace(
-        base, final_probes=(*measures, *between), partner_batch_size=large if between else None
-    )
+    both = ("sharpness", FREE_PROBE)
+    boxes = ("sharpness, other boxes",) if everything else ()
+    measured = dataclasses.replace(base, final_probes=(*both, EQUAL_PROBE, "curvature", *boxes))
+    on = dataclasses.replace(base, epochs=settings["epochs_on"], final_probes=(*both, EQUAL_PROBE))
+    rates = {"lr": [round(settings["lr"] * 2.0 ** (k - 2), 10) for k in range(settings["lr_steps"])], **few}
+    lengths = {"epochs": [settings["epochs"] * share / 100 for share in settings["other_epochs"]], **few}
+    steps = dataclasses.replace(on, batch_size=large).num_steps
+
+    def big(trial: Trial, **changes: Any) -> Trial:
+        return dataclasses.replace(trial, batch_size=large, **changes)
+
+    split = dataclasses.replace(base, evaluate_on="both")
     sweeps = [
         Sweep(SMALL, measured, many),
-        Sweep(LARGE, dataclasses.replace(big, final_probes=measures), many),
-        Sweep(SMALL_ON, dataclasses.replace(base_on, final_probes=both), few),
-        Sweep(LARGE_ON, dataclasses.replace(big_on, final_probes=both), few),
-        Sweep(SMALL_SPLIT, held_out, few),
-        Sweep(LEARNING_RATES, dataclasses.replace(held_out, batch_size=large), {"lr": grid, **few}),
-        Sweep(OTHER_EPOCHS, big, {"epochs": [epochs * share / 100 for share in settings["other_epochs"]], **few}),
-        Sweep(STEPS, dataclasses.replace(big, epochs=None, steps=base.num_steps, final_probes=both), few),
-        Sweep(RESCALED, plain, few),
+        Sweep(LARGE, big(measured), many),
+        Sweep(SMALL_ON, on, few),
+        Sweep(LARGE_ON, big(on), few),
+        Sweep(SMALL_STEPS, dataclasses.replace(base, epochs=None, steps=steps), few),
+        Sweep(OTHER_EPOCHS, big(base), lengths),
+        Sweep(SMALL_RATES, split, rates),
+        Sweep(LARGE_RATES, big(split), rates),
     ]
+    lines = ("sharpness variants", "landscape") if everything else ()
+    first = dataclasses.replace(kept, final_probes=(*both, "curvature", *lines))
+    beside = {"final_probes": (*first.final_probes, "interpolation"), "partner_batch_size": large} if lines else {}
+    sweeps += [Sweep(SMALL_KEPT, dataclasses.replace(first, **beside), few), Sweep(LARGE_KEPT, big(first), few)]
+    if everything:
+        kept_on = dataclasses.replace(kept, epochs=settings["epochs_on"], final_probes=both)
+        plain = {"model": "mlp", "widths": widths, "batch_norm": False, "precision": "float32"}
+        sweeps += [
+            Sweep(SMALL_ON_KEPT, kept_on, few),
+            Sweep(LARGE_ON_KEPT, big(kept_on), few),
+            Sweep(RESCALED, dataclasses.replace(kept, **plain, final_probes=("rescaled",)), few),
+        ]
     if settings["setup_epochs"]:
+        whole = dataclasses.replace(base, probe_examples=None, final_probes=("sharpness", "sharpness, half the box"))
+        ends = tuple(range(1, settings["setup_epochs"]))
         candidate = dataclasses.replace(
-            base,
-            epochs=settings["setup_epochs"],
-            norm_statistics="batch",
-            probes=("fit",),
-            checkpoints=tuple(range(1, settings["setup_epochs"])),
-            final_probes=(),
+            whole, epochs=settings["setup_epochs"], probes=("fit",), checkpoints=ends, final_probes=()
         )
-        sweeps.append(Sweep(SETUPS, candidate, {SETUP: CANDIDATES, "batch_size": (small, large), **many}))
-    if settings["all_measures"]:
-        firsts = {SMALL_ANEW: base, LARGE_ANEW: big, SMALL_ON_ANEW: base_on, LARGE_ON_ANEW: big_on}
-        sweeps += [Sweep(arm, dataclasses.replace(t, final_probes=(ANEW_PROBE,)), few) for arm, t in firsts.items()]
+        sweeps += [
+            Sweep(SMALL_ALL, whole, many),
+            Sweep(LARGE_ALL, big(whole), many),
+            Sweep(SETUPS, candidate, {SETUP: CANDIDATES, "batch_size": (small, large), **few}),
+        ]
     return sweeps
 
 

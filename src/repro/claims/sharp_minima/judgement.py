@@ -9,14 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from repro.claims.sharp_minima.candidates import judge_candidates
 from repro.claims.sharp_minima.experiment import (
-    ANEW,
-    ANEW_FREE,
+    EQUAL_FREE,
+    EQUAL_NORMS,
+    EQUAL_NORMS_ON,
     EQUAL_STEPS,
     LARGE,
-    LARGE_ANEW,
+    LARGE_KEPT,
     LARGE_ON,
-    LEARNING_RATES,
+    LARGE_ON_KEPT,
+    LARGE_RATES,
     MATCHED,
     OTHER_EPOCHS,
     PUBLISHED_SEARCH,
@@ -24,10 +27,11 @@ from repro.claims.sharp_minima.experiment import (
     SCALE_FREE,
     SEARCHED,
     SMALL,
-    SMALL_ANEW,
+    SMALL_KEPT,
     SMALL_ON,
-    SMALL_SPLIT,
-    STEPS,
+    SMALL_ON_KEPT,
+    SMALL_RATES,
+    SMALL_STEPS,
     TRAINED_ON,
     TUNED,
     decades,
@@ -38,9 +42,9 @@ from repro.evidence.intervals import (
     Unit,
     geometric,
     mean_interval,
+    mean_rank_correlation,
     paired_difference,
     paired_values,
-    rank_correlation,
 )
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import by_seed, final, select
@@ -115,15 +119,18 @@ class Budget:
 
 
 def tuned_budget(table: pd.DataFrame, rows: pd.DataFrame) -> Budget:
-    """The large batch at the learning rate of highest validation accuracy, beside the small one on the same split."""
-    small, large = (select(rows, arm=arm) for arm in (SMALL_SPLIT, LEARNING_RATES))
-    best = None
-    if {"final", "validation_accuracy"} <= set(table.columns):
-        best = tune(select(table, arm=LEARNING_RATES, final=True), "validation_accuracy", largest=True)
-    if best is None:
-        return Budget(TUNED, large.iloc[:0], small, flaw="too few learning rates have been run")
-    edge = f"that is the {best.edge} of the grid" if best.edge else ""
-    return Budget(TUNED, select(large, lr=best.lr), small, f" (lr {best.lr:g})", edge)
+    """Either batch size at its learning rate of highest validation accuracy, on one grid and one split."""
+    chosen, rates, edges = [], [], []
+    for size, arm in (("large", LARGE_RATES), ("small", SMALL_RATES)):
+        best = None
+        if {"final", "validation_accuracy"} <= set(table.columns):
+            best = tune(select(table, arm=arm, final=True), "validation_accuracy", largest=True)
+        if best is None:
+            return Budget(TUNED, rows.iloc[:0], rows.iloc[:0], flaw="too few learning rates have been run")
+        chosen.append(select(rows, arm=arm, lr=best.lr))
+        rates.append(f"{best.lr:g}")
+        edges += [f"the {size} one's is the {best.edge} of the grid"] if best.edge else []
+    return Budget(TUNED, chosen[0], chosen[1], f" (lr {rates[0]}, small {rates[1]})", "; ".join(edges))
 
 
 def matched_budget(rows: pd.DataFrame) -> Budget:
@@ -142,52 +149,58 @@ def matched_budget(rows: pd.DataFrame) -> Budget:
 
 
 def budgets(table: pd.DataFrame) -> list[Budget]:
-    """The fair comparisons: the published budget with the scale-free search, and four fair budgets with it."""
-    rows = prepared(table)
-    searched = Budget(SEARCHED, select(rows, arm=LARGE), select(rows, arm=SMALL))
-    large_on = select(rows, arm=LARGE_ON)
-    chosen = f" ({large_on['epochs'].iloc[0]:g} epochs)" if len(large_on) else ""
-    trained_on = Budget(TRAINED_ON, large_on, select(rows, arm=SMALL_ON), chosen)
-    steps = Budget(EQUAL_STEPS, select(rows, arm=STEPS), select(rows, arm=SMALL))
-    return [searched, trained_on, tuned_budget(table, rows), matched_budget(rows), steps]
+    """The comparisons by the scale-free search: as published, with every layer as long as at the start, and at four
+    fair budgets, of which trained on is compared with layers of equal norms, too."""
+    rows, equal = prepared(table), prepared(table, EQUAL_FREE)
+
+    def pair(name: str, rows: pd.DataFrame, large: str, small: str) -> Budget:
+        ours = select(rows, arm=large)
+        chosen = f" ({ours['epochs'].iloc[0]:g} epochs)" if large == LARGE_ON and len(ours) else ""
+        return Budget(name, ours, select(rows, arm=small), chosen)
+
+    return [
+        pair(SEARCHED, rows, LARGE, SMALL),
+        pair(EQUAL_NORMS, equal, LARGE, SMALL),
+        pair(TRAINED_ON, rows, LARGE_ON, SMALL_ON),
+        pair(EQUAL_NORMS_ON, equal, LARGE_ON, SMALL_ON),
+        tuned_budget(table, rows),
+        matched_budget(rows),
+        pair(EQUAL_STEPS, rows, LARGE_ON, SMALL_STEPS),
+    ]
 
 
 def prediction(rows: pd.DataFrame, column: str = "test_error", within: bool = False) -> Estimate:
-    """Spearman's ρ between φ and the test error, or another `column`, over runs; `within`: after the mean of its own
-    arm has been taken off every run."""
-    columns = rows[["decades", column]].astype(float)
-    if within:
-        columns = columns - columns.groupby(rows["group"]).transform("mean")
-    return rank_correlation(columns["decades"], columns[column], np.random.default_rng(0))
+    """Spearman's ρ between φ and the test error, or another `column`, over the runs of one seed, averaged over seeds;
+    `within`: over those of one arm, averaged over arms first."""
+    seeds = []
+    for _, runs in rows.astype({column: float}).groupby("init_seed"):
+        arms = [arm for _, arm in runs.groupby("arm")] if within else [runs]
+        seeds.append([(arm["decades"], arm[column]) for arm in arms])
+    return mean_rank_correlation(seeds)
 
 
-def fair_runs(table: pd.DataFrame) -> pd.DataFrame:
-    """Every run at a fair budget, and the small-batch runs that it is held against; `group` names its arm."""
-    parts = []
-    for budget in budgets(table):
-        if budget.name != SEARCHED and not budget.flaw:
-            parts.append(budget.large.assign(group=f"large batch, {budget.name}"))
-            parts.append(budget.small.assign(group=budget.small["arm"]))
-    if not parts:
-        return prepared(table).iloc[:0].assign(group="")
-    return pd.concat(parts, ignore_index=True).drop_duplicates(["group", "key"])
+def grid_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs of both batch sizes at every learning rate, of the seeds of which all have finished."""
+    rows = prepared(table)
+    rows = rows[rows["arm"].isin([SMALL_RATES, LARGE_RATES])]
+    runs = rows.groupby("init_seed")["key"].transform("count")
+    return rows[runs == runs.max()]
 
 
 def judge_prediction(table: pd.DataFrame) -> Verdict:
-    rows = fair_runs(table)
+    rows = grid_runs(table)
     across, within = prediction(rows).of(RANKED), prediction(rows, within=True).of(RANKED)
-    effects = {
-        ACROSS: across,
-        "runs at fair budgets, within arms": within,
-        "every run at any budget": prediction(prepared(table)).of(RANKED),
-    }
-    told = f"Over {len(rows)} runs at fair budgets ρ is {bracketed(across)}, and {bracketed(within)} within arms"
-    if len(rows) < 3 * MIN_PAIRS or rows["group"].nunique() < 3:
-        return Verdict(Outcome.INCONCLUSIVE, "Too few runs at fair budgets.", effects)
+    effects = {ACROSS: across, "within a batch size": within}
+    if rows["arm"].nunique() < 2 or across.n < MIN_PAIRS:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few runs at several learning rates.", effects)
+    told = (
+        f"Over {len(rows)} runs at {rows['lr'].nunique()} learning rates ρ is {bracketed(across)}, and "
+        f"{bracketed(within)} within a batch size"
+    )
     if across.low > 0 and within.low > 0:
         return Verdict(Outcome.REPRODUCED, f"{told}: sharper runs err more.", effects)
     if across.low > 0:
-        reason = f"{told}: φ tells arms apart, and among runs of one arm says nothing that can be seen."
+        reason = f"{told}: φ tells batch sizes apart, and among runs of one says nothing that can be seen."
         return Verdict(Outcome.CONDITIONAL, reason, effects)
     if across.high < WEAK:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}: sharper runs do not err more.", effects)
@@ -221,8 +234,9 @@ OTHER_MEASURES = {  # by name: the column, and the two arms
     "φ, 100 random dimensions, unit columns": ("sharpness_manifold", LARGE, SMALL),
     "φ, 100 random dimensions, entries of unit variance": ("sharpness_manifold_wide", LARGE, SMALL),
     "largest eigenvalue of the Hessian": ("largest_eigenvalue", LARGE, SMALL),
-    "φ, statistics anew": (ANEW, LARGE_ANEW, SMALL_ANEW),
-    "φ, statistics anew, scale-free search": (ANEW_FREE, LARGE_ANEW, SMALL_ANEW),
+    "φ, statistics kept": (PUBLISHED_SEARCH, LARGE_KEPT, SMALL_KEPT),
+    "φ, statistics kept, scale-free search": (SCALE_FREE, LARGE_KEPT, SMALL_KEPT),
+    "φ, statistics kept, trained on, scale-free search": (SCALE_FREE, LARGE_ON_KEPT, SMALL_ON_KEPT),
 }
 
 
@@ -258,12 +272,13 @@ def judge_published(table: pd.DataFrame) -> Verdict:
 
 
 def judge_fair(table: pd.DataFrame) -> Verdict:
-    """Whether the large batch is sharper with the scale-free search, and with it at every fair budget."""
+    """Whether the large batch is sharper by the scale-free search, and by it at every fair budget, whatever the size
+    of the layers."""
     found = budgets(table)
     effects = {}
     for budget in found:
         effects[f"φ, {budget.name}"] = times(budget.sharper)
-        if budget.name != SEARCHED:  # its test error is that of the runs as published
+        if budget.name not in (SEARCHED, EQUAL_NORMS, EQUAL_NORMS_ON):  # whose runs are those of others
             effects[f"test error, {budget.name}"] = difference(budget.large, budget.small, "test_error").of(WORSE)
     told = f"Large over small: {'; '.join(b.told for b in found)}."
     states = {b.state for b in found}
@@ -276,8 +291,10 @@ def judge_fair(table: pd.DataFrame) -> Verdict:
 
 IN_WORDS = {
     SEARCHED: "at equal epochs",
+    EQUAL_NORMS: "with layers of equal norms",
     TRAINED_ON: "with both trained on",
-    TUNED: "with its learning rate tuned",
+    EQUAL_NORMS_ON: "with both trained on and layers of equal norms",
+    TUNED: "with both learning rates tuned",
     MATCHED: "at matched training loss",
     EQUAL_STEPS: "at equal steps",
 }
@@ -312,12 +329,13 @@ def judge_search(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, f"{told}: too uncertain to say.", effects)
 
 
+SETUP_FOUND = "The numbers printed for F1, by the set-up that its accuracies choose"
 AS_PUBLISHED = "“large-batch methods tend to converge to sharp minimizers”, as published"
 AT_FAIR_BUDGETS = "The same by a scale-free search, and at fair budgets"
 PREDICTS = "“sharp minima lead to poorer generalization”, at fair budgets"
 SEARCH = "Ten iterations of L-BFGS-B find the maximum"
 FUNCTION = "φ is a property of the function that was learnt"
-PHI, ACROSS = "φ", "runs at fair budgets"  # effects
+PHI, ACROSS = "φ", "over both batch sizes and every learning rate"  # effects
 
 
 def judge(table: pd.DataFrame) -> Verdict:
@@ -325,6 +343,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
     published, fair = judge_published(table), judge_fair(table)
     parts = {
+        SETUP_FOUND: judge_candidates(table),
         AS_PUBLISHED: published,
         AT_FAIR_BUDGETS: fair,
         PREDICTS: judge_prediction(table),
@@ -337,7 +356,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         reason = f"{published.reason} By a scale-free search it is not sharper {gone(table)}."
         return Verdict(Outcome.CONDITIONAL, reason, parts=parts)
     if fair.outcome == Outcome.REPRODUCED:
-        reason = f"{published.reason} By a scale-free search it is sharper too, at this budget and at four fair ones."
+        reason = f"{published.reason} By a scale-free search it is sharper too, in all {len(IN_WORDS)} comparisons."
         return Verdict(Outcome.REPRODUCED, reason, parts=parts)
     reason = f"{published.reason} By a scale-free search and at fair budgets it is not settled."
     return Verdict(fair.outcome, reason, parts=parts)
@@ -355,7 +374,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     ends = f"B = {large} ends {bracketed(sharper, 'times')} as sharp as B = {small}"
     then = foretold(predicts)
     if verdict.outcome == Outcome.REPRODUCED:
-        return f"Yes: {ends}, and is sharper at every fair budget. {then}"
+        return f"Yes: {ends}, and is sharper in every other comparison. {then}"
     if verdict.outcome == Outcome.CONDITIONAL:
         return f"As published, yes: {ends}. By a scale-free search, not {gone(table)}. {then}"
     if verdict.outcome == Outcome.NOT_REPRODUCED:
@@ -368,13 +387,13 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
 def foretold(predicts: Verdict) -> str:
     """Whether sharp means worse, in a sentence."""
     across = predicts.effects[ACROSS]
-    told = f"over {across.n} runs ρ = {bracketed(across)}"
+    told = f"ρ = {bracketed(across)}"
     if predicts.outcome == Outcome.REPRODUCED:
         return f"Sharper runs test worse: {told}."
     if predicts.outcome == Outcome.CONDITIONAL:
-        return f"Sharper settings test worse, not sharper runs of one: {told}."
+        return f"Sharper runs test worse, but not among those of one batch size: {told}."
     if predicts.outcome == Outcome.NOT_REPRODUCED:
         return f"Sharper runs do not test worse: {told}."
-    if across.n < 3 * MIN_PAIRS:
+    if across.n < MIN_PAIRS:
         return "There are too few runs to say whether sharp means worse."
     return f"Whether sharp means worse is not settled: {told}."

@@ -2,68 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from repro.claims.sharp_minima.experiment import (
-    ANEW,
     LARGE,
-    LARGE_ANEW,
+    LARGE_ALL,
+    LARGE_KEPT,
     LARGE_ON,
-    LARGE_ON_ANEW,
+    LARGE_ON_KEPT,
     SMALL,
-    SMALL_ANEW,
+    SMALL_ALL,
+    SMALL_KEPT,
     SMALL_ON,
-    SMALL_ON_ANEW,
+    SMALL_ON_KEPT,
 )
 from repro.evidence.spec import Published
 
+ACCURACIES = {  # of F1: mean and standard deviation as printed, per cent
+    (SMALL_ALL, "train_accuracy"): ("99.66", "0.05"),
+    (LARGE_ALL, "train_accuracy"): ("99.92", "0.01"),
+    (SMALL_ALL, "test_accuracy"): ("98.03", "0.07"),
+    (LARGE_ALL, "test_accuracy"): ("97.81", "0.07"),
+}
 
-def _keskar(
+
+def _phi(
     name: str,
-    printed: Mapping[str, str],
     column: str,
+    small: tuple[str, str, str],
+    large: tuple[str, str, str],
     note: str = "",
-    spread: Sequence[str] = (),
     again: bool = False,
-) -> list[Published]:
-    """Numbers of his tables 2 to 4, by arm; `spread` is the standard deviation that he prints with each. `again`: they
-    are listed already."""
-    of_phi = "accuracy" not in column
-    unit, scale = ("", 1.0) if of_phi else ("%", 100.0)
-    notes = [f"printed ± {s}" for s in spread] or [note] * len(printed)
-    return [
-        Published(f"{name}, {arm}", number, {"arm": arm}, column, unit, scale, told, of_phi, again)
-        for (arm, number), told in zip(printed.items(), notes, strict=True)
-    ]
+) -> tuple[Published, Published]:
+    """φ of either batch size: its arm, the mean as printed, and the standard deviation printed with it, where it is
+    among the sentences that we hold."""
+
+    def number(arm: str, printed: str, sd: str) -> Published:
+        told = "; ".join(filter(None, [f"printed ± {sd}" if sd else "", note]))
+        return Published(f"φ, {name}, {arm}", printed, {"arm": arm}, column, note=told, logarithmic=True, again=again)
+
+    return number(*small), number(*large)
 
 
-PUBLISHED = (
-    *_keskar("training accuracy", {SMALL: "99.66", LARGE: "99.92"}, "train_accuracy", spread=("0.05", "0.01")),
-    *_keskar("test accuracy", {SMALL: "98.03", LARGE: "97.81"}, "test_accuracy", spread=("0.07", "0.07")),
-    *_keskar("φ, full space, ε = 1e-3", {SMALL: "1.23", LARGE: "205.14"}, "sharpness", spread=("0.83", "69.52")),
-    *_keskar("φ, full space, ε = 5e-4", {SMALL: "0.61", LARGE: "42.90"}, "sharpness_half", spread=("0.27", "17.14")),
-    *_keskar(
-        "φ, 100 random dimensions, ε = 1e-3",
-        {SMALL: "0.11", LARGE: "9.22"},
-        "sharpness_manifold",
-        note="the paper does not give the scale of the columns; here they have unit norm",
+UNSAID = "the paper does not give the scale of the columns; here they have unit norm, and φ is over 5,000 images"
+WIDE = "the other way to scale the columns"
+SAMPLE, KEPT = "over 5,000 images", "with the statistics of batch norm kept from training"
+SHARPNESSES = (
+    *_phi("full space, ε = 1e-3", "sharpness", (SMALL_ALL, "1.23", "0.83"), (LARGE_ALL, "205.14", "69.52")),
+    *_phi("full space, ε = 5e-4", "sharpness_half", (SMALL_ALL, "0.61", "0.27"), (LARGE_ALL, "42.90", "17.14")),
+    *_phi("100 random dimensions, ε = 1e-3", "sharpness_manifold", (SMALL, "0.11", ""), (LARGE, "9.22", ""), UNSAID),
+    *_phi(
+        "100 random dimensions, ε = 5e-4", "sharpness_manifold_half", (SMALL, "0.05", ""), (LARGE, "9.17", ""), UNSAID
     ),
+)
+AGAIN = (
+    ("100 random dimensions, ε = 1e-3, unit variance", "sharpness_manifold_wide", SMALL, LARGE, "0.11", "9.22", WIDE),
+    (
+        "100 random dimensions, ε = 5e-4, unit variance",
+        "sharpness_manifold_wide_half",
+        SMALL,
+        LARGE,
+        "0.05",
+        "9.17",
+        WIDE,
+    ),
+    ("full space, ε = 1e-3", "sharpness", SMALL, LARGE, "1.23", "205.14", SAMPLE),
+    ("full space, ε = 1e-3", "sharpness", SMALL_ON, LARGE_ON, "1.23", "205.14", SAMPLE),
+    ("full space, ε = 1e-3", "sharpness", SMALL_KEPT, LARGE_KEPT, "1.23", "205.14", KEPT),
+    ("full space, ε = 1e-3", "sharpness", SMALL_ON_KEPT, LARGE_ON_KEPT, "1.23", "205.14", KEPT),
+)
+PUBLISHED = (
+    *(
+        Published(
+            f"{'training' if 'train' in column else 'test'} accuracy, {arm}",
+            printed,
+            {"arm": arm},
+            column,
+            "%",
+            100.0,
+            f"printed ± {sd}",
+        )
+        for (arm, column), (printed, sd) in ACCURACIES.items()
+    ),
+    *SHARPNESSES,
     *(
         number
-        for column, small, large in (
-            ("sharpness", SMALL_ON, LARGE_ON),
-            (ANEW, SMALL_ANEW, LARGE_ANEW),
-            (ANEW, SMALL_ON_ANEW, LARGE_ON_ANEW),
-        )
-        for number in _keskar(
-            "φ, full space, ε = 1e-3", {small: "1.23", large: "205.14"}, column, spread=("0.83", "69.52"), again=True
-        )
-    ),
-    *_keskar(
-        "φ, 100 random dimensions, ε = 1e-3, entries of unit variance",
-        {SMALL: "0.11", LARGE: "9.22"},
-        "sharpness_manifold_wide",
-        note="the other way to scale the columns",
-        again=True,
+        for name, column, small, large, less, more, note in AGAIN
+        for number in _phi(name, column, (small, less, ""), (large, more, ""), note, again=True)
     ),
 )
