@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from repro import claims
+from repro.claims.sharp_minima import budgets as fair
 from repro.claims.sharp_minima import experiment as sharp
 from repro.claims.sharp_minima import figures as sharp_figures
 from repro.claims.sharp_minima import judgement as weigh
@@ -167,9 +168,9 @@ def test_the_verdict_carries_its_evidence():
     assert effect.n == 5 and effect.low < 10**SHARP < effect.high and effect.unit.log
     worse = verdict.parts[weigh.AS_PUBLISHED].effects["test error"]  # large minus small
     assert worse.value == pytest.approx(0.2) and worse.unit.symbol == "points"
-    fair = verdict.parts[weigh.AT_FAIR_BUDGETS]
-    assert [e.n for name, e in fair.effects.items() if name.startswith("φ")] == [5, 5, 3, 3, 3, 3, 3]
-    assert all(told in fair.reason for told in ("lr 0.002, small 0.001", "after 5 epochs", "trained on (100 epochs)"))
+    found = verdict.parts[weigh.AT_FAIR_BUDGETS]
+    assert [e.n for name, e in found.effects.items() if name.startswith("φ")] == [5, 5, 3, 3, 3, 3, 3]
+    assert all(told in found.reason for told in ("lr 0.002, small 0.001", "after 5 epochs", "trained on (100 epochs)"))
 
 
 @pytest.mark.parametrize(
@@ -211,14 +212,14 @@ def test_answer_says_whether_sharp_means_worse(slopes, says):
 def test_the_matched_budget_is_the_nearest_training_loss_shorter_or_not():
     for losses, epochs in (((3.1e-3, 1e-3), 5), ((9e-3, 2.5e-3), 10)):
         made = table(losses=losses)
-        assert f"after {epochs} epochs" in weigh.matched_budget(sharp.prepared(made)).told
+        assert f"after {epochs} epochs" in fair.matched_budget(sharp.prepared(made)).told
 
 
 def test_a_learning_rate_that_loses_a_seed_is_not_chosen():
     made = table()
     lost = (made["arm"] == sharp.LARGE_RATES) & (made["lr"] == 2e-3) & (made["init_seed"] == 1)
     made.loc[lost, "status"] = "diverged"
-    told = weigh.tuned_budget(made, sharp.prepared(made)).told
+    told = fair.tuned_budget(made, sharp.prepared(made)).told
     assert "lr 0.001," in told or "lr 0.004," in told
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from repro.evidence.spec import Scale, Settings
-from repro.training.engine import BFLOAT16_MIN_BATCH_SIZE
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 
 SGD, WARM, FLOAT32 = "SGD", "SGD, warm-up", "SGD, in float32"
+FLOAT32_FROM = 256  # the engine rounded to bfloat16 from here on, as the first of the paper-scale runs were made
 ADAM, MALLADI = "Adam", "Adam, rescaled"
 
 EARLY, LATE_PART = 2, 0.1  # training loss is read over the last tenth of the second epoch
@@ -71,10 +71,9 @@ SETTINGS = {
 
 def design(settings: Settings) -> list[Sweep]:
     """SGD: every batch size at the learning rates of its grid. Warm-up: the same at the largest batch size. In float32:
-    the same at the smallest batch size that the engine may multiply in bfloat16. Adam: a coarser grid, as it is and
-    with 1 - β₁, 1 - β₂ multiplied by κ and ε divided by √κ, where the batch size is κ times the smallest (Malladi et
-    al. 2022, definition 1). All are evaluated on a validation split, and on the test set too, and all leave out the
-    last, smaller batch of an epoch."""
+    the same at B = 256, or the largest there is. Adam: a coarser grid, as it is and with 1 - β₁, 1 - β₂ multiplied by κ
+    and ε divided by √κ, where the batch size is κ times the smallest (Malladi et al. 2022, definition 1). All are
+    evaluated on a validation split, and on the test set too, and all leave out the last, smaller batch of an epoch."""
     epochs = settings["epochs"]
     base = Trial(
         dataset=settings["dataset"],
@@ -98,7 +97,7 @@ def design(settings: Settings) -> list[Sweep]:
         return {("batch_size", "lr"): pairs, SEEDS: paired_seeds(settings["seeds"])}
 
     sizes, adam_sizes = settings["batch_sizes"], settings["adam_batch_sizes"]
-    rounded = [size for size in sizes if size >= BFLOAT16_MIN_BATCH_SIZE]
+    rounded = [size for size in sizes if size >= FLOAT32_FROM]
     adam = dataclasses.replace(base, optimizer="adam")
     adam_grid = rates(settings["adam_lr"], 2, settings["adam_lr_steps"])
     adam_seeds = paired_seeds(min(settings["seeds"], settings["adam_seeds"]))

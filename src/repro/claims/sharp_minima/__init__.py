@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from repro.claims.sharp_minima.budgets import MIN_PAIRS, SAME_FACTOR
 from repro.claims.sharp_minima.candidates import MOST_OFF
 from repro.claims.sharp_minima.experiment import SETTINGS, design
 from repro.claims.sharp_minima.figures import FIGURES
-from repro.claims.sharp_minima.judgement import MIN_PAIRS, SAME_FACTOR, WEAK, answer, judge
+from repro.claims.sharp_minima.judgement import WEAK, answer, judge
 from repro.claims.sharp_minima.published import PUBLISHED
 from repro.evidence.spec import Claim, Outcome, Revision
 

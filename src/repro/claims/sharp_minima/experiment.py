@@ -19,6 +19,7 @@ SMALL_ON, LARGE_ON = "small batch, trained on", "large batch, trained on"
 SMALL_STEPS, OTHER_EPOCHS = "small batch, equal steps", "large batch, other epochs"
 SMALL_KEPT, LARGE_KEPT = "small batch, statistics kept", "large batch, statistics kept"
 SMALL_ON_KEPT, LARGE_ON_KEPT = "small batch, trained on, statistics kept", "large batch, trained on, statistics kept"
+SMALL_FLOAT32, LARGE_FLOAT32 = "small batch, in float32", "large batch, in float32"
 RESCALED = "no batch norm, rescaled"
 SETUPS = "set-ups"  # the candidates for the paper's own set-up, told apart by the columns of SETUP
 SETUP = ("preprocessing", "norm_eps")
@@ -100,9 +101,9 @@ def design(settings: Settings) -> list[Sweep]:
     """The two batch sizes as published, and trained on; the small one for as few steps as the large one then takes; the
     large one for fewer and for more epochs, of which one number comes nearest to the small one's training loss; and
     both at every learning rate of one grid, chosen among on a validation split. Batch norm takes the statistics of the
-    batch in training and in testing, as the released code has it. Then both again with the statistics kept in training,
-    the small one without batch norm, and, to recover the paper's own set-up from its accuracies, every candidate for
-    its pixels and its batch norm, its fit measured after every epoch."""
+    batch in training and in testing, as the released code has it. Then both again in float32, and with the statistics
+    kept in training; the small one without batch norm; and, to recover the paper's own set-up from its accuracies,
+    every candidate for its pixels and its batch norm, its fit measured after every epoch."""
     small, large = min(settings["batch_sizes"]), max(settings["batch_sizes"])
     widths, everything = settings["widths"], bool(settings["all_measures"])
     model: dict[str, Any] = {"model": "mlp", "widths": widths, "batch_norm": True}
@@ -154,9 +155,12 @@ def design(settings: Settings) -> list[Sweep]:
     beside = {"final_probes": (*first.final_probes, "interpolation"), "partner_batch_size": large} if lines else {}
     sweeps += [Sweep(SMALL_KEPT, dataclasses.replace(first, **beside), few), Sweep(LARGE_KEPT, big(first), few)]
     if everything:
+        exact = dataclasses.replace(base, precision="float32", final_probes=both)
         kept_on = dataclasses.replace(kept, epochs=settings["epochs_on"], final_probes=both)
         plain = {"model": "mlp", "widths": widths, "batch_norm": False, "precision": "float32"}
         sweeps += [
+            Sweep(SMALL_FLOAT32, exact, few),
+            Sweep(LARGE_FLOAT32, big(exact), few),
             Sweep(SMALL_ON_KEPT, kept_on, few),
             Sweep(LARGE_ON_KEPT, big(kept_on), few),
             Sweep(RESCALED, dataclasses.replace(kept, **plain, final_probes=("rescaled",)), few),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from repro.claims.sharp_minima.budgets import MIN_PAIRS, budgets, difference, times
 from repro.claims.sharp_minima.candidates import described, misfits
 from repro.claims.sharp_minima.experiment import (
     EQUAL_FREE,
@@ -38,15 +39,7 @@ from repro.claims.sharp_minima.experiment import (
     decades,
     prepared,
 )
-from repro.claims.sharp_minima.judgement import (
-    MIN_PAIRS,
-    WORSE,
-    budgets,
-    difference,
-    grid_runs,
-    prediction,
-    times,
-)
+from repro.claims.sharp_minima.judgement import WORSE, grid_runs, prediction
 from repro.claims.sharp_minima.lines import (
     accuracy_title,
     interpolation_accuracies,
