@@ -379,8 +379,8 @@ def cost_of_rule(runs: Mapping[int, Rows]) -> list[str]:
         if min(abs(octaves)) < 0.251 and at.notna().all() and (cost := mean(at - tested.loc[lr])).side < 0:
             costs[b] = cost
     worst = min(costs, key=lambda b: costs[b].value, default=0)
-    told = f"Scaled in proportion from B = {base}, B = {worst} loses"
-    return [f"{told} {(-costs[worst]).told('points', '.0f')}"] if worst else []
+    told, cost = f"Scaled in proportion from B = {base}, B = {worst} loses", -costs.get(worst, mean([]))
+    return [f"{told} {cost.told('points', '.0f' if cost.value > 10 else '.1f')}"] if worst else []
 
 
 def linear_scaling(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:

@@ -150,6 +150,14 @@ def test_the_protocol_tells_what_was_run_of_what_is_planned(smoke_ledger):
     assert ">20<" in chapter().protocol().data
 
 
+def test_the_protocol_says_what_batch_norm_divides_by_where_there_is_any():
+    plain = Trial(epochs=1)
+    kept, of_batch = (Trial(epochs=1, model="f1", norm_statistics=kind, norm_eps=1e-3) for kind in ("kept", "batch"))
+    assert "batch norm in testing" not in dict(protocol.what_was_run([plain]))
+    told = dict(protocol.what_was_run([plain, kept, of_batch]))["batch norm in testing"]
+    assert told == "statistics kept from training, ε = 0.001; statistics of the batch, ε = 0.001"
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [

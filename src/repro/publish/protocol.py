@@ -15,9 +15,11 @@ from repro.trial import Trial
 
 def what_was_run(trials: Sequence[Trial]) -> list[tuple[str, str]]:
     """(field, its values) as HTML."""
+    normed = [t for t in trials if t.has_batch_norm]
     return [
         ("training examples", _each(f"{t.num_train:,}" for t in trials)),
         ("model", _each(_model(t) for t in trials)),
+        *([("batch norm in testing", "; ".join(dict.fromkeys(map(_norm, normed))))] if normed else []),
         ("initialisation, pixels", "; ".join(dict.fromkeys(f"{t.init} + {t.preprocessing}" for t in trials))),
         ("optimizer", _each(t.optimizer for t in trials)),
         ("learning rate (per step)", _numbers("rates", (t.lr for t in trials))),
@@ -38,6 +40,11 @@ def _model(trial: Trial) -> str:
     if trial.model != "mlp":
         return trial.model.upper()
     return "MLP " + "-".join(map(str, ("in", *trial.widths, "out"))) + (" with batch norm" if trial.batch_norm else "")
+
+
+def _norm(trial: Trial) -> str:
+    statistics = "statistics of the batch" if trial.norm_statistics == "batch" else "statistics kept from training"
+    return f"{statistics}, ε = {trial.norm_eps:g}"
 
 
 def _leftover(trial: Trial) -> str:

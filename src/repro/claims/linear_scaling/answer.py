@@ -39,7 +39,9 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     worst, cost = worst_of_rule(table, LINEAR), ""
     if worst:
         size, base, lost = worst
-        points = f"{-lost.value:.0f} points ({-lost.high:.0f} to {-lost.low:.0f})"
+        form = ".0f" if lost.value < -10 else ".1f"
+        points = " to ".join(f"{-x:{form}}" for x in (lost.high, lost.low))
+        points = f"{-lost.value:{form}} points ({points})"
         cost = f" Scaled in proportion from B = {base}, B = {size} loses {points}."
     if verdict.outcome == Outcome.REPRODUCED:
         return f"Yes. {grows}, and goes on.{cost}"
