@@ -135,13 +135,14 @@ def learning_rate_recovery(rows: Rows, dataset: str, printed: Sequence[Printed])
 def bfloat16(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """bfloat16 minus float32 in standard deviations of float32 over seeds; the same: inside ±1, by two one-sided tests.
     Arms without any run are left out."""
-    seeds, columns = 5 if dataset == "mnist" else 3, ("test accuracy", "test loss", "train loss", "weight distance")
+    seeds, columns = 5, ("test accuracy", "test loss", "train loss", "weight distance")
+    whole = {"epochs": 30, "drop_last": dataset != "mnist"}
 
     def both(n: int, **fields: Any) -> list[Rows]:
         return [trials(rows, n, precision=kind, **fields) for kind in ("bfloat16", "float32")]
 
-    plain = {f"B = {b}": both(seeds, batch_size=b, lr=0.1 * b / 1024, epochs=30) for b in (64, 256, 1024)}
-    higher, base = trials(rows, seeds, batch_size=1024, lr=0.11, epochs=30, precision="float32"), plain["B = 1024"][1]
+    plain = {f"B = {b}": both(seeds, batch_size=b, lr=0.1 * b / 1024, **whole) for b in (64, 256, 1024)}
+    higher, base = trials(rows, seeds, batch_size=1024, lr=0.11, precision="float32", **whole), plain["B = 1024"][1]
     plain = {arm: pair for arm, pair in plain.items() if len(pair[0]) or len(pair[1])}
     pairs = plain | {"F1": both(25, model="f1", batch_size=256, lr=0.1, epochs=5), "control": [higher, base]}
 

@@ -49,12 +49,13 @@ PAPER = {
     "seeds": 25,  # of F1: with batch norm, paired runs part as far as unpaired ones do
     "plain_seeds": 5,  # at most, without batch norm
     "widths": (1024, 1024),
+    "drop_last": 0,  # 1: without batch norm the last, smaller batch of an epoch is left out
 }
 SMALL = {**PAPER, "dataset": "mnist5k", "batch_sizes": (64, 256), "f1_batch_size": 64, "widths": (128,)}
 SETTINGS = {
     Scale.SMOKE: ({**SMALL, "widths": (32,), "epochs": 2, "f1_epochs": 0.2, "seeds": 3},),
     Scale.LAPTOP: ({**SMALL, "epochs": 20, "f1_epochs": 1},),
-    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist"}),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "drop_last": 1}),
 }
 
 
@@ -69,7 +70,8 @@ def arm_of(batch_size: int) -> str:
 def design(settings: Settings) -> list[Sweep]:
     """Every arm in both precisions, paired by seed, F1 with more seeds. The control is the largest batch size in
     float32 at a slightly higher learning rate: a change that the comparison must not let pass."""
-    base = Trial(dataset=settings["dataset"], widths=settings["widths"], epochs=settings["epochs"])
+    whole = Trial(dataset=settings["dataset"], widths=settings["widths"], epochs=settings["epochs"])
+    base = dataclasses.replace(whole, drop_last=bool(settings["drop_last"]))
     largest = max(settings["batch_sizes"])
     seeds: Axes = {SEEDS: paired_seeds(min(settings["seeds"], settings["plain_seeds"]))}
     precisions: Axes = {"precision": (FLOAT32, BFLOAT16)}
@@ -83,7 +85,7 @@ def design(settings: Settings) -> list[Sweep]:
     }
     return [
         *(Sweep(arm_of(size), base, {**plain(size), **precisions, **seeds}) for size in settings["batch_sizes"]),
-        Sweep(BATCH_NORM, base, {**f1, **precisions}),
+        Sweep(BATCH_NORM, whole, {**f1, **precisions}),
         Sweep(CONTROL, base, {**plain(largest, CONTROL_FACTOR), "precision": (FLOAT32,), **seeds}),
     ]
 
@@ -299,9 +301,10 @@ CLAIM = Claim(
             {"mnist": Outcome.CONDITIONAL},
         ),
         Revision(
-            "2026-11-22T00:52",
-            "Five seeds without batch norm on Fashion-MNIST too, where three were planned and run: three could hardly "
-            "show that nothing moves.",
+            "2026-11-22T01:15",
+            "After three seeds on Fashion-MNIST: without batch norm the last, smaller batch of an epoch is left out "
+            "there, since its step, as large as any, comes right before the measures and moved them by more than "
+            "another seed does; and five seeds, as on MNIST.",
             {"fashion-mnist": Outcome.INCONCLUSIVE},
         ),
     ),
