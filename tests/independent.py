@@ -222,7 +222,13 @@ def sharp_minima(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
             return None if ratio.n < 3 else True
         return False if ratio.high < 1 or (ratio.low > 0.5 and ratio.high < 2) else None
 
-    measures = ["sharpness", free, with_equal_norms, "curvature", *(["sharpness, other boxes"] if main else [])]
+    measures = [
+        "sharpness",
+        free,
+        with_equal_norms,
+        "largest eigenvalue",
+        *(["sharpness, other boxes"] if main else []),
+    ]
     small, large = (f1(5 if main else 3, size, *measures) for size in (256, 6000))
     every = {"probe_examples": None}
     arms = {"small batch": small, "large batch": large}

@@ -73,6 +73,7 @@ PROBES = (
     "sharpness, other boxes",
     "sharpness, statistics anew",
     "sharpness, equal norms",
+    "largest eigenvalue",
     "curvature",
     "landscape",
     "interpolation",

@@ -19,7 +19,7 @@ TIMING_SECONDS = 0.2
 # at any. A probe that is not named here is timed as it is.
 GROWS_WITH = {
     **dict.fromkeys((name for name in runner.PROBES if "sharpness" in name), "probe_examples"),
-    "curvature": "probe_examples",
+    **dict.fromkeys(("largest eigenvalue", "curvature"), "probe_examples"),
     "landscape": "train_size",
     "interpolation": "train_size",
     "rescaled": "train_size",

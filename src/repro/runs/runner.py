@@ -35,6 +35,7 @@ PROBES: dict[str, engine.Probe] = {
     "sharpness, other boxes": landscape.sharpness_in_other_boxes,
     "sharpness, statistics anew": landscape.sharpness_anew,
     "sharpness, equal norms": landscape.equal_norms,
+    "largest eigenvalue": landscape.largest_eigenvalue,
     "curvature": landscape.curvature,
     "landscape": landscape.landscape,
     "interpolation": landscape.interpolation,

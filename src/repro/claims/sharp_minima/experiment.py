@@ -130,7 +130,7 @@ def design(settings: Settings) -> list[Sweep]:
     many, few = (Axes({SEEDS: paired_seeds(min(settings["seeds"], settings[name]))}) for name in ("seeds", "few_seeds"))
     both = ("sharpness", FREE_PROBE)
     boxes = ("sharpness, other boxes",) if everything else ()
-    measured = dataclasses.replace(base, final_probes=(*both, EQUAL_PROBE, "curvature", *boxes))
+    measured = dataclasses.replace(base, final_probes=(*both, EQUAL_PROBE, "largest eigenvalue", *boxes))
     on = dataclasses.replace(base, epochs=settings["epochs_on"], final_probes=(*both, EQUAL_PROBE))
     rates = {"lr": [round(settings["lr"] * 2.0 ** (k - 2), 10) for k in range(settings["lr_steps"])], **few}
     lengths = {"epochs": [settings["epochs"] * share / 100 for share in settings["other_epochs"]], **few}
