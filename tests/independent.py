@@ -169,7 +169,9 @@ def bfloat16(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     if any(len(alike[arm]) < len(columns) for arm in plain):
         return Found(OPEN, phrases, {})
     if len(alike["F1"]) == len(columns):
-        return Found(YES, phrases, {})
+        of_f1 = {f"{m} of F1, batch norm": e for m, e in shifts["F1"].items()}
+        every = {f"{m} at {arm}": e for arm in plain for m, e in shifts[arm].items()}
+        return Found(YES, [largest(every | of_f1)], {})
     if moved["F1"]:
         return Found(IN_PART, [*phrases, largest({m: shifts["F1"][m] for m in moved["F1"]})], {})
     return Found(OPEN, phrases, {})

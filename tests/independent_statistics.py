@@ -207,8 +207,9 @@ def best_rate(table: pd.DataFrame, sign: int = 1) -> float | None:
 
 
 def is_inner(table: pd.DataFrame, best: float | None) -> bool:
-    """Not on an edge of the grid. The highest that does not diverge is none, where higher ones were tried."""
-    return best is not None and best not in (table.index[0], table.index[-1])
+    """No edge of the grid is as good. The highest that does not diverge is none, where higher ones were tried."""
+    means = table.mean(axis=1, skipna=False)
+    return best is not None and not np.isclose(means.iloc[[0, -1]], means.loc[best], rtol=1e-9, atol=0).any()
 
 
 def chosen(*arms: Rows) -> list[Rows] | None:

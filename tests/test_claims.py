@@ -368,13 +368,13 @@ def test_half_dots_are_what_the_judge_weighs():
 @pytest.mark.parametrize(
     ("table", "shifts", "control"),
     [
-        (half_table(), "^bfloat16 moves no measure", "does see"),
-        (half_table(batch_norm=OFF), "^Without batch norm, bfloat16 moves no measure", "does see"),
-        (half_table(batch_norm=UNSETTLED), "^How far .* luck of a seed$", "does see"),
-        (half_table(large=OFF), "moves some measures", "does see"),
-        (half_table(small=UNSETTLED), "^How far .* luck of a seed$", "does see"),
+        (half_table(), "^bfloat16 moves no measure", "sees a slightly"),
+        (half_table(batch_norm=OFF), "^Without batch norm, bfloat16 moves no measure", "sees a slightly"),
+        (half_table(batch_norm=UNSETTLED), "^How far .* luck of a seed$", "sees a slightly"),
+        (half_table(large=OFF), "moves some measures", "sees a slightly"),
+        (half_table(small=UNSETTLED), "^How far .* luck of a seed$", "sees a slightly"),
         (half_table(control=SAME), "^How far .* luck of a seed$", "would not see"),
-        (diverged(half_table(), "B = 1024", "bfloat16", 3), "^How far .* where it finishes$", "does see"),
+        (diverged(half_table(), "B = 1024", "bfloat16", 3), "^How far .* where it finishes$", "sees a slightly"),
     ],
 )
 def test_half_titles_say_no_more_than_the_judge(table, shifts, control):

@@ -198,7 +198,7 @@ def test_answer(made, says):
     ("slopes", "says"),
     [
         ((1.0, 1.0), r"Sharper runs test worse: ρ = \+[01]\."),
-        ((1.0, 0.0), "Sharper runs test worse, but not among those of one batch size"),
+        ((1.0, 0.0), "Sharper runs test worse, but not surely within either batch size"),
         ((-1.0, -1.0), "Sharper runs do not test worse: .*ρ = −"),
         (None, "too few runs to say whether sharp means worse"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from repro.evidence.intervals import Estimate, Unit, equivalence_p, mean_interval
 from repro.evidence.spec import Claim, Figure, Outcome, Published, Revision, Scale, Settings, Verdict, log_checkpoints
 from repro.evidence.tables import at_chance, final, margin_for, paired, point, select
-from repro.evidence.tuning import Tuned, cells, tune, tuned_difference
+from repro.evidence.tuning import LEAST, Tuned, cells, tune, tuned_difference
 from repro.evidence.words import bracketed, unlearnt, value
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 
@@ -211,8 +212,9 @@ def heat(table: pd.DataFrame) -> pd.DataFrame:
 
 def heat_title(table: pd.DataFrame) -> str:
     grid = cells(select(table, arm=GRID, final=True), MEASURED).dropna()
-    best = [rows.nlargest(1, "test_accuracy")["lr"].iloc[0] for _, rows in grid.groupby("batch_size")]
-    if len(best) > 1 and best == sorted(best) and best[0] < best[-1]:
+    several = [rows for _, rows in grid.groupby("batch_size") if len(rows) >= LEAST]
+    best = [rows.nlargest(1, "test_accuracy")["lr"].iloc[0] for rows in several]
+    if len(best) > 1 and all(a < b for a, b in itertools.pairwise(best)):
         return "The larger the batch, the higher the learning rate that tests best"
     return "Test accuracy by batch size and learning rate"
 

@@ -195,10 +195,10 @@ def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     return Estimate(slope, slope - half, slope + half, len(a), "least-squares slope, t interval")
 
 
-def mean_rank_correlation(groups: Sequence[Sequence[tuple[ArrayLike, ArrayLike]]]) -> Estimate:
-    """Spearman's ρ of several pairs of arrays (n,), (n,) in each group, averaged over the pairs and then over groups as
-    Fisher's z, with Student's t interval over groups: what shares its luck within a group, such as runs of one seed, is
-    counted once. A pair of which one side is constant has ρ = 0."""
+def mean_rank_correlation(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Estimate:
+    """Spearman's ρ of each of several pairs of arrays (n,), (n,), averaged as Fisher's z, with Student's t interval
+    over the pairs: what shares its luck within a pair, such as the runs of one seed, is counted once. A pair of which
+    one side is constant has ρ = 0."""
 
     def z(x: ArrayLike, y: ArrayLike) -> float:
         a, b = _finite(x, "x"), _finite(y, "y")
@@ -207,10 +207,9 @@ def mean_rank_correlation(groups: Sequence[Sequence[tuple[ArrayLike, ArrayLike]]
             return 0.0
         return float(np.arctanh(np.clip(scipy_stats.spearmanr(a, b).statistic, -LARGEST_RHO, LARGEST_RHO)))
 
-    e = mean_interval([float(np.mean([z(x, y) for x, y in pairs])) for pairs in groups])
+    e = mean_interval([z(x, y) for x, y in pairs])
     value, low, high = np.tanh([e.value, e.low, e.high]).tolist()
-    method = "t interval of Fisher's z over groups"
-    return Estimate(value, low, high, e.n, method, tuple(np.tanh(e.values).tolist()))
+    return Estimate(value, low, high, e.n, "t interval of Fisher's z", tuple(np.tanh(e.values).tolist()))
 
 
 def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) -> int:

@@ -30,8 +30,9 @@ LEAST = 3  # learning rates that have a best one
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best of a grid of learning rates. `edge` names the end of the grid it sits on: "lowest", "highest" or
-    neither, ""; where every higher learning rate was tried and lost a seed to divergence, it is no edge."""
+    """The best of a grid of learning rates. `edge` names the end of the grid that it sits on, or that is just as good:
+    "lowest", "highest" or neither, ""; where every higher learning rate was tried and lost a seed to divergence, it is
+    no edge."""
 
     lr: float
     edge: str
@@ -61,8 +62,9 @@ def _best(grid: pd.DataFrame, largest: bool) -> Tuned | None:
     if means.empty or len(grid) < LEAST:
         return None
     best = float(means.index[int(means.argmax() if largest else means.argmin())])
-    ends = {grid.index[0]: "lowest", grid.index[-1]: "highest"}
-    return Tuned(best, ends.get(best, ""), len(grid), len(means))
+    as_good = means.index[np.isclose(means, means[best], rtol=1e-9, atol=0)]
+    edges = [name for end, name in ((grid.index[0], "lowest"), (grid.index[-1], "highest")) if end in as_good]
+    return Tuned(best, edges[0] if edges else "", len(grid), len(means))
 
 
 def tune(rows: pd.DataFrame, column: str, largest: bool) -> Tuned | None:

@@ -104,12 +104,14 @@ def _how_sure(found: Found) -> str:
 
 
 def listed_once(found: Found) -> list[Comparison]:
-    """The published numbers on the main datasets; of one that two claims list, the first."""
-    listed = (c for fs in found.values() for c in fs[0].published)
-    by_number: dict[tuple[object, ...], Comparison] = {}
-    for c in listed:
-        by_number.setdefault((c.number.value, c.number.unit, c.ours), c)
-    return list(by_number.values())
+    """The published numbers on the main datasets; of one that two claims list, the first: they print the same, and some
+    of the runs behind both are the same."""
+    once: list[Comparison] = []
+    for c in (c for fs in found.values() for c in fs[0].published):
+        same = (d for d in once if (d.number.printed, d.number.unit) == (c.number.printed, c.number.unit))
+        if not any(set(d.ours.values) & set(c.ours.values) for d in same):
+            once.append(c)
+    return once
 
 
 def _hero(found: Found) -> str:

@@ -95,7 +95,7 @@ def judge_tuned(
     pair = {name: chosen(table, name) for name in COMPARED}
     for name, found in pair.items():
         if found is None:
-            return Verdict(Outcome.INCONCLUSIVE, f"The learning rates of {name} have not been run.")
+            return Verdict(Outcome.INCONCLUSIVE, f"The tuned runs of {name} are still to be made.")
         if found[1]:
             return Verdict(
                 Outcome.INCONCLUSIVE, f"The best learning rate of {name}, {found[0]['lr']:g}, is the grid's {found[1]}."

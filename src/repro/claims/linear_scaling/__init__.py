@@ -78,7 +78,7 @@ CLAIM = Claim(
     answer=answer,
     advice=(
         "Raise the learning rate with the batch from a rate below your best, and stop where training turns unstable.",
-        "Too low costs points, more with every doubling; too high can cost most of them at one step.",
+        "Too low costs points; too high can cost most of them at one step.",
     ),
     change=(
         "A network or data whose gradients are noisier, where the rule would hold to larger batches; another budget, "

@@ -39,7 +39,7 @@ CLAIM = Claim(
         " each in the SD printed and ours, added in squares). Its sharpness has no say in that; then its eight "
         "printed φ are reproduced if none is missed, not if all are or there is no such set-up, conditional if "
         "some are. φ, by the scale-free search, predicts test error if Spearman's ρ over both batch sizes at "
-        "every learning rate of the grid, and ρ within a batch size, are above zero (t intervals over seeds of "
+        "every learning rate of the grid, and ρ within either, are above zero (t intervals over seeds of "
         f"Fisher's z); conditional, if only the first is; not, if the first is below {WEAK:g}. Ten iterations find"
         f" the maximum if the scale-free search finds no more than {SAME_FACTOR:g} times as much in any arm. φ is "
         "a property of the function if rescaling, which changes no output by 1e-10, changes φ by less than a "
@@ -53,7 +53,7 @@ CLAIM = Claim(
             "last as long; the verdict asks for five where it asked for four.",
         ),
         Revision(
-            "2026-11-22T00:23",
+            "2026-11-22T01:51",
             "Batch norm takes the statistics of the batch in testing, as the code does that the authors released for "
             "other networks; the paper's set-up is recovered from its accuracies; layers of equal norms, as a "
             "comparison of its own; a grid of learning rates for either batch size; ρ over seeds, which runs share.",
@@ -68,9 +68,7 @@ CLAIM = Claim(
         "Do not choose a batch size for flatness.",
         "It changes with the search, with batch norm and with the size of the weights, whatever the network computes.",
     ),
-    change=(
-        "A fair budget at which the large batch is no sharper, or other networks, of which sharper ones test worse."
-    ),
+    change=("Other networks, for which every comparison has the same sign, or of which sharper ones test worse."),
     published=PUBLISHED,
     figures=FIGURES,
 )

@@ -139,7 +139,7 @@ def design(settings: Settings) -> list[Sweep]:
     def big(trial: Trial, **changes: Any) -> Trial:
         return dataclasses.replace(trial, batch_size=large, **changes)
 
-    split = dataclasses.replace(base, evaluate_on="both")
+    split = dataclasses.replace(base, evaluate_on="both", final_probes=(FREE_PROBE, EQUAL_PROBE))
     sweeps = [
         Sweep(SMALL, measured, many),
         Sweep(LARGE, big(measured), many),
@@ -155,12 +155,9 @@ def design(settings: Settings) -> list[Sweep]:
     beside = {"final_probes": (*first.final_probes, "interpolation"), "partner_batch_size": large} if lines else {}
     sweeps += [Sweep(SMALL_KEPT, dataclasses.replace(first, **beside), few), Sweep(LARGE_KEPT, big(first), few)]
     if everything:
-        exact = dataclasses.replace(base, precision="float32", final_probes=both)
         kept_on = dataclasses.replace(kept, epochs=settings["epochs_on"], final_probes=both)
         plain = {"model": "mlp", "widths": widths, "batch_norm": False, "precision": "float32"}
         sweeps += [
-            Sweep(SMALL_FLOAT32, exact, few),
-            Sweep(LARGE_FLOAT32, big(exact), few),
             Sweep(SMALL_ON_KEPT, kept_on, few),
             Sweep(LARGE_ON_KEPT, big(kept_on), few),
             Sweep(RESCALED, dataclasses.replace(kept, **plain, final_probes=("rescaled",)), few),
@@ -171,7 +168,10 @@ def design(settings: Settings) -> list[Sweep]:
         candidate = dataclasses.replace(
             whole, epochs=settings["setup_epochs"], probes=("fit",), checkpoints=ends, final_probes=()
         )
+        exact = dataclasses.replace(base, precision="float32", final_probes=both)
         sweeps += [
+            Sweep(SMALL_FLOAT32, exact, few),
+            Sweep(LARGE_FLOAT32, big(exact), few),
             Sweep(SMALL_ALL, whole, many),
             Sweep(LARGE_ALL, big(whole), many),
             Sweep(SETUPS, candidate, {SETUP: CANDIDATES, "batch_size": (small, large), **few}),

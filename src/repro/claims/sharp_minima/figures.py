@@ -274,8 +274,8 @@ FIGURES = (
         "",
         "The paper's search takes ten iterations from y = 0; the scale-free one does not depend on the scale of the "
         "loss. Geometric means over seeds, bars 95 % t intervals. Batch norm takes the statistics of the batch, or "
-        "those kept from training; φ is over 5,000 images, or over all where it says so, where statistics are kept and "
-        "without batch norm. Hollow diamonds, on MNIST: published.",
+        "those kept from training. Over all images: of a training set of more than 5,000, φ is over so many elsewhere, "
+        "but for kept statistics and no batch norm. Hollow diamonds, on MNIST: published.",
         x_scale="log",
     ),
     Figure(

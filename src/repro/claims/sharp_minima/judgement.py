@@ -18,6 +18,7 @@ from repro.claims.sharp_minima.budgets import (
 )
 from repro.claims.sharp_minima.candidates import judge_candidates
 from repro.claims.sharp_minima.experiment import (
+    EQUAL_FREE,
     EQUAL_NORMS,
     EQUAL_NORMS_ON,
     LARGE,
@@ -57,14 +58,11 @@ FOUND = Unit("times", "φ, scale-free search over the published one, times", 1.0
 RESIZED = Unit("times", "φ, after rescaling over before, times", 1.0, ("smaller", "larger"), ALIKE, log=True)
 
 
-def prediction(rows: pd.DataFrame, column: str = "test_error", within: bool = False) -> Estimate:
-    """Spearman's ρ between φ and the test error, or another `column`, over the runs of one seed, averaged over seeds;
-    `within`: over those of one arm, averaged over arms first."""
-    seeds = []
-    for _, runs in rows.astype({column: float}).groupby("init_seed"):
-        arms = [arm for _, arm in runs.groupby("arm")] if within else [runs]
-        seeds.append([(arm["decades"], arm[column]) for arm in arms])
-    return mean_rank_correlation(seeds)
+def prediction(rows: pd.DataFrame, column: str = "test_error", by: str = "decades") -> Estimate:
+    """Spearman's ρ between φ, or another column `by`, and the test error, or another `column`, over the runs of one
+    seed, averaged over seeds."""
+    seeds = rows.astype({column: float, by: float}).groupby("init_seed")
+    return mean_rank_correlation([(runs[by], runs[column]) for _, runs in seeds])
 
 
 def grid_runs(table: pd.DataFrame) -> pd.DataFrame:
@@ -77,18 +75,22 @@ def grid_runs(table: pd.DataFrame) -> pd.DataFrame:
 
 def judge_prediction(table: pd.DataFrame) -> Verdict:
     rows = grid_runs(table)
-    across, within = prediction(rows).of(RANKED), prediction(rows, within=True).of(RANKED)
-    effects = {ACROSS: across, "within a batch size": within}
-    if rows["arm"].nunique() < 2 or across.n < MIN_PAIRS:
+    across = prediction(rows).of(RANKED)
+    within = {f"within B = {size}": prediction(runs).of(RANKED) for size, runs in rows.groupby("batch_size")}
+    effects = {ACROSS: across, **within, "training loss instead of φ": prediction(rows, by="train_loss").of(RANKED)}
+    if EQUAL_FREE in rows:
+        known = rows.dropna(subset=[EQUAL_FREE])
+        effects["φ with layers of equal norms"] = prediction(known, by=EQUAL_FREE).of(RANKED)
+    if len(within) < 2 or across.n < MIN_PAIRS:
         return Verdict(Outcome.INCONCLUSIVE, "Too few runs at several learning rates.", effects)
     told = (
-        f"Over {len(rows)} runs at {rows['lr'].nunique()} learning rates ρ is {bracketed(across)}, and "
-        f"{bracketed(within)} within a batch size"
+        f"Over {len(rows)} runs at {rows['lr'].nunique()} learning rates ρ is {bracketed(across)}; "
+        f"{', '.join(f'{name} {bracketed(e)}' for name, e in within.items())}"
     )
-    if across.low > 0 and within.low > 0:
+    if across.low > 0 and all(e.low > 0 for e in within.values()):
         return Verdict(Outcome.REPRODUCED, f"{told}: sharper runs err more.", effects)
     if across.low > 0:
-        reason = f"{told}: φ tells batch sizes apart, and among runs of one says nothing that can be seen."
+        reason = f"{told}: sharper runs err more, but not surely among those of either batch size."
         return Verdict(Outcome.CONDITIONAL, reason, effects)
     if across.high < WEAK:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}: sharper runs do not err more.", effects)
@@ -263,7 +265,7 @@ def foretold(predicts: Verdict) -> str:
     if predicts.outcome == Outcome.REPRODUCED:
         return f"Sharper runs test worse: {told}."
     if predicts.outcome == Outcome.CONDITIONAL:
-        return f"Sharper runs test worse, but not among those of one batch size: {told}."
+        return f"Sharper runs test worse, but not surely within either batch size: {told}."
     if predicts.outcome == Outcome.NOT_REPRODUCED:
         return f"Sharper runs do not test worse: {told}."
     if across.n < MIN_PAIRS:

@@ -84,7 +84,7 @@ def landscape_title(table: pd.DataFrame) -> str:
     if len(names) == 2:
         small, large = (_at(found, 0.5, name) for name in names)
         if _above(large, small):
-            return "In units of its own weights the large batch is steeper too"
+            return "In units of its own weights the large batch is steeper"
         if _above(small, large):
             return "In units of its own weights the large batch is flatter"
     return "Loss along a random direction, in units of the weights' size"
