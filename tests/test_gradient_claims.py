@@ -189,7 +189,9 @@ def test_dots_are_what_the_judge_weighs():
         for dot in points.itertuples():
             effect = effects[f"{dot.name}, {dot.series.removesuffix(' in training')}"]
             assert (dot.mean, dot.low, dot.high, dot.n) == (effect.value, effect.low, effect.high, effect.n)
-    assert pictures.norm_title(AVERAGES_FALL) == "Only the summed gradient of one batch grows about as √B"
+    assert (
+        pictures.norm_title(AVERAGES_FALL) == "Only the summed gradient of one batch surely grows as √B, early and late"
+    )
     assert pictures.norm_title(norm_table({ALL: ROOT}, {})).endswith("read as: sum · moving · accumulated")
     assert pictures.norm_title(NO_ROOT).startswith("In no reading")
     assert pictures.spread_title(SPLIT).endswith("one reading alone: moving · accumulated")
@@ -301,7 +303,7 @@ def tail_table(
     ("table", "outcome", "says"),
     [
         (tail_table(pooled=1, coordinates=3, moving=(3, 3)), Outcome.REPRODUCED, "heavier tails, pooled as in the"),
-        (tail_table(pooled=1, coordinates=3), Outcome.CONDITIONAL, "while weights move it is the other way round"),
+        (tail_table(pooled=1, coordinates=3), Outcome.CONDITIONAL, "with moving weights it is the other way round in "),
         (tail_table(), Outcome.NOT_REPRODUCED, "scale, not shape"),
         (tail_table(sums=1.0), Outcome.NOT_REPRODUCED, "not many more large values either"),
         (tail_table(sums=5.0, means=5.0), Outcome.NOT_REPRODUCED, "summed or averaged"),
@@ -310,7 +312,7 @@ def tail_table(
         (tail_table(pooled=1), Outcome.CONDITIONAL, "disagree"),
         (tail_table(coordinates=3), Outcome.CONDITIONAL, "disagree"),
         (tail_table(late={"pooled": 1.0}), Outcome.CONDITIONAL, "disagree"),
-        (tail_table(moving=(-3, 3)), Outcome.CONDITIONAL, "while weights move it is the other way round"),
+        (tail_table(moving=(-3, 3)), Outcome.CONDITIONAL, "with moving weights it is the other way round in "),
         (tail_table(moving=(3, 3), passes=2), Outcome.NOT_REPRODUCED, "lighter tails, pooled"),
         (tail_table(pooled=0.0, sd=0.5), Outcome.INCONCLUSIVE, "not settled"),
         (tail_table(seeds=2), Outcome.INCONCLUSIVE, "Too few seeds: 2 early, 2 late"),

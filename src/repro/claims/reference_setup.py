@@ -205,7 +205,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
         apart = verdict.parts[TOLD_APART].outcome
         weights = "Weights of Glorot's variance" if apart == Outcome.NOT_REPRODUCED else "Glorot-uniform weights"
         either = ", be they uniform or normal" if apart == Outcome.NOT_REPRODUCED else ""
-        return f"{weights}, zero biases, standardised pixels: so run, {met} are met, and no rival comes near{either}."
+        return f"{weights}{either}, zero biases, standardised pixels: so run, {met} are met, and no rival comes near."
     if verdict.outcome == Outcome.CONDITIONAL:
         return f"Perhaps weights of Glorot's variance and standardised pixels: {met} are met, but by a rival too."
     if verdict.outcome == Outcome.NOT_REPRODUCED:

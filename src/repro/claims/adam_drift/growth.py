@@ -38,12 +38,12 @@ def distances_by_epoch(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 def growth(table: pd.DataFrame) -> pd.DataFrame:
     """Error (%) of every law, fitted to all but the last two checkpoints, at those two: root mean square, relative,
-    mean over seeds."""
+    mean over seeds. None where it would be fitted to fewer than three, and have as many constants."""
     rows = []
     for arm in (PUBLISHED_SGD, PUBLISHED_ADAM):
         distances = distances_by_epoch(table, arm)
         kept = len(distances) - 2
-        for law in (*LAWS, POWER) if kept >= 2 else ():
+        for law in (*LAWS, POWER) if kept >= 3 else ():
             t, errors = distances.index.to_numpy(dtype=float), []
             for d in distances.to_numpy().T:
                 off = _extrapolate(t, d, law, kept)[kept:] / d[kept:] - 1

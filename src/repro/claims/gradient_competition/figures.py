@@ -74,7 +74,7 @@ def norm_dots(table: pd.DataFrame) -> pd.DataFrame:
 def norm_title(table: pd.DataFrame) -> str:
     told = supporting(table, ROOT)
     if told and {*told} <= {r.name for r in SUMS if r.extent != ACCUMULATED}:
-        return "Only the summed gradient of one batch grows about as √B"
+        return "Only the summed gradient of one batch surely grows as √B, early and late"
     if told:
         also = " (and in other ways)" if len(told) > 1 else ""
         return f"Norms grow about as √B, early and late, read as: {told[0]}{also}"

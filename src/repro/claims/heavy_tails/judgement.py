@@ -178,8 +178,10 @@ def judge(table: pd.DataFrame) -> Verdict:
         "disagree.",
         Outcome.INCONCLUSIVE: "In shape, it is not settled which tails are heavier.",
     }[outcome]
-    if any(parts[name].outcome == OPPOSITE.get(outcome) for name in MOVING.values()):
-        reason = f"{reason.removesuffix('.')}; while weights move it is the other way round."
+    opposite = sum(parts[name].outcome == OPPOSITE.get(outcome) for name in MOVING.values())
+    if opposite:
+        where = f"with moving weights it is the other way round in {opposite} of {len(MOVING)} readings"
+        reason = f"{reason.removesuffix('.')}; {where}."
         outcome = Outcome.CONDITIONAL
     counts = {
         Outcome.REPRODUCED: "Larger batches have far more large values, summed or averaged.",
