@@ -75,7 +75,7 @@ def reference_setup(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
     if any(counted["missed"] <= chance(len(row)) for counted in rivals):
         return Found(IN_PART, phrases, arms)
     if not twin["not run"] and twin["missed"] <= chance(len(row)):
-        phrases.append("be they uniform or normal")
+        phrases.insert(0, "be they uniform or normal")
     return Found(YES, phrases, arms)
 
 
