@@ -378,15 +378,26 @@ def falls_to_half(found: Tables) -> Interval:
 
 def cost_of_rule(runs: Mapping[int, Rows]) -> list[str]:
     """Where following the rule from B = 32 surely loses most: test accuracy at the grid's rate nearest to the rule's,
-    minus that at the best by held-out loss; nowhere beyond the grid, or where a trial diverged."""
+    minus that at the best by held-out loss; nowhere beyond the grid, or where a trial diverged. Followed from the best
+    rate and from the lowest that seeds do not tell from it: the lesser loss counts."""
     held_out = {b: grid(x, "validation_loss") for b, x in runs.items()}
     best = {b: lr for b, table in held_out.items() if (lr := best_rate(table, -1))}
     base, costs = max((b for b in best if b <= 32), default=0), {}
+    lowest = best.get(base, 0.0)
+    for lr in reversed([r for r in held_out[base].index if r < lowest] if base else []):
+        worse = held_out[base].loc[lr] - held_out[base].loc[best[base]]
+        if worse.isna().any() or mean(worse).side:
+            break
+        lowest = lr
     for b, lr in best.items() if base else ():
-        octaves, tested = np.log2(held_out[b].index / (best[base] * b / base)), 100 * grid(runs[b], "test_accuracy")
-        at = tested.iloc[int(abs(octaves).argmin())]
-        if min(abs(octaves)) < 0.251 and at.notna().all() and (cost := mean(at - tested.loc[lr])).side < 0:
-            costs[b] = cost
+        tested, lost = 100 * grid(runs[b], "test_accuracy"), []
+        for start in (best[base], lowest):
+            octaves = np.log2(held_out[b].index / (start * b / base))
+            at = tested.iloc[int(abs(octaves).argmin())]
+            if min(abs(octaves)) < 0.251 and at.notna().all() and (cost := mean(at - tested.loc[lr])).side < 0:
+                lost.append(cost)
+        if len(lost) == 2:
+            costs[b] = max(lost, key=lambda cost: cost.value)
     worst = min(costs, key=lambda b: costs[b].value, default=0)
     told, cost = f"Scaled in proportion from B = {base}, B = {worst} loses", -costs.get(worst, mean([]))
     return [f"{told} {cost.told('points', '.0f' if cost.value > 10 else '.1f')}"] if worst else []
