@@ -261,10 +261,14 @@ def test_seeds_are_counted_by_setting():
 
 
 def test_a_number_in_too_wide_an_interval_shows_the_interval():
-    text = Chapter("sharp-minima", "paper").published().data
-    wide = [c for c in Chapter("sharp-minima", "paper").recorded[0].published if c.outcome == TOO_WIDE]
-    assert text.count("one more run: ") == text.count(f"</span> {TOO_WIDE}<") == len(wide) > 0
-    assert f", {len(wide)} {TOO_WIDE}. " in text
+    shown = 0
+    for made in (Chapter(claim, "paper") for claim in claims.all_claims()):
+        wide = [c for c in made.recorded[0].published if c.outcome == TOO_WIDE]
+        text = made.published().data if wide else ""
+        assert text.count("one more run: ") == text.count(f"</span> {TOO_WIDE}<") == len(wide)
+        assert not wide or f", {len(wide)} {TOO_WIDE}. " in text
+        shown += len(wide)
+    assert shown
 
 
 def test_a_rule_has_a_paragraph_for_every_outcome_and_says_nothing_else():

@@ -69,6 +69,7 @@ def table(
 
 
 def csv_link(rows: pd.DataFrame, name: str) -> str:
+    rows = rows.replace([np.inf, -np.inf], np.nan)  # an interval without an end is left empty
     encoded = base64.b64encode(rows.to_csv(index=False, float_format="%.6g").encode()).decode()
     return f'<a download="{name}" href="data:text/csv;base64,{encoded}">CSV</a>'
 

@@ -71,7 +71,11 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
         return _points({}, "")
     held_out = optima(ends(table, SGD))
     near = pd.DataFrame([(size, *near_best(o)) for size, o in found.items()], columns=["x", "low_band", "high_band"])
-    parts = [_points(found, "best, training").merge(near, on="x", how="left")]
+    dots = _points(found, "best, training").merge(near, on="x", how="left")  # between grid points, where bars end
+    dots = dots.assign(
+        low_band=dots[["low_band", "mean"]].min(axis=1), high_band=dots[["high_band", "mean"]].max(axis=1)
+    )
+    parts = [dots]
     parts += [_line(found, RULES[rule], rule) for rule in (LINEAR, SQUARE_ROOT)]
     fitted = noise_scale(inner(found))
     if fitted:
@@ -212,7 +216,8 @@ FIGURES = (
         "B",
         f"Test accuracy minus that at the best by held-out loss, points, if the rate that is best at B = {SMALL} is "
         "scaled by each rule; below, from the lowest and the highest rate that seeds do not tell from that best. Means "
-        "over seeds; intervals in the table. Off: no such rate was run, or its runs diverged.",
+        "over seeds; intervals in the table. Green is near the best, red far from it, by the upper number. Off: no "
+        "such rate was run, or its runs diverged.",
     ),
     Figure(
         "curves",
