@@ -214,8 +214,8 @@ def sharp_minima(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     equal, with_equal_norms = "sharpness_equal_scale_free", "sharpness, equal norms"
 
     def f1(seeds: int, size: int, *probes: str, **fields: Any) -> Rows:
-        fields = {"epochs": 10, "lr": 0.001, "final_probes": str([*probes]).replace("'", '"')} | fields
-        fields = {"norm_statistics": "batch", "probe_examples": 5000} | fields
+        fields = {"epochs": 6, "lr": 0.001, "final_probes": str([*probes]).replace("'", '"')} | fields
+        fields = {"norm_statistics": "batch", "norm_eps": 1e-6, "probe_examples": 5000} | fields
         return trials(rows, seeds, model="f1", optimizer="adam", batch_size=size, **fields)
 
     def sharper(a: Rows, b: Rows, column: str = phi) -> bool | None:
@@ -241,10 +241,12 @@ def sharp_minima(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
         return Found(OPEN, None, arms)
     on = [f1(3, size, "sharpness", free, with_equal_norms, epochs=100) for size in (6000, 256)]
     fair = [(large, small, phi), (large, small, equal), (*on, phi), (*on, equal)]
-    grids = [f1(3, b, free, evaluate_on="both", lr=[0.00025 * 2**k for k in range(6)]) for b in (6000, 256)]
+    grids = [
+        f1(3, b, free, with_equal_norms, evaluate_on="both", lr=[0.00025 * 2**k for k in range(6)]) for b in (6000, 256)
+    ]
     if best := chosen(*grids):
         fair.append((*best, phi))
-    lengths = {e: f1(3, 6000, free, epochs=e) for e in (6, 8, 12, 15)} | {10: large}
+    lengths = {e: f1(3, 6000, free, epochs=e) for e in (3.6, 4.8, 7.2, 9)} | {6: large}
     losses = {e: np.log(by_seed(x, "train_loss")).mean() for e, x in lengths.items() if len(finished(x))}
     apart = {e: abs(loss - np.log(by_seed(small, "train_loss")).mean()) for e, loss in losses.items()}
     if apart[nearest := min(apart, key=lambda e: apart[e])] < math.log(2):

@@ -13,7 +13,7 @@ from repro.claims.sharp_minima import budgets as fair
 from repro.claims.sharp_minima import experiment as sharp
 from repro.claims.sharp_minima import figures as sharp_figures
 from repro.claims.sharp_minima import judgement as weigh
-from repro.claims.sharp_minima.candidates import judge_candidates, misfits
+from repro.claims.sharp_minima.candidates import judge_candidates, misfits, missed_by_each
 from repro.claims.sharp_minima.published import SHARPNESSES
 from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tables import BESIDE, MET, MISSED, TOO_WIDE, compare
@@ -312,6 +312,16 @@ def with_sharpness(made, phi):
     return whole.groupby(["arm", "key", "epoch", "final"], dropna=False, sort=False, as_index=False).first()
 
 
+def sharpness_of_candidates(decades=0.0):
+    return pd.concat(
+        [
+            rows(sharp.SETUPS_PHI, 3, 2 * (size > 256) + decades, batch_size=size, preprocessing=pixels, norm_eps=eps)
+            for pixels, eps in sharp.CANDIDATES
+            for size in (256, 6000)
+        ]
+    )
+
+
 @pytest.mark.parametrize(
     ("made", "outcome", "says"),
     [
@@ -330,6 +340,15 @@ def test_the_printed_accuracies_choose_the_setup_and_its_sharpness_is_held_again
     verdict = judge_candidates(made)
     assert verdict.outcome == outcome and says in verdict.reason, verdict
     assert "nan" not in verdict.reason
+
+
+def test_every_candidate_is_held_against_the_printed_sharpness():
+    near = sharpness_of_candidates(0.1)
+    near["sharpness"] *= np.where(near["batch_size"] > 256, 1.6, 1.0)
+    assert missed_by_each(near) == [(0, 2)] * len(sharp.CANDIDATES)
+    assert missed_by_each(near.assign(sharpness=near["sharpness"] * 100)) == [(2, 2)] * len(sharp.CANDIDATES)
+    assert missed_by_each(near[near["init_seed"] < 2]) == [(0, 0)] * len(sharp.CANDIDATES)
+    assert missed_by_each(table()) == []
 
 
 def test_a_setup_that_misses_some_of_the_printed_sharpness_is_conditional():
@@ -435,7 +454,7 @@ def test_fair_budgets_are_what_they_are_called():
             assert {t.norm_statistics for t in trials} == {"kept" if arm in kept else "batch"}
             whole = arm in {sharp.SMALL_ALL, sharp.LARGE_ALL, sharp.SETUPS, *kept}
             assert {t.probe_examples for t in trials} == {None if whole else settings["probe_examples"]}
-            if arm not in {sharp.RESCALED, sharp.SETUPS, sharp.SMALL_ALL, sharp.LARGE_ALL}:
+            if arm not in {sharp.RESCALED, sharp.SETUPS, sharp.SETUPS_PHI, sharp.SMALL_ALL, sharp.LARGE_ALL}:
                 assert all(sharp.FREE_PROBE in t.final_probes for t in trials)
         equal = (sharp.SMALL, sharp.LARGE, sharp.SMALL_ON, sharp.LARGE_ON)
         assert all({"sharpness", sharp.EQUAL_PROBE} <= set(t.final_probes) for arm in equal for t in arms[arm])
@@ -490,7 +509,7 @@ def listed(made):
         lists[f"interpolation_{split}_loss"] = [0.1 + a**2 for a in alpha]
         lists[f"interpolation_{split}_accuracy"] = [0.9 - a**2 / 10 for a in alpha]
     made["weight_norm"] = 100 / made.get("sharpness", pd.Series(1.0, made.index)) ** 0.1
-    made = pd.concat([made, candidates()], ignore_index=True)
+    made = pd.concat([made, candidates(), sharpness_of_candidates()], ignore_index=True)
     for name, values in lists.items():
         made[name] = pd.Series([values if arm in (sharp.SMALL_KEPT, sharp.LARGE_KEPT) else None for arm in made["arm"]])
     return made
