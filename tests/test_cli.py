@@ -259,7 +259,7 @@ def test_show_tells_the_parts_of_a_verdict_with_their_effects(tmp_path, monkeypa
     told = json.loads(repro("show", "sharp-minima", "--json").stdout)["findings"]
     parts = next(f for f in told if f["scale"] == "paper")["parts"]
     text = " ".join(repro("show", "sharp-minima").stdout.split())
-    assert len(parts) == 5 and sum(len(p["effects"]) for p in parts) > 20
+    assert len(parts) == 6 and sum(len(p["effects"]) for p in parts) > 20
     assert all(p["name"] in text and e["name"] in text for p in parts for e in p["effects"])
 
 

@@ -228,12 +228,13 @@ def candidate_cells(table: pd.DataFrame) -> pd.DataFrame:
     """The misfit of every candidate for the paper's set-up, after every number of epochs."""
     found = misfits(table)
     if found.empty:
-        return pd.DataFrame(columns=["x", "y", "value", "text"])
+        return pd.DataFrame(columns=["x", "y", "value", "text", "series"])
     names = found["preprocessing"].map({"unit": "/ 255", "standardize": "standardised"})
     drawn = found.assign(x=names + ", " + found["norm_eps"].map("{:.0e}".format), y=found["epochs"])
     drawn = drawn.sort_values(["preprocessing", "norm_eps", "y"], ascending=[False, True, True])
     text = drawn["misfit"].map("{:.1f}".format)
-    return drawn.assign(value=-drawn["misfit"], text=text)[["x", "y", "value", "text"]].reset_index(drop=True)
+    drawn = drawn.assign(value=-drawn["misfit"], text=text, series="minus the misfit")
+    return drawn[["x", "y", "value", "text", "series"]].reset_index(drop=True)
 
 
 def candidate_dots(table: pd.DataFrame) -> pd.DataFrame:
