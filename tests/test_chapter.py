@@ -60,7 +60,10 @@ def test_a_figure_says_what_it_shows_and_gives_its_table(chapters, claim, figure
 
 
 # What is set, counted or a theory's, and not measured, may stand in a title without an interval.
-SETTINGS = r"B [=≈] [\d,]+|lr [\d.]+|k = \d+|\d+ epochs|ε = [\de−.-]+|α = [\d.−]+|ten iterations|\d+ of \d+|α̂ below 2|b?float(16|32)"
+SETTINGS = (
+    r"B [=≈] [\d,]+|lr [\d.]+|k = \d+|\d+ epochs|ε = [\de−.-]+|α = [\d.−]+|ten iterations|\d+ of \d+|α̂ below 2|"
+    r"b?float(16|32)"
+)
 
 
 @pytest.mark.parametrize("scale", ["smoke", "paper"])
