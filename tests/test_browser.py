@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from repro import claims
+from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 
 TOC = yaml.safe_load((PROJECT / "_toc.yml").read_text())
@@ -157,9 +159,10 @@ def test_title_answer_and_verdict_fit_a_phones_first_screen(site, reader, name):
     page = reader(site / f"{name}.html", PHONE, query="?data=mnist")  # what is published opens with it
     box = page.query_selector(".verdict:visible").bounding_box()
     assert box["y"] + box["height"] <= PHONE[1]
-    drawn, none = "figure.hero:visible", "text=Nothing to draw yet >> visible=true"
-    hero = page.query_selector(drawn) or page.query_selector(none)
-    assert hero.bounding_box()["y"] <= 2 * PHONE[1]
+    claim = claims.get(Path(name).name)
+    if claim.figures[0].data(claims.find(claim, "paper", Ledger(), dataset="mnist").table).empty:
+        pytest.skip("too little of it is recorded on MNIST for its first figure")
+    assert page.query_selector("figure.hero:visible").bounding_box()["y"] <= 2 * PHONE[1]
 
 
 def test_nothing_stands_between_a_low_header_and_the_title_on_a_phone(site, reader):

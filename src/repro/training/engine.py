@@ -27,8 +27,8 @@ Probe = Callable[[nn.Module, Mapping[str, Tensor], Dataset, Trial], Mapping[str,
 
 # Steps between looks for a divergence: NaN and infinity stay in the weights, so late is not too late.
 DIVERGENCE_CHECK_STEPS = 200
-# From these batch sizes on products are rounded to bfloat16: at least twice as fast, and the claim bfloat16 was run
-# with no smaller ones. With batch norm, whose statistics come from rounded numbers, the smallest is another.
+# From these batch sizes on products are rounded to bfloat16: the smallest that the claim bfloat16 is run with. With
+# batch norm, whose statistics come from rounded numbers, it is another.
 BFLOAT16_MIN_BATCH_SIZE = {"plain": 64, "batch norm": 256}
 # Weights of one stack that a core's share of the cache holds: beyond it, stacking loses what it gains.
 STACK_BYTES = 8 * 2**20

@@ -36,14 +36,14 @@ CLAIM = Claim(
         f"Inconclusive: anything else, or fewer than {MIN_PAIRS} pairs. Apart: the paper's set-up is the candidate"
         " (pixels, ε of batch norm, epochs of both batch sizes) whose accuracies are nearest to the four printed,"
         f" and none is if that is off by more than {MOST_OFF:g} standard deviations (root mean square of the four,"
-        " each in the SD printed and ours, added in squares). Its sharpness has no say in that; then its eight "
-        "printed φ are reproduced if none is missed, not if all are or there is no such set-up, conditional if "
-        "some are. φ, by the scale-free search, predicts test error if Spearman's ρ over both batch sizes at "
-        "every learning rate of the grid, and ρ within either, are above zero (t intervals over seeds of "
-        f"Fisher's z); conditional, if only the first is; not, if the first is below {WEAK:g}. Ten iterations find"
-        f" the maximum if the scale-free search finds no more than {SAME_FACTOR:g} times as much in any arm. φ is "
-        "a property of the function if rescaling, which changes no output by 1e-10, changes φ by less than a "
-        f"factor of {SAME_FACTOR:g}."
+        " each in the SD printed and ours, added in squares). Its sharpness has no say in that; then its printed "
+        "φ are reproduced if none is missed, not if all are or there is no such set-up, conditional if some are. "
+        "φ, by the scale-free search, predicts test error if Spearman's ρ over both batch sizes at every learning"
+        " rate of the grid, and ρ within either, are above zero (t intervals over seeds of Fisher's z); "
+        f"conditional, if only the first is; not, if the first is below {WEAK:g}. Ten iterations find the maximum "
+        f"if the scale-free search finds no more than {SAME_FACTOR:g} times as much in any arm. φ is a property of"
+        " the function if rescaling, which changes no output by 1e-10, changes φ by less than a factor of "
+        f"{SAME_FACTOR:g}."
     ),
     history=(
         Revision("2026-11-20T16:18", "Written, before the first run."),

@@ -24,6 +24,7 @@ from repro.claims.sharp_minima.experiment import (
     LARGE_RATES,
     MATCHED,
     OTHER_EPOCHS,
+    PAPER,
     PUBLISHED_SEARCH,
     RESCALED,
     SEARCHED,
@@ -298,8 +299,8 @@ FIGURES = (
         "",
         "The paper's search takes ten iterations from y = 0; the scale-free one does not depend on the scale of the "
         "loss. Geometric means over seeds, bars 95 % t intervals. Batch norm takes the statistics of the batch, or "
-        "those kept from training. Over all images: of a training set of more than 5,000, φ is over so many elsewhere, "
-        "but for kept statistics and no batch norm. Hollow diamonds, on MNIST: published.",
+        "those kept from training. Where those are kept, where it says so and without batch norm φ is over all "
+        f"training images, elsewhere over {PAPER['probe_examples']:,} at most. Hollow diamonds, on MNIST: published.",
         x_scale="log",
     ),
     Figure(
