@@ -218,13 +218,13 @@ def test_float32_agrees_where_phi_is_large_and_loses_it_where_it_is_small():
         ({"dimensions": 6, "random": torch.Generator()}, "dimensions 6"),
         ({"column_norm": 0.0}, "column_norm 0.0"),
         ({"chunk": 0}, "chunk 0"),
-        ({"dataset": (torch.zeros(0, 1), torch.zeros(0))}, "as many targets as examples, and at least one"),
-        ({"dataset": (torch.zeros(3, 1), torch.zeros(2))}, "got 3 and 2"),
+        ({"data": (torch.zeros(0, 1), torch.zeros(0))}, "as many examples each, and at least one"),
+        ({"data": (torch.zeros(3, 1), torch.zeros(2))}, "got 3 in data[0], 2 in data[1]"),
         ({"model": nn.ReLU()}, "no parameter"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(changes, said):
-    given = {"model": Point(THETA), "loss": linear([1.0] * 5), "dataset": ONE, **changes}
+    given = {"model": Point(THETA), "loss": linear([1.0] * 5), "data": ONE, **changes}
     with pytest.raises(ValueError) as error:
         measure.sharpness(**given)
     assert said in str(error.value) and "\n" not in str(error.value)

@@ -18,6 +18,7 @@ from repro.claims.heavy_tails import figures as tails_pictures
 from repro.claims.heavy_tails import judgement as tails_claim
 from repro.claims.heavy_tails import readings as tails_readings
 from repro.evidence.spec import Outcome, Scale
+from repro.measure import moments
 from repro.probes import gradients
 from repro.publish import chapter
 from repro.trial import Trial
@@ -414,7 +415,7 @@ def test_pooled_kurtosis_is_that_of_the_values_counted(law, expected):
     rng = np.random.default_rng(0)
     values = rng.uniform(-1, 1, 1_024_000) if law == "uniform" else getattr(rng, law)(size=1_024_000)
     edges = gradients.MAGNITUDE_EDGES
-    counts = gradients.noise.Histogram.of(torch.from_numpy(np.abs(values)), edges).counts[1:-1].tolist()
+    counts = moments.Histogram.of(torch.from_numpy(np.abs(values)), edges).counts[1:-1].tolist()
     centres = (edges[:-1] * edges[1:]).sqrt().tolist()
     flat = {"magnitude_batch_size": [2.0] * len(counts), "magnitude_x": centres, "magnitude_y": counts}
     found = gradients.pooled_kurtosis({**flat, "trial": Trial(epochs=1, draws=100).to_json()})

@@ -1,8 +1,8 @@
-"""Measures of a network, for any torch module and tensors in memory: how flat a minimum is, how noisy gradients are,
-how heavy their tails. A library of its own, which knows no trial, dataset or ledger of this book.
+"""Measures of a network, for any torch module and data that torch knows: how flat a minimum is, how noisy gradients
+are, how heavy their tails. A library of its own, which knows no trial, dataset or ledger of this book.
 """
 
-from repro.measure import noise, passes, tails
+from repro.measure import gradients, moments, noise, passes, tails
 from repro.measure.flatness import Sharpness, largest_eigenvalue, sharpness
 
-__all__ = ["Sharpness", "largest_eigenvalue", "noise", "passes", "sharpness", "tails"]
+__all__ = ["Sharpness", "gradients", "largest_eigenvalue", "moments", "noise", "passes", "sharpness", "tails"]

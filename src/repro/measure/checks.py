@@ -27,12 +27,10 @@ def finite(name: str, values: Tensor) -> None:
         raise ValueError(f"{name}: must be finite, and holds {values[at].item()} at {list(at)}")
 
 
-def examples(x: Tensor, y: Tensor) -> None:
-    """Refuse a dataset of no examples, of other than one target an example, or of what is not finite."""
-    if not len(x) or len(x) != len(y):
-        raise ValueError(f"dataset: needs as many targets as examples, and at least one; got {len(x)} and {len(y)}")
-    finite("dataset", x)
-    finite("targets", y)
+def told(error: BaseException) -> str:
+    """What an error says, in its first line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
 
 
 def weights(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,28 +16,37 @@ from scipy import optimize
 from scipy.sparse import linalg
 from torch import Tensor, nn
 
-from repro.measure import checks
-from repro.measure.noise import Loss
+from repro.measure import checks, examples, objective
+from repro.measure.objective import Forward, Loss
 
 CHUNK = 1024  # examples at once, where a whole dataset is gone through
 START_SEED = 64112088248907242  # of the vector that Lanczos starts from, unless a generator is given
 
 
 class FullLoss:
-    """f and its gradient as functions of one vector, the n trainable parameters of `model`: `loss`, mean-reduced,
-    over all of `dataset` = (x, y), in eval mode and in `dtype`. It works on a copy: `model` is never touched."""
+    """f and its gradient as functions of one vector, the n trainable parameters of `model`: the mean loss over all of
+    `data`, in eval mode and in `dtype`. Batch norm without running statistics takes those of `chunk` examples. It works
+    on a copy: `model` is never touched. Data is read once, and held."""
 
-    def __init__(self, model: nn.Module, loss: Loss, dataset: tuple[Tensor, Tensor], dtype: torch.dtype, chunk: int):
-        x, y = dataset
-        checks.examples(x, y)
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss | None,
+        data: Any,
+        dtype: torch.dtype,
+        chunk: int,
+        forward: Forward | None = None,
+    ) -> None:
         checks.weights(model)
-        checks.whole("chunk", chunk)
         self.model = copy.deepcopy(model).to(dtype).eval()
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise ValueError("model: has no parameter that can be trained")
-        self.loss, self.dtype, self.num_examples = loss, dtype, len(x)
-        self.pieces = list(zip(x.split(chunk), y.split(chunk), strict=True))
+        self.parameters = list(objective.parameters(self.model).values())
+        if isinstance(loss, nn.Module):  # class weights and the like in dtype, too
+            loss = copy.deepcopy(loss).to(dtype)
+        self.forward = objective.objective(loss, forward)
+        device = self.parameters[0].device
+        self.pieces = [examples.to(b, device, dtype) for b in examples.batches(data, checks.whole("chunk", chunk))]
+        self.num_examples = sum(map(examples.size, self.pieces))
+        objective.check(self.model, self.forward, self.pieces[0], batch_norm=True)
 
     @property
     def position(self) -> np.ndarray:
@@ -49,16 +59,13 @@ class FullLoss:
         for parameter, row in zip(self.parameters, rows, strict=True):
             parameter.copy_(row.view_as(parameter))
 
-    def cast(self, t: Tensor) -> Tensor:
-        return t.to(self.dtype) if t.is_floating_point() else t
-
     def __call__(self, position: np.ndarray) -> tuple[float, np.ndarray]:
         """f and its gradient (n,) at `position` (n,)."""
         self._move(position)
         self.model.zero_grad()
         total = 0.0
-        for x, y in self.pieces:
-            share = self.loss(self.model(self.cast(x)), self.cast(y)) * (len(x) / self.num_examples)
+        for batch in self.pieces:
+            share = objective.evaluate(self.model, self.forward, batch) * (examples.size(batch) / self.num_examples)
             share.backward()
             total += share.item()
         gradient = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
@@ -78,10 +85,11 @@ class Sharpness:
 
 def sharpness(
     model: nn.Module,
-    loss: Loss,
-    dataset: tuple[Tensor, Tensor],
+    loss: Loss | None,
+    data: Any,
     epsilon: float = 1e-3,
     *,
+    forward: Forward | None = None,
     dimensions: int | None = None,
     column_norm: float = 1.0,
     random: torch.Generator | None = None,
@@ -93,9 +101,10 @@ def sharpness(
     """φ(x; ε, A) = 100 · (max over y in C of f(x + Ay) - f(x)) / (1 + f(x)), C: |y_i| ≤ ε (|(A⁺x)_i| + 1)
     (Keskar et al. 2017, metric 2.1, equations 3 and 4; φ in percent).
 
-    x are the n trainable parameters of `model`, f the mean `loss` over `dataset` = (x, y), two tensors in memory, in
-    eval mode and `dtype`; float32 may lose a small φ in rounding. `loss` takes (outputs, targets) and gives their
-    mean. The model is left as it was.
+    x are the n trainable parameters of `model`, f the mean `loss` over `data`, which is read once and held in memory,
+    in eval mode and `dtype`; float32 may lose a small φ in rounding. `loss` takes (outputs, targets) and gives their
+    mean; where a batch is not (x, ..., y) or a dict, `forward` takes (model, batch) and gives its mean loss. The model
+    is left as it was.
 
     A is the identity, or, with `dimensions` = p, a matrix (n, p) of standard normal entries drawn from `random`, its
     columns scaled to the Euclidean norm `column_norm`. The paper does not say how its columns are scaled, and φ
@@ -114,7 +123,7 @@ def sharpness(
     checks.positive("epsilon", epsilon)
     checks.positive("column_norm", column_norm)
     checks.whole("iterations", iterations)
-    f = FullLoss(model, loss, dataset, dtype, chunk)
+    f = FullLoss(model, loss, data, dtype, chunk, forward)
     x = f.position
     columns: np.ndarray | None = None
     center = x
@@ -157,17 +166,20 @@ def sharpness(
     return Sharpness(100 * (largest - start) / (1 + start), start, largest, found.nfev + 1)
 
 
-class _MeanLoss(nn.Module):
-    """A loss as curvlinops takes it."""
+class _Boxed(objective.Whole):
+    """The mean loss of a batch, which comes in a dict: what curvlinops passes on as it is."""
+
+    def forward(self, box: dict[str, Any]) -> Tensor:
+        return super().forward(box["batch"])
+
+
+class _Output(nn.Module):
+    """The output of the model as its loss, in the form in which curvlinops takes one."""
 
     reduction = "mean"
 
-    def __init__(self, loss: Loss) -> None:
-        super().__init__()
-        self.loss = loss
-
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.loss(outputs, targets)
+        return outputs
 
 
 @contextlib.contextmanager
@@ -178,22 +190,33 @@ def _no_script_warnings() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _twice_differentiable(model: nn.Module) -> Iterator[None]:
+    """Attention and recurrent layers by kernels that have second derivatives."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
+
+
 def largest_eigenvalue(
     model: nn.Module,
-    loss: Loss,
-    dataset: tuple[Tensor, Tensor],
+    loss: Loss | None,
+    data: Any,
     *,
+    forward: Forward | None = None,
     random: torch.Generator | None = None,
     tolerance: float = 1e-2,
     vectors: int = 10,
     dtype: torch.dtype = torch.float32,
     chunk: int = 4 * CHUNK,
 ) -> float:
-    """λ_max of the Hessian of the mean `loss` over `dataset` = (x, y) in the trainable parameters of `model`, in eval
-    mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector products.
-    The tolerance is of the residual. Of an eigenvalue apart from the others the error goes as its square, and is far
-    smaller; with few vectors and a loose tolerance the search can end at a smaller one.
-    The start vector is drawn from `random`, by default always the same. The model is left as it was. Raises ValueError,
+    """λ_max of the Hessian of the mean loss over `data`, as in `sharpness`, in the trainable parameters of `model`, in
+    eval mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector
+    products. The tolerance is of the residual. Of an eigenvalue apart from the others the error goes as its square,
+    and is far smaller; with few vectors and a loose tolerance the search can end at a smaller one. The start vector is drawn from `random`, by default always the same. The model is left as it was. Raises ValueError,
     in one line.
     """
     checks.positive("tolerance", tolerance)
@@ -201,22 +224,34 @@ def largest_eigenvalue(
         raise ValueError(f"vectors {vectors!r}: must be a whole number ≥ 2")
     with _no_script_warnings():
         from curvlinops import HessianLinearOperator  # takes its time to load
-    f = FullLoss(model, loss, dataset, dtype, chunk)
-    pieces = [(f.cast(x), f.cast(y)) for x, y in f.pieces]
-    hessian = HessianLinearOperator(f.model, _MeanLoss(loss), f.parameters, pieces, check_deterministic=False)
+    f = FullLoss(model, loss, data, dtype, chunk, forward)
+    hessian = HessianLinearOperator(
+        _Boxed(f.model, f.forward),
+        _Output(),
+        f.parameters,
+        [({"batch": piece}, torch.empty(0)) for piece in f.pieces],
+        check_deterministic=False,
+        num_data=f.num_examples,
+        batch_size_fn=lambda box: examples.size(box["batch"]),
+    )
     n = hessian.shape[0]
     start = torch.randn(n, generator=random or torch.Generator().manual_seed(START_SEED), dtype=dtype).numpy()
     operator = hessian.to_scipy(dtype=start.dtype)
-    with _no_script_warnings():
-        if not np.isfinite(operator @ start).all():
+    with _no_script_warnings(), _twice_differentiable(f.model):
+        try:
+            once = operator @ start
+        except (RuntimeError, NotImplementedError) as error:
+            raise ValueError(
+                f"the model has no second derivatives that torch can take ({checks.told(error)})"
+            ) from None
+        if not np.isfinite(once).all():
             raise ValueError("loss: its second derivatives at the model are not all finite")
-    if n <= vectors:  # too small for Lanczos
-        return float(np.linalg.eigvalsh(np.asarray(operator @ np.eye(n)))[-1])
-    with _no_script_warnings():
+        if n <= vectors:  # too small for Lanczos
+            return float(np.linalg.eigvalsh(np.asarray(operator @ np.eye(n)))[-1])
         try:
             found = linalg.eigsh(
                 operator, k=1, which="LA", v0=start, ncv=vectors, tol=tolerance, return_eigenvectors=False
             )
         except linalg.ArpackError as error:
-            raise ValueError(f"Lanczos found no eigenvalue ({' '.join(str(error).split())[:120]})") from None
+            raise ValueError(f"Lanczos found no eigenvalue ({checks.told(error)})") from None
     return float(found[0])

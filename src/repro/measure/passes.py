@@ -9,12 +9,14 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from repro.measure import checks
-from repro.measure.noise import Gradients, Loss, chosen_parameters
+from repro.measure import checks, examples, objective
+from repro.measure.gradients import Gradients, separate
+from repro.measure.objective import Forward, Loss
 
 CHUNK = 64  # batches whose gradients are held at once
 
@@ -46,7 +48,15 @@ class Pass:
 
 
 def moving_gradients(
-    model: nn.Module, loss: Loss, x: Tensor, y: Tensor, name: str, orders: Tensor, batch_size: int, lr: float
+    model: nn.Module,
+    loss: Loss | None,
+    data: Any,
+    name: str,
+    orders: Tensor,
+    batch_size: int,
+    lr: float,
+    *,
+    forward: Forward | None = None,
 ) -> Iterator[Pass]:
     """The gradient of parameter `name` while all weights move, a `Pass` for every row of `orders` (draws, n).
 
@@ -54,17 +64,20 @@ def moving_gradients(
     ValueError for a batch larger than a row, an unknown name, or data or an lr that is not finite.
     """
     checks.whole("batch_size", batch_size, orders.shape[1], "examples of a draw")
-    checks.examples(x, y)
-    chosen_parameters(model, [name])
     if not 0 <= lr < math.inf:
         raise ValueError(f"lr {lr!r}: must be a finite number ≥ 0")
+    objective.parameters(model, [name])
+    held = examples.in_memory(data)
+    mean_loss = separate(model, loss, forward, held)
     for order in orders:
         network = copy.deepcopy(model)
-        parameters: list[Tensor] = list(network.parameters())
-        at = [n for n, _ in network.named_parameters()].index(name)
+        named = objective.parameters(network)
+        parameters: list[Tensor] = list(named.values())
+        at = list(named).index(name)
         total, norms = torch.zeros_like(parameters[at]), []
         for indices in order[: len(order) // batch_size * batch_size].split(batch_size):
-            gradients = torch.autograd.grad(loss(network(x[indices]), y[indices]), parameters)
+            value = objective.evaluate(network, mean_loss, examples.take(held, indices))
+            gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
             total.add_(gradients[at], alpha=batch_size)
             norms.append(gradients[at].double().norm() * batch_size)
             with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.measure.noise import evaluating
+from repro.measure.objective import evaluating
 from repro.training.data import Dataset
 from repro.trial import Trial
 

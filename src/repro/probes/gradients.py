@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from repro.measure import noise, passes, tails
+from repro.measure import gradients, moments, noise, objective, passes, tails
 from repro.names import DATASETS
 from repro.training.data import Dataset, generator
 from repro.trial import Trial
@@ -55,12 +55,12 @@ def moving_steps(trial: Trial) -> dict[int, int]:
 def _draw(dataset: Dataset, trial: Trial) -> tuple[list[int], Tensor]:
     """Batch sizes, and the orders that batches are cut from."""
     sizes, random = _sizes(trial), generator("gradient draws", trial.data_seed)
-    return sizes, noise.random_orders(len(dataset.x_train), sizes[-1], trial.draws, random)
+    return sizes, gradients.random_orders(len(dataset.x_train), sizes[-1], trial.draws, random)
 
 
-def _factors(model: nn.Module, dataset: Dataset) -> noise.Factors:
-    with noise.evaluating(model):
-        return noise.factors(model, functional.cross_entropy, dataset.x_train, dataset.y_train)
+def _factors(model: nn.Module, dataset: Dataset) -> gradients.Factors:
+    with objective.evaluating(model):
+        return gradients.factors(model, functional.cross_entropy, (dataset.x_train, dataset.y_train))
 
 
 def log_log_slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -84,9 +84,9 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     found = _factors(model, dataset)
     used = [orders.shape[1] // size * size for size in sizes]
     totals = sorted(set(used))
-    summed = noise.batch_gradient_norms(found, orders, totals)
+    summed = gradients.batch_gradient_norms(found, orders, totals)
     norms = {
-        "frozen_single": noise.batch_gradient_norms(found, orders, sizes),
+        "frozen_single": gradients.batch_gradient_norms(found, orders, sizes),
         "frozen_accumulated": summed[:, [totals.index(n) for n in used]],
     }
     pairs = [
@@ -101,7 +101,7 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     squares = single.square()
     values["mean_square_frozen_single"] = squares.mean(0).tolist()
     values["square_cv_frozen_single"] = (squares.std(0) / squares.mean(0)).tolist()
-    counts = [noise.Histogram.of(column, NORM_EDGES).counts[1:-1] for column in (single / single.mean(0)).T]
+    counts = [moments.Histogram.of(column, NORM_EDGES).counts[1:-1] for column in (single / single.mean(0)).T]
     values.update(_flat("norm", sizes, (NORM_EDGES[:-1] + NORM_EDGES[1:]) / 2, counts))
     scale = noise.noise_scale(float(found.squared_norms().mean()), found.mean(), len(dataset.x_train), population=True)
     return values | {"noise_trace": scale.trace, "noise_squared_norm": scale.squared_norm}
@@ -111,11 +111,11 @@ def _moving(
     model: nn.Module, dataset: Dataset, trial: Trial, orders: Tensor, sizes: list[int]
 ) -> Iterator[list[passes.Pass]]:
     """By batch size, the passes of SGD through the draws, a step of the trial's lr a batch."""
-    with noise.evaluating(model):
-        layer = f"{noise.last_linear(model)}.weight"
+    with objective.evaluating(model):
+        layer = f"{gradients.last_linear(model)}.weight"
         x, y = dataset.x_train, dataset.y_train
         for size in sizes:
-            yield list(passes.moving_gradients(model, functional.cross_entropy, x, y, layer, orders, size, trial.lr))
+            yield list(passes.moving_gradients(model, functional.cross_entropy, (x, y), layer, orders, size, trial.lr))
 
 
 def _over_draws(norms: Mapping[str, Tensor]) -> dict[str, list[float]]:
@@ -150,19 +150,19 @@ def gradient_tails(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     """
     sizes, orders = _draw(dataset, trial)
     found = _factors(model, dataset)
-    streamed = [noise.stream(found, orders, size, MAGNITUDE_EDGES) for size in sizes]
-    live = torch.stack([moments.variance > 0 for moments, _ in streamed]).all(0)
+    streamed = [moments.stream(found, orders, size, MAGNITUDE_EDGES) for size in sizes]
+    live = torch.stack([part.variance > 0 for part, _ in streamed]).all(0)
     seed = int(torch.randint(2**62, (1,), generator=generator("tails", trial.data_seed)))
     rng = np.random.default_rng(seed)
     coordinates = torch.from_numpy(rng.permutation(_changing(live)))
     columns: dict[str, list[float]] = {}
     quantiles = []
-    for size, (moments, _) in zip(sizes, streamed, strict=True):
+    for size, (part, _) in zip(sizes, streamed, strict=True):
         some = coordinates[:COORDINATES]
-        kept = torch.cat([found(rows[:, :size])[:, some].double() for rows in orders.split(noise.CHUNK)])
+        kept = torch.cat([found(rows[:, :size])[:, some].double() for rows in orders.split(gradients.CHUNK)])
         standardised = ((kept - kept.mean(0)) / kept.std(0)).numpy()
         pooled = found(orders[:POOLED_DRAWS, :size]) - size * found.mean()
-        sd = moments.variance.sqrt()[coordinates].numpy()
+        sd = part.variance.sqrt()[coordinates].numpy()
         samples = {
             "draws": standardised,
             "draws_surrogate": rng.standard_normal(standardised.shape),
@@ -174,7 +174,7 @@ def gradient_tails(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
                 columns.setdefault(f"{name}_{axis}", []).append(float(np.nanmean(estimate(sample))))
         quantiles.append(torch.from_numpy(np.quantile(standardised, normal_cdf(NORMAL_QUANTILES))))
     # of all coordinates that change, not of those kept alone
-    columns["kurtosis_draws"] = [float(moments.excess_kurtosis[coordinates].mean()) for moments, _ in streamed]
+    columns["kurtosis_draws"] = [float(part.excess_kurtosis[coordinates].mean()) for part, _ in streamed]
     counts = [histogram.counts[1:-1] for _, histogram in streamed]
     ends = {sizes[i]: streamed[i][1] for i in (0, min(SMALL, len(sizes)) - 1, len(sizes) - 1)}
     return {
@@ -206,14 +206,14 @@ def gradient_passes(model: nn.Module, initial: Mapping[str, Tensor], dataset: Da
     few = orders[: max(_num_moving(trial), MIN_DRAWS)]
     norms = {"frozen_averaged": passes.averaged_gradient_norms(_factors(model, dataset), orders, sizes)}
     averaged = []
-    gradients: dict[str, list[Tensor]] = {"single": [], "accumulated": []}  # by extent, (draws, P) of every size
+    moving: dict[str, list[Tensor]] = {"single": [], "accumulated": []}  # by extent, (draws, P) of every size
     for moved in _moving(model, dataset, trial, few, sizes):
         averaged.append(torch.stack([p.norms.mean() for p in moved]))
-        gradients["single"].append(torch.stack([p.last.flatten() for p in moved]).double())
-        gradients["accumulated"].append(torch.stack([p.total.flatten() for p in moved]).double())
+        moving["single"].append(torch.stack([p.last.flatten() for p in moved]).double())
+        moving["accumulated"].append(torch.stack([p.total.flatten() for p in moved]).double())
     norms["moving_averaged"] = torch.stack(averaged, 1)
     columns: dict[str, list[float]] = {}
-    for extent, by_size in gradients.items():
+    for extent, by_size in moving.items():
         live = _changing(torch.stack([values.std(0) > 0 for values in by_size]).all(0))
         for values in by_size:
             for axis, sample in (("draws", values.numpy()[:, live]), ("pooled", values.numpy().ravel())):
@@ -227,7 +227,7 @@ def normal_cdf(x: Tensor) -> np.ndarray:
     return torch.special.ndtr(x).numpy()
 
 
-def large_values(histograms: Mapping[int, noise.Histogram]) -> dict[str, float]:
+def large_values(histograms: Mapping[int, moments.Histogram]) -> dict[str, float]:
     """Log₁₀ of how many values of the largest batch's gradient are large, of as many values as the post has drawn.
 
     The post does not say what is large. It counts about 100 such values at B=2; what 100 exceed there is taken for the
