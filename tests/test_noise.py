@@ -292,7 +292,7 @@ def test_what_streams_is_no_larger_for_more_draws():
 def test_fit_recovers_the_noise_scale(num_examples):
     sizes = np.array([1, 2, 4, 8, 16, 32])
     truth = noise.NoiseScale(50.0, 0.7)
-    fitted = noise.fit_noise_scale(sizes, truth.mean_square(sizes, num_examples), num_examples)
+    fitted = noise.fit(sizes, truth.mean_square(sizes, num_examples), num_examples)
     assert (fitted.trace, fitted.squared_norm) == pytest.approx((50, 0.7))
     assert fitted.scale == pytest.approx(50 / 0.7)
 
@@ -300,8 +300,8 @@ def test_fit_recovers_the_noise_scale(num_examples):
 def test_fit_trusts_what_is_sure():
     sizes, truth = np.array([1, 4, 16, 64]), noise.NoiseScale(50.0, 0.7)
     squares = truth.mean_square(sizes) * [3.0, 1, 1, 1]
-    assert abs(noise.fit_noise_scale(sizes, squares, math.inf).trace - 50) > 5
-    fitted = noise.fit_noise_scale(sizes, squares, math.inf, np.array([1e3, 1, 1, 1]))
+    assert abs(noise.fit(sizes, squares, math.inf).trace - 50) > 5
+    fitted = noise.fit(sizes, squares, math.inf, np.array([1e3, 1, 1, 1]))
     assert (fitted.trace, fitted.squared_norm) == pytest.approx((50, 0.7), rel=1e-3)
 
 
@@ -310,7 +310,7 @@ def test_the_mean_square_norm_of_drawn_batches_is_the_theorys():
     each = torch.randn(30, 4, generator=random()).double() + 0.5
     orders = measure.gradients.random_orders(30, 24, 40_000, random(1))
     squared = float(each.square().sum(1).mean())
-    truth = noise.noise_scale(squared, each.mean(0), 30, population=True)
+    truth = noise.from_norms(squared, each.mean(0), 30, population=True)
     for size in (1, 6, 24):
         drawn = each[orders[:, :size]].sum(1).square().sum(1).mean()
         assert float(drawn) == pytest.approx(float(truth.mean_square(np.array(size), 30)), rel=0.02)
@@ -322,7 +322,7 @@ def test_noise_scale_is_unbiased_over_samples():
     for seed in range(2000):
         each = torch.randn(10, 4, generator=random(seed)).double()
         each[:, 0] += 1
-        found = noise.noise_scale(float(each.square().sum(1).mean()), each.mean(0), 10)
+        found = noise.from_norms(float(each.square().sum(1).mean()), each.mean(0), 10)
         traces.append(found.trace)
         norms.append(found.squared_norm)
     assert np.mean(traces) == pytest.approx(4, rel=0.03)
@@ -358,7 +358,7 @@ class TestAnyModule:
         last = measure.gradients.factors(resnet, LOSS, (self.x, self.y))
         found_moments, _ = moments.stream(last, orders, 2, EDGES)
         assert found_moments.variance.shape == (5120,)
-        assert noise.noise_scale(float(last.squared_norms().mean()), last.mean(), 6).trace > 0
+        assert noise.from_norms(float(last.squared_norms().mean()), last.mean(), 6).trace > 0
 
     def test_training_mode_is_one_clear_error(self, resnet):
         resnet.train()

@@ -4,5 +4,16 @@ are, how heavy their tails. A library of its own, which knows no trial, dataset 
 
 from repro.measure import gradients, moments, noise, passes, tails
 from repro.measure.flatness import Sharpness, largest_eigenvalue, sharpness
+from repro.measure.micro_batches import noise_scale
 
-__all__ = ["Sharpness", "gradients", "largest_eigenvalue", "moments", "noise", "passes", "sharpness", "tails"]
+__all__ = [
+    "Sharpness",
+    "gradients",
+    "largest_eigenvalue",
+    "moments",
+    "noise",
+    "noise_scale",
+    "passes",
+    "sharpness",
+    "tails",
+]

@@ -97,12 +97,17 @@ def _any_order(data: Any) -> TypeGuard[DataLoader]:
 
 
 def number(data: Any) -> int | None:
-    """How many examples there are, where that is known before they are read."""
+    """How many examples there are, where that is known before they are read. ValueError, in one line, for no data."""
     if _structure(data):
         return size(_tensors(data))
-    if isinstance(data, DataLoader):
-        return _length(data.dataset) if _any_order(data) else None
-    return None if isinstance(data, IterableDataset) else _length(data)
+    if isinstance(data, IterableDataset) or (isinstance(data, DataLoader) and not _any_order(data)):
+        return None
+    dataset = data.dataset if isinstance(data, DataLoader) else data
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise ValueError(f"data: must be {ALLOWED}; got {type(data).__name__}")
+    if not _length(dataset):
+        raise ValueError("data: needs at least one example, and has none")
+    return _length(dataset)
 
 
 def _length(dataset: Any) -> int:
@@ -117,34 +122,27 @@ def batches(data: Any, size_of_each: int, random: torch.Generator | None = None)
     ValueError, in one line, for what is no data.
     """
     checks.whole("batch size", size_of_each)
+    count = number(data)
     if _structure(data):
         whole = finite(data)
         for indices in _order(size(whole), random).split(size_of_each):
             yield take(whole, slice(int(indices[0]), int(indices[-1]) + 1) if random is None else indices)
         return
-    if isinstance(data, DataLoader) and not _any_order(data):
-        source = iter(data)
-    elif isinstance(data, IterableDataset):
-        source = iter(DataLoader(data, batch_size=size_of_each, generator=torch.Generator()))
+    if count is None:
+        loader = data if isinstance(data, DataLoader) else DataLoader(data, size_of_each, generator=torch.Generator())
     else:
-        loader, dataset = (data, data.dataset) if isinstance(data, DataLoader) else (None, data)
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            raise ValueError(f"data: must be {ALLOWED}; got {type(data).__name__}")
-        if not _length(dataset):
-            raise ValueError("data: needs at least one example, and has none")
-        source = iter(
-            DataLoader(
-                dataset,
-                batch_size=size_of_each,
-                sampler=_order(_length(dataset), random).tolist(),
-                collate_fn=loader.collate_fn if loader else default_collate,
-                num_workers=loader.num_workers if loader else 0,
-                worker_init_fn=loader.worker_init_fn if loader else None,
-                multiprocessing_context=loader.multiprocessing_context if loader else None,
-                generator=torch.Generator(),  # that no number is drawn from the caller's
-            )
+        given = data if isinstance(data, DataLoader) else None
+        loader = DataLoader(
+            given.dataset if given else data,
+            batch_size=size_of_each,
+            sampler=_order(count, random).tolist(),
+            collate_fn=given.collate_fn if given else default_collate,
+            num_workers=given.num_workers if given else 0,
+            worker_init_fn=given.worker_init_fn if given else None,
+            multiprocessing_context=given.multiprocessing_context if given else None,
+            generator=torch.Generator(),  # that no number is drawn from the caller's
         )
-    for batch in source:
+    for batch in loader:
         batch = finite(batch)
         for start in range(0, size(batch), size_of_each):
             yield take(batch, slice(start, start + size_of_each))

@@ -216,8 +216,8 @@ def largest_eigenvalue(
     """λ_max of the Hessian of the mean loss over `data`, as in `sharpness`, in the trainable parameters of `model`, in
     eval mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector
     products. The tolerance is of the residual. Of an eigenvalue apart from the others the error goes as its square,
-    and is far smaller; with few vectors and a loose tolerance the search can end at a smaller one. The start vector is drawn from `random`, by default always the same. The model is left as it was. Raises ValueError,
-    in one line.
+    and is far smaller; with few vectors and a loose tolerance the search can end at a smaller one. The start vector is
+    drawn from `random`, by default always the same. The model is left as it was. Raises ValueError, in one line.
     """
     checks.positive("tolerance", tolerance)
     if checks.whole("vectors", vectors) < 2:

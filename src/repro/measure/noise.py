@@ -34,7 +34,7 @@ class NoiseScale:
         return batch_sizes * (1 - batch_sizes / num_examples) * self.trace + batch_sizes**2 * self.squared_norm
 
 
-def noise_scale(mean_squared_norm: float, mean: Tensor, num_examples: int, population: bool = False) -> NoiseScale:
+def from_norms(mean_squared_norm: float, mean: Tensor, num_examples: int, population: bool = False) -> NoiseScale:
     """B_simple from n examples' mean ‖g_i‖² and mean gradient (P,). Source: McCandlish et al. (2018), eq. 2.9.
 
     ‖G‖² is that of the distribution the examples were drawn from: ‖ḡ‖² - S²/n, without bias. With `population` the
@@ -50,7 +50,7 @@ def noise_scale(mean_squared_norm: float, mean: Tensor, num_examples: int, popul
     return NoiseScale(trace, squared if population else squared - trace / n)
 
 
-def fit_noise_scale(
+def fit(
     batch_sizes: np.ndarray, mean_squares: np.ndarray, num_examples: float, errors: np.ndarray | None = None
 ) -> NoiseScale:
     """S² and ‖G‖² from mean ‖Σ g_i‖² by batch size, by `mean_square`; least squares of relative errors, weighted by

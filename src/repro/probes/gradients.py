@@ -103,7 +103,7 @@ def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     values["square_cv_frozen_single"] = (squares.std(0) / squares.mean(0)).tolist()
     counts = [moments.Histogram.of(column, NORM_EDGES).counts[1:-1] for column in (single / single.mean(0)).T]
     values.update(_flat("norm", sizes, (NORM_EDGES[:-1] + NORM_EDGES[1:]) / 2, counts))
-    scale = noise.noise_scale(float(found.squared_norms().mean()), found.mean(), len(dataset.x_train), population=True)
+    scale = noise.from_norms(float(found.squared_norms().mean()), found.mean(), len(dataset.x_train), population=True)
     return values | {"noise_trace": scale.trace, "noise_squared_norm": scale.squared_norm}
 
 
@@ -338,7 +338,7 @@ def _num_train(row: Row) -> int:
 def fit(row: Row) -> noise.NoiseScale:
     """S² and ‖G‖² from the norms of single batches at frozen weights, each mean weighted by how sure it is."""
     errors = np.asarray(row["square_cv_frozen_single"], dtype=np.float64)
-    return noise.fit_noise_scale(batch_sizes(row), mean_squares(row), _num_train(row), errors)
+    return noise.fit(batch_sizes(row), mean_squares(row), _num_train(row), errors)
 
 
 def fitted_mean_squares(row: Row) -> np.ndarray:
