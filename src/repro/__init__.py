@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # What notebooks and visitors ask for by the package's own name; loaded when asked for.
-_ROOMS = {"Chapter": "repro.publish.chapter"}
+_ROOMS = {"Chapter": "repro.publish.chapter", "advise": "repro.advice"}
 
 
 def __getattr__(name: str) -> Any:

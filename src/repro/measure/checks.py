@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -25,6 +26,11 @@ def finite(name: str, values: Tensor) -> None:
     if (values.is_floating_point() or values.is_complex()) and not values.isfinite().all():
         at = tuple(values.isfinite().logical_not().nonzero()[0].tolist())
         raise ValueError(f"{name}: must be finite, and holds {values[at].item()} at {list(at)}")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice: torch has no kind of its own for a CPU's."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def told(error: BaseException) -> str:

@@ -124,9 +124,12 @@ def batches(data: Any, size_of_each: int, random: torch.Generator | None = None)
     checks.whole("batch size", size_of_each)
     count = number(data)
     if _structure(data):
-        whole = finite(data)
+        whole = finite(data) if random is None else _tensors(data)
         for indices in _order(size(whole), random).split(size_of_each):
-            yield take(whole, slice(int(indices[0]), int(indices[-1]) + 1) if random is None else indices)
+            if random is None:
+                yield take(whole, slice(int(indices[0]), int(indices[-1]) + 1))
+            else:
+                yield finite(take(whole, indices))
         return
     if count is None:
         loader = data if isinstance(data, DataLoader) else DataLoader(data, size_of_each, generator=torch.Generator())

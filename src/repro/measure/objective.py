@@ -113,9 +113,9 @@ def evaluate(model: nn.Module, forward: Forward, batch: Batch) -> Tensor:
     """The loss of a batch. ValueError, in one line, where the model or the loss fails, or it is no single number."""
     try:
         value = forward(model, batch)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # of any kind: it is the caller's code that runs here
+        if checks.out_of_memory(error):
+            raise
         raise ValueError(
             f"the model or its loss fails on a batch of {examples.size(batch)}: {checks.told(error)}; if the batch is "
             "meant for it in another way, give forward(model, batch)"
