@@ -38,7 +38,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
-from repro import cli
+from repro import terminal
 from repro.names import DATASETS
 from repro.runs import cluster, ledger, provenance, runner
 from repro.runs.ledger import Ledger
@@ -295,8 +295,8 @@ if __name__ == "__main__":
     parser.add_argument("--json", type=Path, help="also write the figures there")
     given = parser.parse_args()
     os.environ.setdefault("REPRO_CACHE", tempfile.mkdtemp())
-    with cli.progress_bar("bench") as progress:
-        measured = bench(given.quick, progress, cli.err.print)
+    with terminal.progress_bar("bench") as progress:
+        measured = bench(given.quick, progress, terminal.err.print)
     show(measured)
     if given.json:
         partial = given.json.with_suffix(".partial")

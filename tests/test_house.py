@@ -43,7 +43,7 @@ def test_every_wing_says_what_it_knows_and_stands_in_readme_and_contract():
         if wing.name != "claims":
             assert set(ordered[f"repro.{wing.name}"]) == rooms
             assert all(f"`{room}`" in readme for room in rooms)
-    assert set(ordered["repro"]) == {w.name for w in wings} | {"names", "trial", "cli", "__main__"}
+    assert set(ordered["repro"]) == {w.name for w in wings} | {"names", "trial", "terminal", "cli", "__main__"}
 
 
 def test_no_room_is_too_large():

@@ -281,7 +281,7 @@ REFUSED = {
     "a loss each": (lambda: measure.noise_scale(MODEL, nn.CrossEntropyLoss(reduction="none"), (X, Y)), "one number"),
     "class weights": (
         lambda: measure.noise_scale(MODEL, nn.CrossEntropyLoss(torch.tensor([1.0, 2, 9]).double()), (X, Y)),
-        "examples share it",
+        "examples share it, by class weights",
     ),
     "no noise": (lambda: measure.noise_scale(MODEL, LOSS, (X[:1].repeat(200, 1), Y[:1].repeat(200))), "do not differ"),
     "no loss": (lambda: measure.noise_scale(MODEL, None, (X, Y)), "or give forward"),

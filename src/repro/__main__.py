@@ -18,8 +18,10 @@ def _open_what_is_closed() -> None:
 
 def main() -> None:
     _open_what_is_closed()
-    from repro.cli import app
-
+    try:
+        from repro.cli import app
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error.name} is not installed, which the command takes: pip install 'repro[book]'")
     app()
 
 

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import functools
 import importlib.metadata
-import io
 import json
 import math
-import os
-import shutil
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from repro.evidence.spec import Scale
 from repro.names import DATASETS, ReproError
-from repro.runs import processes
-
-
-class Program(typer.Typer):
-    """What the terminal's encoding lacks is printed as "?", in help too."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
-        return super().__call__(*args, **kwargs)
-
+from repro.terminal import (
+    OUTCOME_STYLES,
+    Program,
+    duration,
+    err,
+    escape,
+    one_line_errors,
+    out,
+    progress_bar,
+    say,
+    styled,
+)
 
 app = Program(
     help=__doc__,
@@ -43,103 +34,11 @@ app = Program(
     pretty_exceptions_enable=False,
     epilog="Data: $REPRO_DATA. Working ledger: $REPRO_CACHE. Both default to your cache folder.",
 )
-out = Console()
-err = Console(stderr=True, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Worker processes; 0 trains in this one. Default: one a core, if it pays.")
 ]
-OUTCOME_STYLES = {"reproduced": "green", "conditional": "yellow", "not reproduced": "red", "inconclusive": "dim"}
-
-
-# What a full or closed disk, a path too long, a quota or a limit give.
-MENDABLE = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
-    *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
-}
-
-
-@contextlib.contextmanager
-def flushed() -> Iterator[None]:
-    """What was printed is out at the end of the block, or the block raises OSError."""
-    try:
-        yield
-    finally:
-        try:
-            sys.stdout.flush()
-        except OSError:
-            with contextlib.suppress(OSError):  # what is still in the buffer goes nowhere, without a word at the end
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise
-
-
-def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """What the user can mend is one line on stderr and exit status 1; Ctrl-C is one line and 130,
-    SIGTERM 143, SIGHUP 129."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            with processes.stoppable(), flushed():
-                command(*args, **kwargs)
-        except ReproError as error:
-            err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
-            raise typer.Exit(error.exit_status) from None
-        except OSError as error:
-            if error.errno not in MENDABLE and not isinstance(error, shutil.Error):
-                raise
-            what = " ".join(str(error.filename or "").split()) or "what was to be printed or copied"
-            why = " ".join((error.strerror or str(error)).split())[:200]
-            hint = "free some space, or give another place (REPRO_CACHE, --output)"
-            err.print(f"[bold red]error:[/] cannot write {_escape(what)} ({_escape(why)}); {hint}", highlight=False)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt as stop:
-            err.print("stopped")
-            raise typer.Exit(processes.exit_status(stop)) from None
-
-    return wrapped
-
-
-def styled(verdict: Any) -> str:
-    return f"[{OUTCOME_STYLES[verdict.outcome]}]{verdict.outcome}[/]. {_escape(verdict.reason)}"
-
-
-def say(line: str) -> None:
-    err.print(line, markup=False, highlight=False)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-@contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, given (finished, total) as trials finish; nothing where there is nothing to do."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=err)
-
-    def advance(finished: int, total: int) -> None:
-        if not bar.tasks and finished < total:
-            bar.start()
-            bar.add_task(what, total=total)
-        for task in bar.task_ids:
-            bar.update(task, completed=finished)
-
-    try:
-        yield advance
-    finally:
-        if bar.tasks:
-            bar.stop()
-
-
-def duration(seconds: float) -> str:
-    """For a reader: 40 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @app.command("list")
@@ -182,24 +81,24 @@ def show(claim: str, as_json: AsJson = False) -> None:
         print(json.dumps(plain.claim(it, ledger), indent=1))
         return
     found = [f for scale in Scale for f in claims.findings(it, scale, ledger)]
-    out.print(f"[bold]{it.question}[/]\n{_escape(it.statement)} ({it.source})")
-    out.print(f"against it: {_escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
-    out.print(f"rule: {_escape(it.rule)}\n", highlight=False)
+    out.print(f"[bold]{it.question}[/]\n{escape(it.statement)} ({it.source})")
+    out.print(f"against it: {escape(it.counter_claim)} ({', '.join(it.counter_sources)})")
+    out.print(f"rule: {escape(it.rule)}\n", highlight=False)
 
     def effects(verdict: Any) -> None:
         for name, e in verdict.effects.items():
-            out.print(f"    {_escape(name)}: {_escape(interval(e))}, n={e.n}", highlight=False)
+            out.print(f"    {escape(name)}: {escape(interval(e))}, n={e.n}", highlight=False)
 
     for f in found:
         trials = f"{f.num_finished}/{len(f.trials)} trials"
         out.print(f"[bold]{f.scale}, {f.dataset}[/] ({trials}): {styled(f.verdict)}", highlight=False)
         effects(f.verdict)
         for name, part in f.verdict.parts.items():
-            out.print(f"  {_escape(name)}: {styled(part)}", highlight=False)
+            out.print(f"  {escape(name)}: {styled(part)}", highlight=False)
             effects(part)
     table = Table("published number", "published", "here, paper scale", "n", "")
     for c in next(f for f in found if f.scale == Scale.PAPER).published:
-        here = _escape(interval(c.ours, c.number.format))
+        here = escape(interval(c.ours, c.number.format))
         table.add_row(c.number.name, f"{c.number.printed} {c.number.unit}", here, str(c.ours.n or ""), c.outcome)
     out.print(table)
 
@@ -229,7 +128,7 @@ def run(
     plan = {c: [t for f in claims.findings(claims.get(c), scale, ledger) for t in f.trials] for c in claim}
     missing = ledger.missing(t for trials in plan.values() for t in trials)
     for key, why in ledger.failures(missing).items():
-        err.print(f"failed before, tried again: {key}: {_escape(why)}", highlight=False)
+        err.print(f"failed before, tried again: {key}: {escape(why)}", highlight=False)
     num_workers = 1 if scheduler is not None else runner.choose_workers(missing, workers)
     expected = costs.estimate(missing, num_workers) if plan_only or (num_workers and missing) else None
     if expected is not None:
@@ -245,7 +144,7 @@ def run(
     if expected and not scheduler and not report.failed:
         err.print(f"estimated {expected:.0f} s: {expected / report.seconds - 1:+.0%}", highlight=False)
     for line in report.failed:
-        err.print(f"[red]failed:[/] {_escape(line)}", highlight=False)
+        err.print(f"[red]failed:[/] {escape(line)}", highlight=False)
     for c in claim:
         for finding in claims.findings(claims.get(c), scale, ledger):
             out.print(f"{c}, {scale}, {finding.dataset}: {styled(finding.verdict)}", highlight=False)
@@ -297,7 +196,7 @@ def audit(
             t = c.trial
             name = f"{t.dataset} {t.optimizer} B={t.batch_size} lr={t.lr:g} seed={t.init_seed}"
             compared = "exact" if c.exact else "tolerance"
-            result = f"[red]{_escape(c.failure)}[/]" if c.failure else "[green]agrees[/]"
+            result = f"[red]{escape(c.failure)}[/]" if c.failure else "[green]agrees[/]"
             table.add_row(c.claim, name, compared, c.worst, f"{c.recorded:.6g}", f"{c.now:.6g}", result)
         out.print(table)
     if any(c.failure for c in checks):
@@ -324,7 +223,41 @@ def build(
         style = OUTCOME_STYLES[f.verdict.outcome]
         table.add_row(f.claim.id, f.scale, f.dataset, f"[{style}]{f.verdict.outcome}[/]")
     out.print(table)
-    out.print(f"The site is at {_escape(str(site.folder / 'index.html'))}", soft_wrap=True, highlight=False)
+    out.print(f"The site is at {escape(str(site.folder / 'index.html'))}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+@one_line_errors
+def advise(
+    script: Annotated[
+        str, typer.Argument(help="A file and a function in it that gives model, loss and data: f.py:make")
+    ],
+    lr: Annotated[float | None, typer.Option(help="The learning rate of today.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="The batch size of today.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long it may take, about.")] = 60,
+    train_seconds: Annotated[float, typer.Option(help="How long to train a copy first.")] = 0,
+    memory: Annotated[float | None, typer.Option(help="Gigabytes it may take; by default what is free.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where: cpu, cuda; by default where the model is.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which examples are drawn.")] = 0,
+) -> None:
+    """Measure a model of your own, and say what batch size to train it with on this machine."""
+    from repro import advice
+    from repro.advice.script import made
+
+    try:
+        given = {
+            "lr": lr,
+            "batch_size": batch_size,
+            "seconds": seconds,
+            "train_seconds": train_seconds,
+            "memory": None if memory is None else memory * 2**30,
+            "device": device,
+            "seed": seed,
+        }
+        advised = advice.advise(**{**given, **made(script)})
+    except ValueError as error:
+        raise ReproError(str(error)) from None
+    out.print(str(advised), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -372,9 +305,9 @@ def doctor(as_json: AsJson = False) -> None:
         if isinstance(value, dict):
             out.print(f"[bold]{name}[/]")
             for key, state in value.items():
-                out.print(f"  {key}: {_escape(str(state))}", highlight=False, soft_wrap=True)
+                out.print(f"  {key}: {escape(str(state))}", highlight=False, soft_wrap=True)
         else:
-            out.print(f"[bold]{name}[/]: {_escape(str(value))}", highlight=False, soft_wrap=True)
+            out.print(f"[bold]{name}[/]: {escape(str(value))}", highlight=False, soft_wrap=True)
 
 
 def _installed(package: str) -> bool:

@@ -130,6 +130,7 @@ def advise(
         raise ValueError(f"optimizer: must be one of torch.optim, made; got {optimizer!r}")
     objective.parameters(model)
     mean_loss = objective.objective(loss, forward)
+    data = examples.checked(data)
     started = time.perf_counter()
     with objective.kept(model):
         torch.manual_seed(seed)

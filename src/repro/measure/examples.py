@@ -96,6 +96,11 @@ def _any_order(data: Any) -> TypeGuard[DataLoader]:
     )
 
 
+def checked(data: Any) -> Any:
+    """The data, as tensors and looked through for what is not finite, if it is held in memory."""
+    return finite(data) if _structure(data) else data
+
+
 def number(data: Any) -> int | None:
     """How many examples there are, where that is known before they are read. ValueError, in one line, for no data."""
     if _structure(data):

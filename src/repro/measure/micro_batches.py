@@ -39,7 +39,7 @@ SKETCH = 2**20  # numbers a group that a gradient is folded to, where its sums w
 @dataclass(frozen=True)
 class Estimate(NoiseScale):
     """A noise scale, of `num_examples` in micro-batches of `micro_batch`, and its interval `low` to `high`, in
-    examples; `high` is infinite where ‖G‖² may be zero."""
+    examples; `high` is infinite where ‖G‖² may be zero, and `low` is `num_examples` where nothing else is likely."""
 
     low: float
     high: float
@@ -47,8 +47,6 @@ class Estimate(NoiseScale):
     micro_batch: int
 
     def __str__(self) -> str:
-        if self.low == math.inf:
-            return "no gradient to tell from noise: more examples"
         high = "∞" if self.high == math.inf else f"{self.high:,.0f}"
         least = f"at least {self.low:,.0f}" if self.high == math.inf else f"{self.scale:,.0f}"
         return f"{least} ({self.low:,.0f} to {high}), from {self.num_examples:,} examples"
@@ -112,7 +110,7 @@ class Groups:
         return Estimate(
             trace,
             squared,
-            low=1 / high if high > 0 else math.inf,
+            low=1 / high if high > 0 else used,
             high=1 / low if low > 0 else math.inf,
             num_examples=round(used),
             micro_batch=self.micro_batch,
@@ -171,10 +169,11 @@ class GroupedGradients:
 
 
 def micro_batch_size(model: nn.Module, num_examples: float) -> int:
-    """MICRO_BATCH, or fewer so that every group has two; not fewer where batch norm takes its statistics from them."""
+    """MICRO_BATCH, or a lower power of two so that every group has two; not lower where batch norm takes its statistics
+    from them."""
     if objective.batch_norms(model):
         return MICRO_BATCH
-    return int(max(1, min(MICRO_BATCH, num_examples // (2 * GROUPS))))
+    return int(2 ** math.floor(math.log2(max(1, min(MICRO_BATCH, num_examples // (2 * GROUPS))))))
 
 
 def noise_scale(

@@ -165,9 +165,13 @@ def check(model: nn.Module, forward: Forward, batch: Batch, batch_norm: bool = F
         return
     if not far(whole, sum(each)):
         raise ValueError(f"loss: is a sum over the batch ({whole:.4g}, and {mean:.4g} over half of it); average it")
-    if batch_norm and batch_norms(model):
+    norms = batch_norms(model)
+    if batch_norm and norms:
         return
+    by = "class weights, a target of another shape than the output, or a loss between examples"
+    if norms:
+        by = f"the statistics of the batch that {norms[0]} takes"
     raise ValueError(
-        f"loss: {whole:.4g} over {2 * half} examples is not the mean of both halves, {mean:.4g}, so examples share it: "
-        "class weights, a target of another shape than the output, or a loss between examples"
+        f"loss: {whole:.4g} over {2 * half} examples is not the mean of both halves, {mean:.4g}: examples share it, by "
+        f"{by}, so that none has a gradient of its own"
     )
