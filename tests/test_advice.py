@@ -191,7 +191,7 @@ def not_finite(outputs, targets):
 REFUSED = {
     "batch norm without running statistics": (
         lambda: ask(mlp(nn.BatchNorm1d(16, track_running_stats=False))),
-        "examples share it, by the statistics of the batch that 1 takes, so that none has a gradient of its own",
+        "examples share a loss, by the statistics of the batch that 1 takes, so that none has a gradient of its own",
     ),
     "a contrastive loss": (lambda: ask(mlp(), contrastive), "examples share it"),
     "class weights": (lambda: ask(mlp(), nn.CrossEntropyLoss(torch.tensor([1.0, 4, 9]))), "by class weights"),

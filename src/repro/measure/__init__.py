@@ -5,6 +5,7 @@ are, how heavy their tails. A library of its own, which knows no trial, dataset 
 from repro.measure import gradients, moments, noise, passes, tails
 from repro.measure.flatness import Sharpness, largest_eigenvalue, sharpness
 from repro.measure.micro_batches import noise_scale
+from repro.measure.norms import squared_norms
 
 __all__ = [
     "Sharpness",
@@ -15,5 +16,6 @@ __all__ = [
     "noise_scale",
     "passes",
     "sharpness",
+    "squared_norms",
     "tails",
 ]

@@ -53,26 +53,35 @@ def per_example_gradients(
     """The exact gradient of every example's loss, in chunks (≤ chunk, P), the trained parameters, or those called
     `names`, one after the other. A chunk is by default as many examples as BYTES hold.
 
-    By torch.func: vmap of grad of functional_call. Source: McCandlish et al. (2018), appendix A, without their moving
-    averages. ValueError, of one line, for what vmap cannot do, too: recurrent layers, data-dependent modules.
+    By torch.func: vmap of grad of functional_call; one example after the other where vmap cannot run the model. Source:
+    McCandlish et al. (2018), appendix A, without their moving averages.
     """
-    chosen = {n: p.detach() for n, p in objective.parameters(model, None if names is None else list(names)).items()}
+    trained = objective.parameters(model, None if names is None else list(names))
+    chosen = {name: p.detach() for name, p in trained.items()}
     if chunk is None:
         chunk = max(1, BYTES // (2 * sum(p.numel() * p.element_size() for p in chosen.values())))
     whole: objective.Whole | None = None
+    together = True
     for batch in examples.batches(data, checks.whole("chunk", chunk)):
         if whole is None:
             whole = objective.Whole(model, separate(model, loss, forward, batch))
             gradients = vmap(grad(_example_loss), in_dims=(None, None, None, 0))
             rest = {n: t.detach() for n, t in (*whole.named_parameters(), *whole.named_buffers())}
-        try:
-            found = gradients(chosen, rest, whole, batch)
-        except RuntimeError as error:
-            raise ValueError(
-                f"vmap cannot run this model one example at a time ({checks.told(error)}); call model.eval(), or "
-                "replace the layer"
-            ) from None
-        yield torch.cat([found[name].flatten(1) for name in chosen], 1)
+        if together:
+            try:
+                found = gradients(chosen, rest, whole, batch)
+            except RuntimeError:
+                together = False
+        if together:
+            yield torch.cat([found[name].flatten(1) for name in chosen], 1)
+        else:
+            yield torch.stack([_alone(whole, batch, i, list(trained.values())) for i in range(examples.size(batch))])
+
+
+def _alone(whole: objective.Whole, batch: Batch, i: int, chosen: list[nn.Parameter]) -> Tensor:
+    """The gradient of example i, by a pass of its own."""
+    value = whole(examples.take(batch, slice(i, i + 1)))
+    return torch.cat([g.flatten() for g in torch.autograd.grad(value, chosen, materialize_grads=True)])
 
 
 def _example_loss(chosen: dict[str, Tensor], rest: dict[str, Tensor], whole: objective.Whole, example: Batch) -> Tensor:

@@ -137,41 +137,40 @@ def batch_norms(model: nn.Module) -> list[str]:
 
 def check(model: nn.Module, forward: Forward, batch: Batch, batch_norm: bool = False) -> None:
     """Refuse, in one line, a model that draws at random, or a loss of EXAMPLES of `batch` that is not the mean of
-    that of either half: a sum, or one that examples share, but by `batch_norm`, if that is allowed. In the mode the
-    model is in, which is left as it was."""
+    each one's own: a sum, or one that examples share, but by `batch_norm`, if that is allowed. In the mode the model is
+    in, which is left as it was."""
     some = examples.take(batch, slice(0, EXAMPLES))
-    half = examples.size(some) // 2
-    parts = [some] if not half else [examples.take(some, slice(0, half)), examples.take(some, slice(half, 2 * half))]
-    if half:
-        some = examples.take(some, slice(0, 2 * half))
+    count = examples.size(some)
+    norms = batch_norms(model)
     with kept(model), torch.no_grad():
-        values = [evaluate(model, forward, part) for part in (some, some, *parts)]
+        whole, again = (evaluate(model, forward, some) for _ in range(2))
+        each = [] if norms else [evaluate(model, forward, examples.take(some, slice(i, i + 1))) for i in range(count)]
     exact = all(p.device.type == "cpu" and p.dtype in ROUNDING for p in model.parameters())
-    rounding = ROUNDING.get(values[0].dtype, COARSE) if exact else COARSE
-    whole, again, *each = (float(value) for value in values)
-    mean = sum(each) / len(each)
-    if not all(map(math.isfinite, (whole, again, *each))):
-        raise ValueError(f"loss: must be finite, and is {whole!r} on {examples.size(some)} examples")
+    rounding = ROUNDING.get(whole.dtype, COARSE) if exact else COARSE
 
     def far(a: float, b: float) -> bool:
         return abs(a - b) > rounding * max(abs(a), abs(b)) + 1e-6
 
-    if far(whole, again):
+    value = float(whole)
+    if not all(math.isfinite(float(v)) for v in (whole, again, *each)):
+        raise ValueError(f"loss: must be finite, and is {value!r} on {count} examples")
+    if far(value, float(again)):
         raise ValueError(
-            f"the same batch has losses {whole:.4g} and {again:.4g}: the model draws at random, as dropout does; call "
-            "model.eval() first"
+            f"the same batch has losses {value:.4g} and {float(again):.4g}: the model draws at random, as dropout "
+            "does; call model.eval() first"
         )
-    if not far(whole, mean):
+    if norms and not batch_norm:
+        raise ValueError(
+            f"examples share a loss, by the statistics of the batch that {norms[0]} takes, so that none has a gradient "
+            "of its own"
+        )
+    total = sum(float(v) for v in each)
+    if not each or not far(value, total / count):
         return
-    if not far(whole, sum(each)):
-        raise ValueError(f"loss: is a sum over the batch ({whole:.4g}, and {mean:.4g} over half of it); average it")
-    norms = batch_norms(model)
-    if batch_norm and norms:
-        return
-    by = "class weights, a target of another shape than the output, or a loss between examples"
-    if norms:
-        by = f"the statistics of the batch that {norms[0]} takes"
+    if not far(value, total):
+        raise ValueError(f"loss: is a sum over the batch ({value:.4g} over {count} examples); average it")
     raise ValueError(
-        f"loss: {whole:.4g} over {2 * half} examples is not the mean of both halves, {mean:.4g}: examples share it, by "
-        f"{by}, so that none has a gradient of its own"
+        f"loss: {value:.4g} over {count} examples is not the mean of their own, {total / count:.4g}: examples share "
+        "it, by class weights, a target of another shape than the output, or a loss between examples, so that none has a "
+        "gradient of its own"
     )
