@@ -171,6 +171,6 @@ def check(model: nn.Module, forward: Forward, batch: Batch, batch_norm: bool = F
         raise ValueError(f"loss: is a sum over the batch ({value:.4g} over {count} examples); average it")
     raise ValueError(
         f"loss: {value:.4g} over {count} examples is not the mean of their own, {total / count:.4g}: examples share "
-        "it, by class weights, a target of another shape than the output, or a loss between examples, so that none has a "
-        "gradient of its own"
+        "it, by class weights, a target of another shape than the output, or a loss between examples, so that none has "
+        "a gradient of its own"
     )
