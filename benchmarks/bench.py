@@ -9,6 +9,8 @@ else should be running.
 - tensor loop: the same with the images as one tensor, prepared beforehand.
 - ours: `runner.run_stack` on a warm Dask cluster, a worker a core, at least two trials each.
 - share: ours, times the operations of a sample, over the rate at which as many processes multiply square matrices.
+
+Beside it, what `measures` measures.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import measures
 import psutil
 import torch
 from distributed import Client
@@ -189,7 +192,8 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
     name, cores, repeats = dataset_here(), runner.num_cores(), 1 if quick else REPEATS
     sizes = [size for size in (4, 64, 1024) if size in BATCH_SIZES] if quick else BATCH_SIZES
     settings = list(itertools.product(NETS, sizes))
-    finished, total = itertools.count(1), len(settings) + len(WORKERS_AT) + len(SWEEPS)
+    measuring = len(measures.NETS) * len(measures.WAYS) + len(measures.ADVISED)
+    finished, total = itertools.count(1), len(settings) + len(WORKERS_AT) + len(SWEEPS) + measuring
     progress(0, total)
 
     def ended(line: str) -> None:
@@ -265,6 +269,11 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
     for kind, (count, more) in SWEEPS.items():
         cost = told["sweeps"][kind] = sweep_overhead(min(count, 400) if quick else count, **more)
         ended(f"sweep of {cost['trials']:,} tiny trials, {kind}: {cost['milliseconds_a_trial']:.1f} ms a trial")
+    told |= {"norms": [], "advice": []}
+    for kind, row in measures.measured():
+        told[kind].append(row)
+        took = f"{row['milliseconds']:.3f} ms an example" if kind == "norms" else f"{row['seconds']:.1f} s"
+        ended(f"{kind}, {row['net']}, {row.get('way', 'ours')}: {took}, {row['peak_mib']:.0f} MiB")
     return told
 
 
@@ -287,6 +296,10 @@ def show(told: dict) -> None:
             f"{s['parent_mib_at_the_end']:.0f} at the end; {s['ledger_rows']:,} rows load in "
             f"{s['ledger_load_seconds']:.2f} s"
         )
+    for row in told["norms"]:
+        print(f"norms, {row['net']}, {row['way']}: {row['milliseconds']:.3f} ms an example, {row['peak_mib']:.0f} MiB")
+    for row in told["advice"]:
+        print(f"advice on {row['net']}: {row['seconds']:.1f} s of {row['given']}, {row['peak_mib']:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from repro.runs.provenance import PROJECT
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import bench
+import pytest
 
 
 def measured():
@@ -50,6 +51,11 @@ def measured():
             row("narrow", 64, "float32", True, 3000.0),
         ],
         "sweeps": {"in stacks": sweep},
+        "norms": [
+            {"net": "a <net>", "way": way, "milliseconds": took, "peak_mib": mib, "n": 10}
+            for way, took, mib in (("ours", 0.25, 70.0), ("plain loop", 5.0, 30.0))
+        ],
+        "advice": [{"net": "a net", "given": 10, "seconds": 2.5, "peak_mib": 400.0}],
     }
 
 
@@ -68,6 +74,10 @@ def test_the_page_shows_what_was_measured(tmp_path):
         "1.90 at B\u00a0=\u00a064",
         "4.2 ms",
         "A &lt;Processor&gt;",
+        "0.25 ms",
+        "20.0×",
+        "70, 30",
+        "2.5 s",
     ):
         assert told in text, told
     assert "654" in text  # what was not chosen is in the table, too
@@ -91,9 +101,14 @@ def test_each_measurement_is_told_as_it_ends(monkeypatch):
     monkeypatch.setattr(bench, "SECONDS", 0.02)
     monkeypatch.setattr(bench, "SWEEP_SECONDS", 0.02)
     monkeypatch.setattr(bench, "dataset_here", lambda: "mnist5k")
+    rows = [("norms", {"net": "n", "way": "ours", "milliseconds": 1.0, "peak_mib": 2.0, "n": 3})]
+    monkeypatch.setattr(bench.measures, "NETS", {"n": ()})
+    monkeypatch.setattr(bench.measures, "WAYS", {"ours": ()})
+    monkeypatch.setattr(bench.measures, "ADVISED", {})
+    monkeypatch.setattr(bench.measures, "measured", lambda: iter(rows))
     seen, lines = [], []
     told = bench.bench(True, lambda *now: seen.append((len(lines), *now)), lines.append)
-    assert seen == [(0, 0, 3), (1, 1, 3), (2, 2, 3), (3, 3, 3)]  # a line, then the bar
+    assert seen == [(n, n, 4) for n in range(5)]  # a line, then the bar
     assert lines[0].startswith("784-8-10 B=64: ") and "over one at B=64" in lines[1] and "20 tiny trials" in lines[2]
     [row] = told["speeds"]
     assert row["ours"] > 0 and told["sweeps"]["in stacks"]["trials"] == 20
@@ -102,3 +117,13 @@ def test_each_measurement_is_told_as_it_ends(monkeypatch):
 def test_operations_of_a_sample_counted_by_hand():
     # forward 2·(784·256 + 256·10), twice that back, less the gradient by the image
     assert bench.operations((256,)) == 6 * (784 * 256 + 256 * 10) - 2 * 784 * 256
+
+
+@pytest.mark.parametrize("way", bench.measures.WAYS)
+def test_every_way_to_take_norms_gives_the_same(way, monkeypatch):
+    """`norms` compares each with the plain loop before it times it."""
+    shape, _, build = bench.measures.NETS["convolutional net"]
+    monkeypatch.setattr(bench.measures, "NETS", {"net": (shape, 64, build)})
+    monkeypatch.setattr(bench.measures, "FEWER", 8)
+    found = bench.measures.norms("net", way)
+    assert found["milliseconds"] > 0 and found["n"] == (8 if way in bench.measures.SLOW else 64)

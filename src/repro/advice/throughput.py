@@ -6,8 +6,6 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,22 +42,6 @@ def available_memory(device: torch.device) -> float:
     return min(limits, default=math.inf)
 
 
-@contextmanager
-def _counted(model: nn.Module) -> Iterator[Callable[[], int]]:
-    """The bytes that a forward pass keeps for the backward pass, but for the parameters' own."""
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
-
-    def keep(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = max(kept.get(storage.data_ptr(), 0), storage.nbytes())
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        yield lambda: sum(kept.values())
-
-
 def throughput(
     model: nn.Module,
     mean_loss: Forward,
@@ -85,7 +67,7 @@ def throughput(
             batch = examples.to(next(examples.batches(data, size, random)), device)
             if examples.size(batch) < size:
                 break
-            with _counted(model) as kept:
+            with objective.saved_bytes(model) as kept:
                 _step(model, mean_loss, batch, optimizer)
             fixed = 2 * sum(p.numel() * p.element_size() for p in model.parameters()) + _state(optimizer)
             most = (memory - fixed) / (2 * kept() / size) if kept() else math.inf

@@ -22,7 +22,8 @@ from repro.measure import checks, examples, gradients, objective
 from repro.measure.examples import Batch
 from repro.measure.objective import Forward, Loss
 
-CHUNK = 256  # examples of one backward pass
+SAVED_BYTES = 2**28  # that the forward passes of a chunk may keep
+MAX_CHUNK = 1024  # examples of one backward pass
 BYTES = 2**24  # of a layer's numbers at once: about what a cache holds
 TRIED = 2  # examples on which layers are held against the loop
 AGREE = 1e-3  # as a share: or else the loop it is
@@ -50,7 +51,7 @@ def _linear(layer: nn.Linear, a: Tensor, delta: Tensor) -> Tensor:
     a, delta = (t.reshape(len(t), -1, t.shape[-1]) for t in (a, delta))
     found = torch.zeros(len(a), dtype=a.dtype, device=a.device)
     if layer.weight.requires_grad:
-        each = a.shape[1] * a.shape[2] + layer.weight.numel()
+        each = a[0].numel() + (layer.weight.numel() if a.shape[1] > 1 else 0)
         found = torch.cat([_contracted(*both) for both in _pieces(each, a, delta)])
     if layer.bias is not None and layer.bias.requires_grad:
         found = found + delta.sum(1).square().sum(1)
@@ -193,20 +194,24 @@ def _one_by_one(
 
 
 def squared_norms(
-    model: nn.Module, loss: Loss | None, data: Any, *, forward: Forward | None = None, chunk: int = CHUNK
+    model: nn.Module, loss: Loss | None, data: Any, *, forward: Forward | None = None, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """‖g_i‖² of every example (n,), float64, and the mean gradient G (P,) over all, in the trained parameters, one
-    after the other. What `layers` say is tried on two examples against one after the other, which decides. Data as in
-    the room `examples`. The model is left as it was. ValueError, in one line, where examples are not separate."""
+    after the other. What `layers` say is tried on two examples against one after the other, which decides. A chunk, of
+    one backward pass, is by default as many examples as SAVED_BYTES hold. Data as in the room `examples`. The model is
+    left as it was. ValueError, in one line, where examples are not separate."""
     chosen: list[Tensor] = list(objective.parameters(model).values())
-    layers, mean_loss = _known(model), None
+    few = examples.to(next(examples.batches(data, objective.EXAMPLES)), chosen[0].device)
+    mean_loss = gradients.separate(model, loss, forward, few)
+    with objective.saved_bytes(model) as kept:
+        objective.evaluate(model, mean_loss, few)
+    if chunk is None:
+        chunk = int(max(1, min(MAX_CHUNK, SAVED_BYTES * examples.size(few) // max(1, kept()))))
+    layers = _tried(model, mean_loss, few, _known(model), chosen)
     norms: list[Tensor] = []
     total = [torch.zeros_like(p, dtype=torch.float64) for p in chosen]
     for batch in examples.batches(data, checks.whole("chunk", chunk)):
         batch = examples.to(batch, chosen[0].device)
-        if mean_loss is None:
-            mean_loss = gradients.separate(model, loss, forward, batch)
-            layers = _tried(model, mean_loss, batch, layers, chosen)
         found = _by_layers(model, mean_loss, batch, layers, chosen) if layers else None
         each, mean = found or _one_by_one(model, mean_loss, batch, chosen)
         norms.append(each)

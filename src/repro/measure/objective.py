@@ -20,7 +20,7 @@ TARGETS = ("labels", "label", "targets", "target", "y")  # what targets are call
 # How far the loss of a batch may lie from the mean of its halves' losses, as a share: rounding, on a CPU.
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4}
 COARSE = 3e-2  # of shorter formats, which other devices may multiply float32 in
-EXAMPLES = 16  # that it is tried on
+EXAMPLES = 8  # that it is tried on, from all over a batch
 
 
 def objective(loss: Loss | None, forward: Forward | None = None) -> Forward:
@@ -109,6 +109,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = was
 
 
+@contextmanager
+def saved_bytes(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """The bytes that a forward pass keeps for the backward pass, but for the parameters' own."""
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        if t.untyped_storage().data_ptr() not in own:
+            kept[t.data_ptr()] = max(kept.get(t.data_ptr(), 0), t.numel() * t.element_size())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        yield lambda: sum(kept.values())
+
+
 def evaluate(model: nn.Module, forward: Forward, batch: Batch) -> Tensor:
     """The loss of a batch. ValueError, in one line, where the model or the loss fails, or it is no single number."""
     try:
@@ -139,8 +154,8 @@ def check(model: nn.Module, forward: Forward, batch: Batch, batch_norm: bool = F
     """Refuse, in one line, a model that draws at random, or a loss of EXAMPLES of `batch` that is not the mean of
     each one's own: a sum, or one that examples share, but by `batch_norm`, if that is allowed. In the mode the model is
     in, which is left as it was."""
-    some = examples.take(batch, slice(0, EXAMPLES))
-    count = examples.size(some)
+    count = min(EXAMPLES, examples.size(batch))
+    some = examples.take(batch, torch.linspace(0, examples.size(batch) - 1, count).long())
     norms = batch_norms(model)
     with kept(model), torch.no_grad():
         whole, again = (evaluate(model, forward, some) for _ in range(2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,34 @@ def _sweeps(told: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def _norms(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Norms of single examples' gradients: time of each way over ours, and memory."""
+    ways = list(dict.fromkeys(r["way"] for r in rows))
+    found = {(r["net"], r["way"]): r for r in rows}
+    nets = dict.fromkeys(r["net"] for r in rows)
+    cells = [
+        [
+            html.escape(net),
+            f"{found[net, ways[0]]['milliseconds']:.2g} ms",
+            *[f"{found[net, way]['milliseconds'] / found[net, ways[0]]['milliseconds']:.1f}×" for way in ways[1:]],
+            ", ".join(f"{max(0, found[net, way]['peak_mib']):,.0f}" for way in ways),
+        ]
+        for net in nets
+    ]
+    caption = (
+        "Squared norms of single examples' gradients: time an example here, and of other ways as a multiple of it."
+    )
+    header = ["network", "here", *ways[1:], f"MiB at the peak: {', '.join(ways).replace('ours', 'here')}"]
+    return tables.table(header, cells, "Norms of single examples' gradients", caption)
+
+
+def _advice(rows: Sequence[Mapping[str, Any]]) -> str:
+    cells = [
+        [html.escape(r["net"]), f"{r['seconds']:.1f} s", f"{r['given']} s", f"{r['peak_mib']:,.0f} MiB"] for r in rows
+    ]
+    return tables.table(["network", "took", "was given", "memory"], cells, "Advice", "What `repro.advise` takes.")
+
+
 def fragment(path: Path = MEASURED) -> str:
     """The generated part of the page, as Markdown."""
     if not path.is_file():
@@ -102,5 +130,6 @@ def fragment(path: Path = MEASURED) -> str:
             header, _sweeps(told), "Cost of a sweep", "What a sweep costs beside training: trials of a single step."
         )
     )
+    parts += [_norms(told["norms"]), _advice(told["advice"])]
     parts.append(f"<p class='note'>{html.escape(source)}</p>")
     return raw("".join(parts))
