@@ -210,6 +210,12 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
         "commit": provenance.machine()["run_git_commit"],
         "native_bfloat16": engine.has_native_bfloat16(),
     }
+    told |= {"norms": [], "advice": []}
+    # before Dask sets the environment's number of threads
+    for kind, row in measures.measured():
+        told[kind].append(row)
+        took = f"{row['milliseconds']:.3f} ms an example" if kind == "norms" else f"{row['seconds']:.1f} s"
+        ended(f"{kind}, {row['net']}, {row.get('way', 'ours')}: {took}, {row['peak_mib']:.0f} MiB")
     told["speeds"] = []
     told["workers_over_one"] = {}
     with contextlib.ExitStack() as stack:
@@ -269,11 +275,6 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
     for kind, (count, more) in SWEEPS.items():
         cost = told["sweeps"][kind] = sweep_overhead(min(count, 400) if quick else count, **more)
         ended(f"sweep of {cost['trials']:,} tiny trials, {kind}: {cost['milliseconds_a_trial']:.1f} ms a trial")
-    told |= {"norms": [], "advice": []}
-    for kind, row in measures.measured():
-        told[kind].append(row)
-        took = f"{row['milliseconds']:.3f} ms an example" if kind == "norms" else f"{row['seconds']:.1f} s"
-        ended(f"{kind}, {row['net']}, {row.get('way', 'ours')}: {took}, {row['peak_mib']:.0f} MiB")
     return told
 
 

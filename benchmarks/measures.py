@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-import resource
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -68,7 +69,8 @@ def by_backpack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     from backpack.extensions import BatchL2Grad
 
     extended = extend(copy.deepcopy(model), use_converter=not isinstance(model, nn.Sequential)).eval()
-    with backpack(BatchL2Grad()):
+    with backpack(BatchL2Grad()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Full backward hook")  # of its own, for the loss
         extend(nn.CrossEntropyLoss())(extended(x), y).backward()
     return sum(p.batch_l2.double() for p in extended.parameters()) * len(x) ** 2
 
@@ -88,8 +90,9 @@ def _made(net: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def _peak(before: float) -> float:
-    """MiB at the peak above `before`."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    """MiB at the peak above `before`: of this process alone, where getrusage counts from before it was one."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024 - before
 
 
 def norms(net: str, way: str) -> dict[str, Any]:
@@ -110,10 +113,7 @@ def norms(net: str, way: str) -> dict[str, Any]:
 
 def advice(net: str) -> dict[str, Any]:
     model, x, y = _made(net)
-    x, y = (
-        x.repeat(4096 // len(x), *[1] * (x.ndim - 1)) + 0.1 * torch.randn(4096, *x.shape[1:]),
-        y.repeat(4096 // len(y)),
-    )
+    x, y = torch.randn(EXAMPLES, *x.shape[1:]), torch.arange(EXAMPLES) % 10
     before, began = psutil.Process().memory_info().rss / 2**20, time.perf_counter()
     repro.advise(model, functional.cross_entropy, (x, y), seconds=ADVISED[net])
     return {"net": net, "given": ADVISED[net], "seconds": time.perf_counter() - began, "peak_mib": _peak(before)}

@@ -109,7 +109,8 @@ def test_each_measurement_is_told_as_it_ends(monkeypatch):
     seen, lines = [], []
     told = bench.bench(True, lambda *now: seen.append((len(lines), *now)), lines.append)
     assert seen == [(n, n, 4) for n in range(5)]  # a line, then the bar
-    assert lines[0].startswith("784-8-10 B=64: ") and "over one at B=64" in lines[1] and "20 tiny trials" in lines[2]
+    assert lines[0].startswith("norms, n, ours: 1.000 ms an example")
+    assert lines[1].startswith("784-8-10 B=64: ") and "over one at B=64" in lines[2] and "20 tiny trials" in lines[3]
     [row] = told["speeds"]
     assert row["ours"] > 0 and told["sweeps"]["in stacks"]["trials"] == 20
 
