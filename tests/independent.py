@@ -272,6 +272,11 @@ def measured_gradients(rows: Rows, dataset: str) -> dict[str, Rows]:
     return {arm: trials(rows, 3, epochs=e, **fields) for arm, e in (("early", 2), ("late", 30))}
 
 
+def measured_passes(rows: Rows) -> list[Rows]:
+    fields = {"probes": '["fit"]', "final_probes": '["gradient passes"]', "batch_size": 1024}
+    return [trials(rows, 3, epochs=e, **fields) for e in (2, 30)]
+
+
 def each(rows: Rows, of: Callable[[Any], float]) -> Interval:
     """The mean over networks of a value of each."""
     return mean([of(row) for _, row in finished(rows).iterrows()])
@@ -359,6 +364,17 @@ def heavy_tails(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     small, large = (logs["early", size].map(math.exp) for size in (2, largest))
     phrases = [f"from {small.told(form='.0f')} at B = 2 to {large.told(form='.1f')} at B = {largest:g}"]
     outcome = OPEN if OPEN in both else both[0] if both[0] == both[1] else IN_PART
+    passes = measured_passes(rows)
+    if outcome in (YES, NO) and min(len(finished(x)) for x in passes) >= 3:
+        other = {YES: NO, NO: YES}[outcome]
+        for extent in ("single", "accumulated"):
+            pooled, draws = (f"kurtosis_{kind}_moving_{extent}" for kind in ("pooled", "draws"))
+            growths = (
+                lambda row, c=pooled: math.log((3 + at(row, c, 0)) / (3 + at(row, c, 2))),
+                lambda row, c=draws: at(row, c, 0) - at(row, c, 2),
+            )
+            if settled([{each(x, growth).side for growth in growths} for x in passes]) == other:
+                outcome = IN_PART
     return Found(outcome, phrases + ["a Gaussian's is 3"] * (outcome == YES), arms)
 
 

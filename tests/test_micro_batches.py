@@ -114,15 +114,16 @@ def test_linear_regression_has_the_noise_scale_of_the_closed_form(noise):
 
 COVERED = [
     (spectrum, noise, ratio)
-    for spectrum, noise in (("flat", None), ("1/i", None), ("1/i", 3), ("flat", 5))
+    for spectrum, noise in (("flat", 5), ("1/i", None), ("1/i", 3))
     for ratio in (0.1, 0.5, 1, 4, 16)
 ]
 
 
 @pytest.mark.parametrize(("spectrum", "noise", "ratio"), COVERED)
-def test_intervals_hold_the_truth(spectrum, noise, ratio):
+def test_intervals_hold_the_truth(spectrum, noise, ratio, monkeypatch):
     """1,000 repeats, nominal 95 %: 93 to 99.9 %, neither end wrong in more than 4.5 %; and an upper end wherever there
     are four times as many examples as the noise scale, but for the heaviest tails."""
+    monkeypatch.setattr(micro_batches, "RESAMPLES", 300)  # a third of the time
     rng = np.random.default_rng([COVERED.index((spectrum, noise, ratio)), 7])
     variances, n = np.ones(100) if spectrum == "flat" else 1 / np.arange(1, 101), 256
     batch, low, high, finite = n / ratio, 0, 0, 0

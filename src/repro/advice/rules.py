@@ -58,8 +58,9 @@ def nearly_fastest(times: Mapping[int, float], critical: float) -> tuple[float, 
     sizes = sorted(times)
     tried = np.geomspace(sizes[0], sizes[-1], 1 + math.ceil(math.log(sizes[-1] / sizes[0]) / 0.01))
     cost = time_to_target(tried, np.interp(tried, sizes, [times[size] for size in sizes]), critical)
-    good = tried[cost <= (1 + MORE_TIME) * np.min(cost)]
-    return float(good[0]), float(good[-1])
+    best = fastest(times, critical)
+    good = [best, *tried[cost <= (1 + MORE_TIME) * np.min(cost)]]
+    return float(min(good)), float(max(good))
 
 
 def overhead(times: Mapping[int, float]) -> tuple[float, float]:

@@ -72,8 +72,8 @@ class Groups:
         both = ((w @ self.products) * w).sum(-1) - np.square(w) @ self.squares
         with np.errstate(divide="ignore", invalid="ignore"):
             product, square = both / pairs, w @ self.squares / number
-        trace = self.micro_batch * (square - product)
-        return trace, product + trace / self.num_examples
+            trace = self.micro_batch * (square - product)
+            return trace, product + trace / self.num_examples
 
     def estimate(self, level: float = LEVEL, seed: int = 0) -> Estimate:
         """B_simple and its interval, by that of its inverse ‖G‖²/tr Σ, which is finite where B_simple is not: the
