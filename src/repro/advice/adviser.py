@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -28,11 +27,11 @@ RECORD = Path(__file__).parent / "record.json"
 
 @dataclass(frozen=True)
 class Advice:
-    """What was measured, and what follows. `noise` is of the model as it is now, in `mode`; `evaluated` the same in
-    eval mode, of a model with batch norm; `record` by workload the measured noise scale and critical batch size."""
+    """What was measured, and what follows. `noise` is of the model as it is now, in training mode; `evaluated`
+    the same in eval mode, of a model with batch norm; `record` by workload the measured noise scale and critical batch
+    size."""
 
     noise: Estimate
-    mode: str
     evaluated: Estimate | None
     speed: Throughput
     device: str
@@ -128,11 +127,13 @@ def advise(
         raise ValueError(f"train_seconds {train_seconds!r}: must be a finite number ≥ 0")
     if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
         raise ValueError(f"optimizer: must be one of torch.optim, made; got {optimizer!r}")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: must be a torch module; got {type(model).__name__}")
     objective.parameters(model)
     mean_loss = objective.objective(loss, forward)
     data = examples.checked(data)
     started = time.perf_counter()
-    with objective.kept(model):
+    with objective.kept(model), checks.one_line("the model cannot be measured"):
         torch.manual_seed(seed)
         own, rates = _copied(model, optimizer, lr, device)
         at = next(own.parameters()).device
@@ -170,7 +171,6 @@ def advise(
         lr = float(optimizer.param_groups[0]["lr"])
     return Advice(
         noise=noise,
-        mode="training",
         evaluated=evaluated,
         speed=speed,
         device=f"{at.type}, {torch.get_num_threads()} threads" if at.type == "cpu" else torch.cuda.get_device_name(at),
@@ -187,12 +187,10 @@ def _copied(
     model: nn.Module, optimizer: torch.optim.Optimizer | None, lr: float | None, device: str | torch.device | None
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Copies of model and optimizer, the optimizer's on the model's."""
-    try:
-        own, rates = copy.deepcopy((model, optimizer))
-        if device is not None:
+    own, rates = objective.copied((model, optimizer))
+    if device is not None:
+        with checks.one_line(f"device {device!r}: cannot be used"):
             own = own.to(device)
-    except Exception as error:  # of any kind: modules may hold anything
-        raise ValueError(f"model: cannot be copied ({checks.told(error)}), and is not touched itself") from error
     trained = list(objective.parameters(own).values())
     held = {id(p) for group in rates.param_groups for p in group["params"]} if rates is not None else set()
     if rates is None or not held & {id(p) for p in trained}:

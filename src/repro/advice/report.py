@@ -30,7 +30,7 @@ def told(advice: Advice) -> str:
     noise, times = advice.noise, advice.speed.seconds
     open_ended = noise.high == math.inf
     lines = [
-        f"Noise scale, at this checkpoint: {noise}, in {advice.mode} mode, micro-batches of {noise.micro_batch}.",
+        f"Noise scale, at this checkpoint: {noise}, in training mode, micro-batches of {noise.micro_batch}.",
         *advice.notes,
     ]
     if open_ended:
@@ -53,7 +53,7 @@ def told(advice: Advice) -> str:
     if advice.speed.most < math.inf:
         lines.append(f"  {'memory holds':<48} about {_number(advice.speed.most)}")
     lines += ["", *_learning_rate(advice), "", _error(advice)]
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(lines)
 
 
 def _gain(advice: Advice) -> str:
@@ -74,9 +74,9 @@ def _learning_rate(advice: Advice) -> list[str]:
     if advice.lr is None or advice.batch_size is None:
         return [f"Learning rate: as {law} ({advice.optimizer}). Give lr and batch_size for numbers."]
     moved = []
-    for size in sorted(
-        {round(max(1, b)) for b in (advice.sample_efficient[0], advice.diminishing[0], advice.fastest[0])}
-    ):
+    wanted = [advice.sample_efficient[0], advice.diminishing[0]]
+    wanted += [advice.fastest[0]] if advice.speed.seconds else []
+    for size in sorted({round(max(1, b)) for b in wanted}):
         rate = advice.learning_rate(size)
         moved.append(f"{rate:.3g} at B = {size:,}" if math.isfinite(rate) else f"no rule at B = {size:,}")
     return [f"Learning rate: {advice.lr:.3g} at B = {advice.batch_size:,} becomes {', '.join(moved)}: as {law}."]

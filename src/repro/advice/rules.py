@@ -63,17 +63,6 @@ def nearly_fastest(times: Mapping[int, float], critical: float) -> tuple[float, 
     return float(min(good)), float(max(good))
 
 
-def overhead(times: Mapping[int, float]) -> tuple[float, float]:
-    """α and β of t = α + β B by least squares of relative errors: the check of the line. ValueError for one size."""
-    if len(times) < 2:
-        raise ValueError("times: needs two batch sizes or more for a line")
-    sizes, seconds = np.array(list(times), float), np.array(list(times.values()))
-    (alpha, beta), *_ = np.linalg.lstsq(
-        np.stack([np.ones_like(sizes), sizes], 1) / seconds[:, None], np.ones(len(sizes))
-    )
-    return float(alpha), float(beta)
-
-
 def learning_rate_factor(
     optimizer: str, from_batch_size: float, to_batch_size: float, critical: float, betas: Sequence[float] = ()
 ) -> float:

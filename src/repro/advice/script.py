@@ -30,15 +30,14 @@ def made(target: str) -> dict[str, Any]:
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         spec.loader.exec_module(module)
-        if not callable(getattr(module, function, None)):
-            raise ValueError(f"{file}: has no function {function!r}")
-        found = getattr(module, function)()
-    except ValueError:
-        raise
+        make = getattr(module, function, None)
+        found = make() if callable(make) else None
     except Exception as error:  # of any kind: it is the user's code
         raise ValueError(f"{target} fails: {type(error).__name__}: {checks.told(error)}") from error
     finally:
         sys.path.pop(0)
+    if not callable(make):
+        raise ValueError(f"{file}: has no function {function!r}")
     if isinstance(found, dict):
         unknown = [str(name) for name in found if name not in inspect.signature(advise).parameters]
         if unknown or not {"model", "data"} <= found.keys():

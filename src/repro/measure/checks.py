@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,17 @@ def finite(name: str, values: Tensor) -> None:
     if (values.is_floating_point() or values.is_complex()) and not values.isfinite().all():
         at = tuple(values.isfinite().logical_not().nonzero()[0].tolist())
         raise ValueError(f"{name}: must be finite, and holds {values[at].item()} at {list(at)}")
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Whatever fails in the caller's code that runs here is a ValueError, `what` and the first line of it."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} ({type(error).__name__}: {told(error)})") from error
 
 
 def out_of_memory(error: BaseException) -> bool:

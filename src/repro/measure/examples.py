@@ -150,10 +150,11 @@ def batches(data: Any, size_of_each: int, random: torch.Generator | None = None)
             multiprocessing_context=given.multiprocessing_context if given else None,
             generator=torch.Generator(),  # that no number is drawn from the caller's
         )
-    for batch in loader:
-        batch = finite(batch)
-        for start in range(0, size(batch), size_of_each):
-            yield take(batch, slice(start, start + size_of_each))
+    with checks.one_line("data: cannot be read in batches"):
+        for batch in loader:
+            batch = finite(batch)
+            for start in range(0, size(batch), size_of_each):
+                yield take(batch, slice(start, start + size_of_each))
 
 
 def _order(count: int, random: torch.Generator | None) -> Tensor:

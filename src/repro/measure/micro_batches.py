@@ -11,7 +11,6 @@ which is also what an interval needs.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -207,7 +206,7 @@ def noise_scale(
         raise ValueError(f"too few examples for an interval: {number}, needs {FEWEST_EXAMPLES}")
     checks.weights(model)
     with objective.kept(model):
-        found = _copied(model)
+        found = objective.copied(model)
         size = micro_batch_size(found, population) if micro_batch is None else checks.whole("micro_batch", micro_batch)
         mean_loss = objective.objective(loss, forward)
         random = torch.Generator().manual_seed(seed)
@@ -216,13 +215,6 @@ def noise_scale(
         return _read(
             found, mean_loss, batches, size, population, max_examples or math.inf, seconds, within, memory, seed
         )
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:  # of any kind: modules may hold anything
-        raise ValueError(f"model: cannot be copied ({checks.told(error)}), and is not touched itself") from error
 
 
 def _read(

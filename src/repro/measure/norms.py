@@ -197,15 +197,15 @@ def squared_norms(
     model: nn.Module, loss: Loss | None, data: Any, *, forward: Forward | None = None, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """‖g_i‖² of every example (n,), float64, and the mean gradient G (P,) over all, in the trained parameters, one
-    after the other. What `layers` say is tried on two examples against one after the other, which decides. A chunk, of
+    after the other. Layer by layer is tried on two examples against one after the other, which decides. A chunk, of
     one backward pass, is by default as many examples as SAVED_BYTES hold. Data as in the room `examples`. The model is
     left as it was. ValueError, in one line, where examples are not separate."""
     chosen: list[Tensor] = list(objective.parameters(model).values())
     few = examples.to(next(examples.batches(data, objective.EXAMPLES)), chosen[0].device)
     mean_loss = gradients.separate(model, loss, forward, few)
-    with objective.saved_bytes(model) as kept:
-        objective.evaluate(model, mean_loss, few)
     if chunk is None:
+        with objective.saved_bytes(model) as kept:
+            objective.evaluate(model, mean_loss, few)
         chunk = int(max(1, min(MAX_CHUNK, SAVED_BYTES * examples.size(few) // max(1, kept()))))
     layers = _tried(model, mean_loss, few, _known(model), chosen)
     norms: list[Tensor] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ Loss = Callable[[Any, Any], Tensor]  # (outputs, targets) -> their mean loss
 Forward = Callable[[nn.Module, Batch], Tensor]  # (model, batch) -> the batch's mean loss
 
 TARGETS = ("labels", "label", "targets", "target", "y")  # what targets are called in a dict
-# How far the loss of a batch may lie from the mean of its halves' losses, as a share: rounding, on a CPU.
+# How far the loss of a batch may lie from the mean of its examples' own, as a share: rounding, on a CPU.
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4}
 COARSE = 3e-2  # of shorter formats, which other devices may multiply float32 in
 EXAMPLES = 8  # that it is tried on, from all over a batch
@@ -81,17 +82,24 @@ def parameters(model: nn.Module, names: list[str] | None = None) -> dict[str, nn
 
 
 @contextmanager
+def _modes(model: nn.Module) -> Iterator[None]:
+    training = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
+@contextmanager
 def kept(model: nn.Module) -> Iterator[None]:
     """The model's buffers, modes and the state of torch's random numbers afterwards as before."""
-    modes = {module: module.training for module in model.modules()}
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), _modes(model):
         try:
             yield
         finally:
-            for module, training in modes.items():
-                module.training = training
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
@@ -100,13 +108,15 @@ def kept(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, and then as it was."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with _modes(model):
+        model.eval()
         yield
-    finally:
-        for module, was in training.items():
-            module.training = was
+
+
+def copied(held: Any) -> Any:
+    """A copy of a model, or of a model and what refers to it. ValueError, in one line, where there can be none."""
+    with checks.one_line("model: cannot be copied, and is not touched itself"):
+        return copy.deepcopy(held)
 
 
 @contextmanager
@@ -159,7 +169,9 @@ def check(model: nn.Module, forward: Forward, batch: Batch, batch_norm: bool = F
     norms = batch_norms(model)
     with kept(model), torch.no_grad():
         whole, again = (evaluate(model, forward, some) for _ in range(2))
-        each = [] if norms else [evaluate(model, forward, examples.take(some, slice(i, i + 1))) for i in range(count)]
+        # with statistics of the batch, all of it twice has the same: its mean loss stays, and a sum doubles
+        parts = [torch.arange(count).repeat(2)] if norms else [slice(i, i + 1) for i in range(count)]
+        each = [evaluate(model, forward, examples.take(some, part)) for part in parts]
     exact = all(p.device.type == "cpu" and p.dtype in ROUNDING for p in model.parameters())
     rounding = ROUNDING.get(whole.dtype, COARSE) if exact else COARSE
 
@@ -180,9 +192,9 @@ def check(model: nn.Module, forward: Forward, batch: Batch, batch_norm: bool = F
             "of its own"
         )
     total = sum(float(v) for v in each)
-    if not each or not far(value, total / count):
+    if not far(value, total / len(each)):
         return
-    if not far(value, total):
+    if norms or not far(value, total):
         raise ValueError(f"loss: is a sum over the batch ({value:.4g} over {count} examples); average it")
     raise ValueError(
         f"loss: {value:.4g} over {count} examples is not the mean of their own, {total / count:.4g}: examples share "
