@@ -1,5 +1,6 @@
 """Every test, and every kernel and process it starts, works in a cache folder of its own."""
 
+import inspect
 import os
 import shutil
 import tempfile
@@ -16,6 +17,15 @@ def _shared(tmp_path_factory) -> Path:
     """A folder of this test run, one for all its workers."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A parameter `table` or `made` that is a function is called now: made in collection, every worker makes all."""
+    for name in ("table", "made"):
+        make = pyfuncitem.funcargs.get(name)
+        if inspect.isfunction(make):
+            pyfuncitem.funcargs[name] = make()
 
 
 @pytest.fixture(scope="session")

@@ -93,19 +93,19 @@ EMPTY = (pd.DataFrame({"key": [], "arm": []}), pd.DataFrame({"key": []}))
 @pytest.mark.parametrize(
     ("table", "outcome"),
     [
-        (scaling_table(), Outcome.REPRODUCED),  # obeys at all sizes
-        (scaling_table(knee=64), Outcome.CONDITIONAL),  # obeys up to a knee
-        (scaling_table(law=150), Outcome.CONDITIONAL),  # the smooth law
-        (scaling_table(0.5), Outcome.NOT_REPRODUCED),  # breaks: the square root
-        (scaling_table(0.75), Outcome.NOT_REPRODUCED),  # breaks: none
-        (scaling_table(0.0), Outcome.NOT_REPRODUCED),  # breaks: constant
-        (scaling_table(law=4), Outcome.NOT_REPRODUCED),  # breaks: the noise scale lies among the small batches
-        (scaling_table(first=0.5), Outcome.INCONCLUSIVE),  # the control: it hangs on when it is read
-        (scaling_table(shift=4.0), Outcome.INCONCLUSIVE),  # the best lies on the grid's edge
-        (scaling_table(seeds=1), Outcome.INCONCLUSIVE),  # too small
-        (scaling_table(sizes=SIZES[:2]), Outcome.INCONCLUSIVE),
-        (scaling_table(0.75, sizes=SIZES[:5], sd=1.5, seeds=3), Outcome.INCONCLUSIVE),  # holds both
-        (scaling_table(diverged_above=1e-9), Outcome.INCONCLUSIVE),  # all of it diverged
+        (lambda: scaling_table(), Outcome.REPRODUCED),  # obeys at all sizes
+        (lambda: scaling_table(knee=64), Outcome.CONDITIONAL),  # obeys up to a knee
+        (lambda: scaling_table(law=150), Outcome.CONDITIONAL),  # the smooth law
+        (lambda: scaling_table(0.5), Outcome.NOT_REPRODUCED),  # breaks: the square root
+        (lambda: scaling_table(0.75), Outcome.NOT_REPRODUCED),  # breaks: none
+        (lambda: scaling_table(0.0), Outcome.NOT_REPRODUCED),  # breaks: constant
+        (lambda: scaling_table(law=4), Outcome.NOT_REPRODUCED),  # breaks: the noise scale lies among the small batches
+        (lambda: scaling_table(first=0.5), Outcome.INCONCLUSIVE),  # the control: it hangs on when it is read
+        (lambda: scaling_table(shift=4.0), Outcome.INCONCLUSIVE),  # the best lies on the grid's edge
+        (lambda: scaling_table(seeds=1), Outcome.INCONCLUSIVE),  # too small
+        (lambda: scaling_table(sizes=SIZES[:2]), Outcome.INCONCLUSIVE),
+        (lambda: scaling_table(0.75, sizes=SIZES[:5], sd=1.5, seeds=3), Outcome.INCONCLUSIVE),  # holds both
+        (lambda: scaling_table(diverged_above=1e-9), Outcome.INCONCLUSIVE),  # all of it diverged
         *((table, Outcome.INCONCLUSIVE) for table in EMPTY),
     ],
 )
@@ -138,11 +138,19 @@ def test_how_far_it_holds_must_be_sure():
 @pytest.mark.parametrize(
     ("table", "start", "inside"),
     [
-        (scaling_table(), "Yes. From B = 1 to 32 the best learning rate grows as B to the power 1.0", "and goes on."),
-        (scaling_table(knee=64), "Yes, up to B = 12", "half of what the rule gives. From B = 1 to 32 it grows as B"),
-        (scaling_table(0.5), "Not in proportion. From B = 1 to 32", "Scaled in proportion from B = 32, B = "),
-        (scaling_table(0.75, sizes=SIZES[:5], sd=1.5, seeds=3), "Not settled. From B = 1 to 16", "grows"),
-        (scaling_table(sizes=SIZES[:2]), "Not settled. Too few", "."),
+        (
+            lambda: scaling_table(),
+            "Yes. From B = 1 to 32 the best learning rate grows as B to the power 1.0",
+            "and goes on.",
+        ),
+        (
+            lambda: scaling_table(knee=64),
+            "Yes, up to B = 12",
+            "half of what the rule gives. From B = 1 to 32 it grows as B",
+        ),
+        (lambda: scaling_table(0.5), "Not in proportion. From B = 1 to 32", "Scaled in proportion from B = 32, B = "),
+        (lambda: scaling_table(0.75, sizes=SIZES[:5], sd=1.5, seeds=3), "Not settled. From B = 1 to 16", "grows"),
+        (lambda: scaling_table(sizes=SIZES[:2]), "Not settled. Too few", "."),
         *((table, "Not run yet.", "") for table in EMPTY),
     ],
 )

@@ -121,37 +121,37 @@ def diverged(arm):
 @pytest.mark.parametrize(
     ("made", "outcome"),
     [
-        (table(), Outcome.REPRODUCED),  # obeys
-        (table(published=0.0), Outcome.NOT_REPRODUCED),  # breaks: the same, inside a factor of 2
-        (table(published=-1.0), Outcome.NOT_REPRODUCED),  # breaks: flatter
-        (table(searched=0.0), Outcome.CONDITIONAL),  # each control decides once
-        (table(equal=0.0), Outcome.CONDITIONAL),
-        (table(equal_on=0.0), Outcome.CONDITIONAL),
-        (table(ratios={**RATIO, sharp.TRAINED_ON: 0.0}), Outcome.CONDITIONAL),
-        (table(ratios={**RATIO, sharp.TUNED: 0.0}), Outcome.CONDITIONAL),
-        (table(ratios={**RATIO, sharp.MATCHED: 0.0}), Outcome.CONDITIONAL),
-        (table(ratios={**RATIO, sharp.EQUAL_STEPS: 0.0}), Outcome.CONDITIONAL),
-        (table(ratios={**RATIO, sharp.EQUAL_STEPS: -1.0}), Outcome.CONDITIONAL),
-        (table(seeds=2, few=2), Outcome.INCONCLUSIVE),  # too small
-        (table(few=2), Outcome.INCONCLUSIVE),
-        (table(published=0.4, noise=2.0), Outcome.INCONCLUSIVE),  # too noisy
-        (table(best=(RATES[-1], 1e-3)), Outcome.INCONCLUSIVE),  # a tuned rate on an edge
-        (table(best=(2e-3, RATES[0])), Outcome.INCONCLUSIVE),
-        (table(losses=(3e-2, 3e-4)), Outcome.INCONCLUSIVE),  # no budget matches the loss
-        (table(best=(RATES[-1], 1e-3), equal=0.0), Outcome.CONDITIONAL),  # another decides
-        (without(sharp.SMALL), Outcome.INCONCLUSIVE),
-        (without(sharp.LARGE), Outcome.INCONCLUSIVE),
-        (without(sharp.SMALL_STEPS), Outcome.INCONCLUSIVE),
-        (without(sharp.LARGE_ON), Outcome.INCONCLUSIVE),
-        (without(sharp.LARGE_RATES, sharp.SMALL_RATES), Outcome.INCONCLUSIVE),
-        (without(sharp.SMALL_RATES), Outcome.INCONCLUSIVE),
-        (without(sharp.RESCALED), Outcome.REPRODUCED),
-        (diverged(sharp.LARGE), Outcome.INCONCLUSIVE),
-        (diverged(sharp.SMALL_STEPS), Outcome.INCONCLUSIVE),
-        (table().drop(columns="sharpness"), Outcome.INCONCLUSIVE),
-        (table().drop(columns="sharpness_scale_free"), Outcome.INCONCLUSIVE),
-        (table().drop(columns="sharpness_equal_scale_free"), Outcome.INCONCLUSIVE),
-        (table().iloc[:1], Outcome.INCONCLUSIVE),
+        (lambda: table(), Outcome.REPRODUCED),  # obeys
+        (lambda: table(published=0.0), Outcome.NOT_REPRODUCED),  # breaks: the same, inside a factor of 2
+        (lambda: table(published=-1.0), Outcome.NOT_REPRODUCED),  # breaks: flatter
+        (lambda: table(searched=0.0), Outcome.CONDITIONAL),  # each control decides once
+        (lambda: table(equal=0.0), Outcome.CONDITIONAL),
+        (lambda: table(equal_on=0.0), Outcome.CONDITIONAL),
+        (lambda: table(ratios={**RATIO, sharp.TRAINED_ON: 0.0}), Outcome.CONDITIONAL),
+        (lambda: table(ratios={**RATIO, sharp.TUNED: 0.0}), Outcome.CONDITIONAL),
+        (lambda: table(ratios={**RATIO, sharp.MATCHED: 0.0}), Outcome.CONDITIONAL),
+        (lambda: table(ratios={**RATIO, sharp.EQUAL_STEPS: 0.0}), Outcome.CONDITIONAL),
+        (lambda: table(ratios={**RATIO, sharp.EQUAL_STEPS: -1.0}), Outcome.CONDITIONAL),
+        (lambda: table(seeds=2, few=2), Outcome.INCONCLUSIVE),  # too small
+        (lambda: table(few=2), Outcome.INCONCLUSIVE),
+        (lambda: table(published=0.4, noise=2.0), Outcome.INCONCLUSIVE),  # too noisy
+        (lambda: table(best=(RATES[-1], 1e-3)), Outcome.INCONCLUSIVE),  # a tuned rate on an edge
+        (lambda: table(best=(2e-3, RATES[0])), Outcome.INCONCLUSIVE),
+        (lambda: table(losses=(3e-2, 3e-4)), Outcome.INCONCLUSIVE),  # no budget matches the loss
+        (lambda: table(best=(RATES[-1], 1e-3), equal=0.0), Outcome.CONDITIONAL),  # another decides
+        (lambda: without(sharp.SMALL), Outcome.INCONCLUSIVE),
+        (lambda: without(sharp.LARGE), Outcome.INCONCLUSIVE),
+        (lambda: without(sharp.SMALL_STEPS), Outcome.INCONCLUSIVE),
+        (lambda: without(sharp.LARGE_ON), Outcome.INCONCLUSIVE),
+        (lambda: without(sharp.LARGE_RATES, sharp.SMALL_RATES), Outcome.INCONCLUSIVE),
+        (lambda: without(sharp.SMALL_RATES), Outcome.INCONCLUSIVE),
+        (lambda: without(sharp.RESCALED), Outcome.REPRODUCED),
+        (lambda: diverged(sharp.LARGE), Outcome.INCONCLUSIVE),
+        (lambda: diverged(sharp.SMALL_STEPS), Outcome.INCONCLUSIVE),
+        (lambda: table().drop(columns="sharpness"), Outcome.INCONCLUSIVE),
+        (lambda: table().drop(columns="sharpness_scale_free"), Outcome.INCONCLUSIVE),
+        (lambda: table().drop(columns="sharpness_equal_scale_free"), Outcome.INCONCLUSIVE),
+        (lambda: table().iloc[:1], Outcome.INCONCLUSIVE),
         (pd.DataFrame({"key": [], "arm": []}), Outcome.INCONCLUSIVE),
         (pd.DataFrame({"key": []}), Outcome.INCONCLUSIVE),
     ],
@@ -176,16 +176,19 @@ def test_the_verdict_carries_its_evidence():
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (table(), r"^Yes: B = 6000 ends 100 times \(9\d to 1\d\d\) as sharp as B = 256, and is sharper in every"),
-        (table(searched=0.0), r"^As published, yes: .*By a scale-free search, not at equal epochs\. "),
-        (table(equal=0.0), "not with layers of equal norms"),
-        (table(ratios={**RATIO, sharp.TUNED: 0.0}), "not with both learning rates tuned"),
-        (table(ratios=dict.fromkeys(RATIO, 0.0), searched=0.0, equal=0.0), "not in 7 of 7 comparisons"),
-        (table(published=0.0), r"^No: B = 6000 ends 1\.00 times"),
-        (table(published=0.4, noise=2.0), "^Not settled: B = 6000 ends"),
-        (table(best=(RATES[-1], 1e-3)), r"^As published, yes: .*At fair budgets it is not settled\."),
-        (table(seeds=2, few=2), "^Not settled: too few pairs"),
-        (without(sharp.SMALL), "^Not settled: too few pairs"),
+        (
+            lambda: table(),
+            r"^Yes: B = 6000 ends 100 times \(9\d to 1\d\d\) as sharp as B = 256, and is sharper in every",
+        ),
+        (lambda: table(searched=0.0), r"^As published, yes: .*By a scale-free search, not at equal epochs\. "),
+        (lambda: table(equal=0.0), "not with layers of equal norms"),
+        (lambda: table(ratios={**RATIO, sharp.TUNED: 0.0}), "not with both learning rates tuned"),
+        (lambda: table(ratios=dict.fromkeys(RATIO, 0.0), searched=0.0, equal=0.0), "not in 7 of 7 comparisons"),
+        (lambda: table(published=0.0), r"^No: B = 6000 ends 1\.00 times"),
+        (lambda: table(published=0.4, noise=2.0), "^Not settled: B = 6000 ends"),
+        (lambda: table(best=(RATES[-1], 1e-3)), r"^As published, yes: .*At fair budgets it is not settled\."),
+        (lambda: table(seeds=2, few=2), "^Not settled: too few pairs"),
+        (lambda: without(sharp.SMALL), "^Not settled: too few pairs"),
         (pd.DataFrame({"key": []}), "^Not settled: too few pairs"),
     ],
 )
@@ -246,12 +249,12 @@ def predicting(slope, within):
 @pytest.mark.parametrize(
     ("made", "outcome"),
     [
-        (predicting(1.0, 1.0), Outcome.REPRODUCED),
-        (predicting(1.0, 0.0), Outcome.CONDITIONAL),
-        (predicting(1.0, -0.5), Outcome.CONDITIONAL),
-        (predicting(-1.0, -1.0), Outcome.NOT_REPRODUCED),
-        (without(sharp.LARGE_RATES), Outcome.INCONCLUSIVE),
-        (table(few=1, seeds=1), Outcome.INCONCLUSIVE),
+        (lambda: predicting(1.0, 1.0), Outcome.REPRODUCED),
+        (lambda: predicting(1.0, 0.0), Outcome.CONDITIONAL),
+        (lambda: predicting(1.0, -0.5), Outcome.CONDITIONAL),
+        (lambda: predicting(-1.0, -1.0), Outcome.NOT_REPRODUCED),
+        (lambda: without(sharp.LARGE_RATES), Outcome.INCONCLUSIVE),
+        (lambda: table(few=1, seeds=1), Outcome.INCONCLUSIVE),
     ],
 )
 def test_prediction(made, outcome):
@@ -325,15 +328,19 @@ def sharpness_of_candidates(decades=0.0):
 @pytest.mark.parametrize(
     ("made", "outcome", "says"),
     [
-        (with_sharpness(candidates(), 1.0), Outcome.REPRODUCED, "pixels / 255, ε = 1e-06, 8 epochs"),
-        (with_sharpness(candidates(), 1000.0), Outcome.NOT_REPRODUCED, "misses 6"),
-        (with_sharpness(candidates(("standardize", 1e-3)), 1.0), Outcome.REPRODUCED, "standardised pixels, ε = 0.001"),
-        (candidates(), Outcome.INCONCLUSIVE, "has not been measured"),
-        (candidates(shift=-1.0), Outcome.NOT_REPRODUCED, "6 of the 6 are off by more than 2"),
-        (candidates(epochs=(4, 16)), Outcome.NOT_REPRODUCED, "6 of the 6"),  # no number of epochs for both
-        (candidates(seeds=2), Outcome.INCONCLUSIVE, "have not been run"),
-        (candidates()[lambda t: t["batch_size"] == 256], Outcome.INCONCLUSIVE, "have not been run"),
-        (table(), Outcome.INCONCLUSIVE, "have not been run"),
+        (lambda: with_sharpness(candidates(), 1.0), Outcome.REPRODUCED, "pixels / 255, ε = 1e-06, 8 epochs"),
+        (lambda: with_sharpness(candidates(), 1000.0), Outcome.NOT_REPRODUCED, "misses 6"),
+        (
+            lambda: with_sharpness(candidates(("standardize", 1e-3)), 1.0),
+            Outcome.REPRODUCED,
+            "standardised pixels, ε = 0.001",
+        ),
+        (lambda: candidates(), Outcome.INCONCLUSIVE, "has not been measured"),
+        (lambda: candidates(shift=-1.0), Outcome.NOT_REPRODUCED, "6 of the 6 are off by more than 2"),
+        (lambda: candidates(epochs=(4, 16)), Outcome.NOT_REPRODUCED, "6 of the 6"),  # no number of epochs for both
+        (lambda: candidates(seeds=2), Outcome.INCONCLUSIVE, "have not been run"),
+        (lambda: candidates()[lambda t: t["batch_size"] == 256], Outcome.INCONCLUSIVE, "have not been run"),
+        (lambda: table(), Outcome.INCONCLUSIVE, "have not been run"),
     ],
 )
 def test_the_printed_accuracies_choose_the_setup_and_its_sharpness_is_held_against_the_printed(made, outcome, says):
@@ -385,11 +392,14 @@ def wildly_searched(made):
 @pytest.mark.parametrize(
     ("made", "outcome"),
     [
-        (table(), Outcome.REPRODUCED),
-        (table(searched=3.0), Outcome.NOT_REPRODUCED),
-        (wildly_searched(table(searched=3.0)), Outcome.NOT_REPRODUCED),  # one arm is sure, another larger but not sure
-        (table(few=2), Outcome.INCONCLUSIVE),
-        (table().drop(columns="sharpness_scale_free"), Outcome.INCONCLUSIVE),
+        (lambda: table(), Outcome.REPRODUCED),
+        (lambda: table(searched=3.0), Outcome.NOT_REPRODUCED),
+        (
+            lambda: wildly_searched(table(searched=3.0)),
+            Outcome.NOT_REPRODUCED,
+        ),  # one arm is sure, another larger but not sure
+        (lambda: table(few=2), Outcome.INCONCLUSIVE),
+        (lambda: table().drop(columns="sharpness_scale_free"), Outcome.INCONCLUSIVE),
     ],
 )
 def test_search(made, outcome):
@@ -403,12 +413,15 @@ def test_search(made, outcome):
 @pytest.mark.parametrize(
     ("made", "outcome"),
     [
-        (table(rescaled=3.0), Outcome.NOT_REPRODUCED),
-        (table(rescaled=0.01), Outcome.REPRODUCED),
-        (table(rescaled=np.array([0.25, 0.3, 0.38])), Outcome.INCONCLUSIVE),  # about the factor that counts as the same
-        (table(rescaled=3.0, outputs=1e-3), Outcome.INCONCLUSIVE),  # not the same function
-        (table(few=2), Outcome.INCONCLUSIVE),
-        (without(sharp.RESCALED), Outcome.INCONCLUSIVE),
+        (lambda: table(rescaled=3.0), Outcome.NOT_REPRODUCED),
+        (lambda: table(rescaled=0.01), Outcome.REPRODUCED),
+        (
+            lambda: table(rescaled=np.array([0.25, 0.3, 0.38])),
+            Outcome.INCONCLUSIVE,
+        ),  # about the factor that counts as the same
+        (lambda: table(rescaled=3.0, outputs=1e-3), Outcome.INCONCLUSIVE),  # not the same function
+        (lambda: table(few=2), Outcome.INCONCLUSIVE),
+        (lambda: without(sharp.RESCALED), Outcome.INCONCLUSIVE),
     ],
 )
 def test_rescaling(made, outcome):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 MORE_EXAMPLES = 0.1  # than the least, that the sample-efficient batch size may take
 MORE_TIME = 0.1  # than the least, that a batch size may take that is as good as the fastest
@@ -85,5 +85,5 @@ def error_of_advice(log_ratios: Sequence[float], level: float = 0.95) -> tuple[f
     if k < 3:
         raise ValueError(f"needs three workloads or more, got {k}")
     mean, sd = float(np.mean(log_ratios)), float(np.std(log_ratios, ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, k - 1)) * sd * math.sqrt(1 + 1 / k)
+    half = float(special.stdtrit(k - 1, (1 + level) / 2)) * sd * math.sqrt(1 + 1 / k)
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor, nn
 
 from repro.measure import checks, examples, objective
@@ -96,11 +96,11 @@ class Groups:
         center = squared / trace
         without = inverse(1 - np.eye(groups))
         spread = math.sqrt((groups - 1) / groups * float(np.square(without - without.mean()).sum()))
-        t = float(stats.t.ppf((1 + level) / 2, groups - 1))
+        t = float(special.stdtrit(groups - 1, (1 + level) / 2))
         random = np.random.default_rng(seed)
         drawn = inverse(random.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES).astype(float))
         drawn = drawn[np.isfinite(drawn)]
-        wider = t / float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(groups / (groups - 1))
+        wider = t / float(special.ndtri((1 + level) / 2)) * math.sqrt(groups / (groups - 1))
         wider *= min(1.0, spread / float(drawn.std()) if drawn.std() > 0 else 1.0)
         tails = (np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - center) * wider
         left = math.sqrt(max(0.0, 1 - used / self.num_examples))
