@@ -57,7 +57,7 @@ def run(given, dataset):
 
 def closed_form_step(model, given, precision="float32"):
     """The step of one network, on x (B, features) and y (B,)."""
-    step = optimizers.closed_form_step([given], [model], precision)
+    step = optimizers.ClosedForm([given], [model], precision)
     return lambda x, y, lr: step(x[None], y[None], torch.tensor([lr]))[0]
 
 
@@ -124,8 +124,8 @@ def test_closed_form_and_autograd_take_the_same_steps(digits, fields):
     ends = {}
     for precision in ("float32", "bfloat16"):
         by_hand, by_torch = copy.deepcopy(start), copy.deepcopy(start)
-        by_formula = optimizers.closed_form_step([given], [by_hand], precision)
-        by_autograd = optimizers.autograd_step(given, by_torch, precision)
+        by_formula = optimizers.ClosedForm([given], [by_hand], precision)
+        by_autograd = optimizers.Autograd(given, by_torch, precision)
         ends[precision] = (
             parameters_after(by_formula, by_hand, digits, precision),
             parameters_after(by_autograd, by_torch, digits, precision),
@@ -332,6 +332,66 @@ def test_a_trial_gives_the_same_bits_in_any_stack(few, fields):
     assert len({t.checkpoints[-1]["weight_distance"] for t in alone}) == 5
     assert engine.train(stack, few, PROBES) == alone
     assert engine.train(stack[::-2], few, PROBES) == alone[::-2]
+
+
+ENDS = [
+    {"lr": 0.05},
+    {"lr": 0.01, "momentum": 0.9, "optimizer": "nesterov"},
+    {"lr": 0.05, "weight_decay": 0.01, "precision": "bfloat16"},
+    {"lr": 0.001, "optimizer": "adam"},
+]
+
+
+@pytest.mark.parametrize("fields", ENDS, ids=str)
+def test_a_trial_ends_where_it_meets_its_target(few, fields):
+    """Its numbers up to there are those of a trial without one, and no neighbour in its stack notices."""
+    checkpoints = tuple(range(5, 160, 5))
+    whole = trial(train_size=500, batch_size=32, steps=160, checkpoints=checkpoints, **fields)
+    if engine.choose_path(whole) == "stacked":  # the last never meets it
+        stack = [dataclasses.replace(whole, lr=whole.lr * s, init_seed=i) for i, s in enumerate((0.4, 4, 1, 2, 1e-3))]
+    else:
+        stack = [whole]
+    through = [engine.train([t], few, PROBES)[0] for t in stack]
+    aimed = [dataclasses.replace(t, target_accuracy=0.6) for t in stack]
+    met = [next((i for i, c in enumerate(t.checkpoints) if i and c["test_accuracy"] >= 0.6), None) for t in through]
+    assert met[0] and met[0] < len(checkpoints) and (len(stack) == 1 or (len(set(met)) > 3 and met[-1] is None))
+    calls = []
+
+    def count(model, initial, dataset, trial):
+        calls.append(trial.init_seed)
+        return {"counted": fit.loss_and_accuracy(model, *dataset.held["test"])[1]}
+
+    together = engine.train(aimed, few, PROBES, [count])
+    for trained, reference, end in zip(together, through, met, strict=True):
+        measures = [{k: v for k, v in c.items() if k != "counted"} for c in trained.checkpoints]
+        assert measures == reference.checkpoints[: len(reference.checkpoints) if end is None else end + 1]
+        assert trained.status == "finished"
+        assert trained.checkpoints[-1]["counted"] == trained.checkpoints[-1]["test_accuracy"]  # as it stood then
+    assert sorted(calls) == list(range(len(stack)))
+
+
+def test_what_has_ended_is_no_longer_computed(few, monkeypatch):
+    sizes = []
+    step = optimizers.ClosedForm.__call__
+
+    def watched(self, x, y, lr):
+        sizes.append(len(x))
+        return step(self, x, y, lr)
+
+    monkeypatch.setattr(optimizers.ClosedForm, "__call__", watched)
+    rates = (0.2, 0.1, 0.05, 1e-6)
+    stack = [trial(train_size=500, lr=lr, steps=80, checkpoints=range(10, 80, 10), target_accuracy=0.5) for lr in rates]
+    ends = [t.checkpoints[-1]["step"] for t in engine.train(stack, few, PROBES)]
+    assert ends[-1] == len(sizes) == 80 and ends[0] < 80
+    assert sizes[0] == 4 and sizes[-1] == 1
+
+
+def test_a_target_is_met_on_the_validation_set_where_there_is_one():
+    given = trial(evaluate_on="both", target_accuracy=0.9, probes=("held-out fit",))
+    assert given.meets_target({"validation_accuracy": 0.9, "test_accuracy": 0.1})
+    assert not given.meets_target({"validation_accuracy": 0.8999, "test_accuracy": 1.0})
+    assert trial(target_accuracy=0.9).meets_target({"test_accuracy": 0.95})
+    assert not trial().meets_target({"test_accuracy": 1.0})
 
 
 def test_one_divergence_leaves_its_stack_alone(few):

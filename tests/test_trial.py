@@ -75,6 +75,9 @@ BAD = [
     ({"weight_decay": NAN}, ["weight_decay nan"]),
     ({"batch_norm": 1}, ["batch_norm 1", "True or False"]),
     ({"batch_norm": "no"}, ["batch_norm 'no'", "True or False"]),
+    ({"target_accuracy": 97}, ["target_accuracy 97", "at most 1", "0.97"]),
+    ({"target_accuracy": 0}, ["target_accuracy 0", "above 0"]),
+    ({"target_accuracy": 0.9, "probes": ("travel",)}, ["target_accuracy", "held-out fit"]),
     ({"model": "f1", "norm_eps": 0}, ["norm_eps 0", "above 0"]),
     ({"model": "f1", "norm_statistics": "own"}, ["statistics of batch norm 'own'", "kept, batch"]),
     ({"norm_eps": 1e-3}, ["norm_eps", "this network has none"]),
@@ -231,6 +234,7 @@ CHANGES = {
     "drop_last": True,
     "norm_statistics": "batch",
     "norm_eps": 1e-3,
+    "target_accuracy": 0.97,
 }
 
 
@@ -273,7 +277,7 @@ def test_the_defaults_behind_the_pinned_key_are_pinned():
         '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
         '"momentum":0.0,"norm_eps":1e-05,"norm_statistics":"kept",'
         '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize","probe_examples":null,'
-        '"probes":["fit","travel"],"schedule":[],"steps":null,"train_size":null,'
+        '"probes":["fit","travel"],"schedule":[],"steps":null,"target_accuracy":null,"train_size":null,'
         '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
     )
 

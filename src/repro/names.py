@@ -65,6 +65,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 STATISTICS = ("kept", "batch")
 PROBES = (
     "fit",
+    "held-out fit",
     "travel",
     "sharpness",
     "scale-free sharpness",

@@ -70,7 +70,9 @@ class Trial:
     different trial. `drop_last` leaves out the smaller batch at the end of an epoch, whose step is as large as any and
     as noisy as its size; without one it is False. `norm_statistics` says what batch norm divides by in evaluation:
     "kept", the running means of training, or "batch", those of the batch it is given, as in training; `norm_eps` is
-    what is added to its variances.
+    what is added to its variances. A trial with a `target_accuracy` (a fraction) ends at the first checkpoint after
+    the start at which it has it on what is held out, on the validation set if there are two; its budget is then the
+    most that it gets.
     """
 
     dataset: str = "mnist5k"
@@ -105,6 +107,7 @@ class Trial:
     drop_last: bool = False
     norm_statistics: str = "kept"
     norm_eps: float = 1e-5
+    target_accuracy: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("widths", "schedule", "probes", "final_probes", "checkpoints"):
@@ -116,8 +119,9 @@ class Trial:
         for name in NUMBERS:  # 1 and 1.0 are one spec, so one key; -0.0 is 0.0
             if is_number(getattr(self, name)):
                 object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
-        if self.epochs is not None and is_number(self.epochs):
-            object.__setattr__(self, "epochs", float(self.epochs))
+        for name in ("epochs", "target_accuracy"):
+            if is_number(getattr(self, name)):
+                object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "checkpoints", tuple(float(c) if is_number(c) else c for c in self.checkpoints))
         self._validate()
         sizes = [self.batch_size, *(p.batch_size for p in self.schedule)]
@@ -181,6 +185,13 @@ class Trial:
             size = getattr(self, name)
             if size is not None and not (type(size) is int and 1 <= size <= self.num_train):
                 raise SpecError(f"{name} {size!r}: must be a whole number from 1 to {self.num_train}")
+        if self.target_accuracy is not None:
+            if not is_number(self.target_accuracy) or not 0 < self.target_accuracy <= 1:
+                raise SpecError(
+                    f"target_accuracy {self.target_accuracy!r}: must be above 0 and at most 1, such as 0.97"
+                )
+            if not {"fit", "held-out fit"} & set(self.probes):
+                raise SpecError('target_accuracy: needs one of the probes "fit" and "held-out fit", which measure it')
         self._validate_schedule()
         self._validate_budget()
 
@@ -235,6 +246,13 @@ class Trial:
         held_out = 0 if self.evaluate_on == "test" else info.num_validation
         return self.train_size or info.num_train - held_out
 
+    def meets_target(self, measures: Mapping[str, Any]) -> bool:
+        """Whether the trial may end here, having met its target."""
+        if self.target_accuracy is None:
+            return False
+        split = "test" if self.evaluate_on == "test" else "validation"
+        return bool(measures[f"{split}_accuracy"] >= self.target_accuracy)
+
     def phase_at(self, epoch: int) -> Phase:
         """The learning rate and batch size in force during epoch `epoch` (counted from 0)."""
         started = [p for p in self.schedule if p.epoch <= epoch]
@@ -283,7 +301,7 @@ class Trial:
     def from_json(cls, text: str) -> Trial:
         return cls(**json.loads(text))
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """What the ledger looks up: a hash of the fields that differ from their default, the data's
         checksum and ENGINE_VERSION. So a field added later, with a default, leaves old keys alone."""

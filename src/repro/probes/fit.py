@@ -41,8 +41,17 @@ def loss_and_accuracy(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 2048)
 
 def fit(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, float]:
     """Probe: loss (nats) and accuracy (fraction) on the training set and on what is held out."""
+    return _fit(model, {"train": (dataset.x_train, dataset.y_train), **dataset.held}, trial)
+
+
+def held_out_fit(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, float]:
+    """Probe: as `fit`, on what is held out alone: a fifth of the time or less, for many checkpoints."""
+    return _fit(model, dataset.held, trial)
+
+
+def _fit(model: nn.Module, splits: Mapping[str, tuple[Tensor, Tensor]], trial: Trial) -> dict[str, float]:
     values = {}
-    for split, (x, y) in {"train": (dataset.x_train, dataset.y_train), **dataset.held}.items():
+    for split, (x, y) in splits.items():
         values[f"{split}_loss"], values[f"{split}_accuracy"] = loss_and_accuracy(model, x, y, chunk_of(trial, len(y)))
     return values
 

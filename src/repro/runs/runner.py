@@ -27,6 +27,7 @@ from repro.trial import ENGINE_VERSION, Trial
 
 PROBES: dict[str, engine.Probe] = {
     "fit": fit.fit,
+    "held-out fit": fit.held_out_fit,
     "travel": fit.travel,
     "sharpness": landscape.sharpness,
     "scale-free sharpness": landscape.scale_free_sharpness,

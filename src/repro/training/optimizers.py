@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,17 @@ from torch.nn import functional
 
 from repro.trial import Trial
 
-# (x (S, B, features), y (S, B), lr (S,)) -> logits (S, B, classes) before the update
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+MINUS_ONE = torch.full((1, 1, 1), -1.0)
+
+
+class Step(Protocol):
+    """One step of the networks of a stack."""
+
+    def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        """x (S, B, features), y (S, B), lr (S,) -> logits (S, B, classes) before the update"""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Train these networks of the stack alone from now on, in this order."""
 
 
 def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -22,7 +32,7 @@ def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
     return stack
 
 
-def closed_form_step(stack: Sequence[Trial], networks: Sequence[nn.Module], precision: str) -> Step:
+class ClosedForm:
     """SGD on a stack of ReLU MLPs with cross-entropy: backward by hand, straight into the weights.
 
     With Z the logits, D = dL/dZ = (softmax(Z) - onehot(y))/B, and a layer's gradients are DᵀH for its weight
@@ -30,49 +40,62 @@ def closed_form_step(stack: Sequence[Trial], networks: Sequence[nn.Module], prec
     into D at once, and the weight takes -DᵀH in the product itself. In bfloat16 the products take a rounded copy of
     the float32 weights. Momentum, Nesterov's too, and weight decay as in torch.optim.SGD.
     """
-    linears = [[m for m in network.children() if isinstance(m, nn.Linear)] for network in networks]
-    weights = [_stack([m.weight for m in layer]) for layer in zip(*linears, strict=True)]
-    biases = [_stack([m.bias for m in layer]).unsqueeze(1) for layer in zip(*linears, strict=True)]
-    rounded = [w.bfloat16() for w in weights] if precision == "bfloat16" else weights
-    momentum, decay = (
-        torch.tensor([getattr(t, name) for t in stack])[:, None, None] for name in ("momentum", "weight_decay")
-    )
-    nesterov = stack[0].optimizer == "nesterov"
-    plain = not momentum.any() and not decay.any()
-    velocities = {id(p): torch.zeros_like(p) for p in (*weights, *biases) if not plain}
-    minus_one = torch.full((1, 1, 1), -1.0)
 
-    def descend(parameter: Tensor, gradient: Tensor, lr: Tensor) -> None:
-        if plain:
+    def __init__(self, stack: Sequence[Trial], networks: Sequence[nn.Module], precision: str) -> None:
+        linears = [[m for m in network.children() if isinstance(m, nn.Linear)] for network in networks]
+        self._layers = list(zip(*linears, strict=True))  # of each, that of every network
+        self._half = precision == "bfloat16"
+        self._nesterov = stack[0].optimizer == "nesterov"
+        self._momentum, self._decay = (
+            torch.tensor([getattr(t, name) for t in stack])[:, None, None] for name in ("momentum", "weight_decay")
+        )
+        self._plain = not self._momentum.any() and not self._decay.any()
+        self._gather()
+        moving = [] if self._plain else [*self._weights, *self._biases]
+        self._velocities = [torch.zeros_like(p) for p in moving]  # of the weights, layer by layer, then of the biases
+
+    def _gather(self) -> None:
+        self._weights = [_stack([m.weight for m in layer]) for layer in self._layers]
+        self._biases = [_stack([m.bias for m in layer]).unsqueeze(1) for layer in self._layers]
+        self._rounded = [w.bfloat16() for w in self._weights] if self._half else self._weights
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Train these networks of the stack alone from now on, in this order. The others stay as they are."""
+        self._layers = [tuple(layer[i] for i in rows) for layer in self._layers]
+        self._momentum, self._decay = self._momentum[rows], self._decay[rows]
+        self._velocities = [v[rows] for v in self._velocities]
+        self._gather()
+
+    def _descend(self, parameter: Tensor, gradient: Tensor, lr: Tensor, place: int) -> None:
+        if self._plain:
             parameter.sub_(gradient.float())  # mixed types are slow
             return
-        gradient = torch.addcmul(gradient, parameter, decay)
-        velocity = velocities[id(parameter)].mul_(momentum).add_(gradient)
-        direction = torch.addcmul(gradient, velocity, momentum) if nesterov else velocity
+        gradient = torch.addcmul(gradient, parameter, self._decay)
+        velocity = self._velocities[place].mul_(self._momentum).add_(gradient)
+        direction = torch.addcmul(gradient, velocity, self._momentum) if self._nesterov else velocity
         parameter.addcmul_(direction, lr, value=-1)
 
-    def step(x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        rounded, biases, depth = self._rounded, self._biases, len(self._weights)
         lr = lr.float()[:, None, None]
         inputs = [x]
         for weight, bias in zip(rounded[:-1], biases[:-1], strict=True):
             inputs.append(torch.baddbmm(bias.to(x.dtype), inputs[-1], weight.transpose(1, 2)).relu_())
         logits = torch.baddbmm(biases[-1].to(x.dtype), inputs[-1], rounded[-1].transpose(1, 2)).float()
-        delta = torch.softmax(logits, 2).scatter_add_(2, y.unsqueeze(2), minus_one.expand(*y.shape, 1))
-        delta = delta.mul_(lr / y.shape[1] if plain else 1 / y.shape[1]).to(x.dtype)
-        for layer in range(len(weights) - 1, -1, -1):
-            weight, bias, transposed = weights[layer], biases[layer], delta.transpose(1, 2)
+        delta = torch.softmax(logits, 2).scatter_add_(2, y.unsqueeze(2), MINUS_ONE.expand(*y.shape, 1))
+        delta = delta.mul_(lr / y.shape[1] if self._plain else 1 / y.shape[1]).to(x.dtype)
+        for layer in range(depth - 1, -1, -1):
+            weight, transposed = self._weights[layer], delta.transpose(1, 2)
             below = torch.bmm(delta, rounded[layer]) if layer else None
-            descend(bias, delta.sum(1, keepdim=True, dtype=torch.float32), lr)
-            if plain and rounded is weights:
+            self._descend(biases[layer], delta.sum(1, keepdim=True, dtype=torch.float32), lr, depth + layer)
+            if self._plain and rounded is self._weights:
                 weight.baddbmm_(transposed, inputs[layer], alpha=-1)
             else:
-                descend(weight, torch.bmm(transposed, inputs[layer]), lr)
+                self._descend(weight, torch.bmm(transposed, inputs[layer]), lr, layer)
                 rounded[layer].copy_(weight)
             if below is not None:
                 delta = torch.ops.aten.threshold_backward(below, inputs[layer], 0)  # a fifth of the time of a mask
         return logits
-
-    return step
 
 
 def make_optimizer(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
@@ -88,18 +111,22 @@ def make_optimizer(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
     return adam(parameters, lr, (trial.beta1, trial.beta2), trial.eps, weight_decay=decay, fused=True)
 
 
-def autograd_step(trial: Trial, model: nn.Module, precision: str) -> Step:
+class Autograd:
     """Any model, any torch optimizer. In bfloat16, products run under autocast; weights stay float32."""
-    optimizer = make_optimizer(trial, model)
 
-    def step(x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
-        for group in optimizer.param_groups:
+    def __init__(self, trial: Trial, model: nn.Module, precision: str) -> None:
+        self._model, self._optimizer = model, make_optimizer(trial, model)
+        self._half = precision == "bfloat16"
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Its only network, as it is."""
+
+    def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        for group in self._optimizer.param_groups:
             group["lr"] = lr.item()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = model(x[0])
-        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
+            logits = self._model(x[0])
+        self._optimizer.zero_grad()
         functional.cross_entropy(logits.float(), y[0]).backward()
-        optimizer.step()
+        self._optimizer.step()
         return logits.detach().unsqueeze(0)
-
-    return step
