@@ -1,4 +1,4 @@
-"""Every test, and every kernel and process it starts, works in a cache folder of its own."""
+"""Every test, and every kernel and process it starts, works in a cache folder of its own, on one thread."""
 
 import inspect
 import os
@@ -11,6 +11,8 @@ import pytest
 
 _cache = tempfile.TemporaryDirectory(prefix="repro-tests-")
 os.environ["REPRO_CACHE"] = _cache.name
+# As many test workers as cores, each with a thread a core, wait for one another: small products take ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _shared(tmp_path_factory) -> Path:

@@ -23,9 +23,9 @@ def numbers(*shape, seed=0):
 class Transformer(nn.Module):
     def __init__(self):
         super().__init__()
-        self.tokens = nn.Embedding(9, 8)
-        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, 0.1, batch_first=True), 2)
-        self.out = nn.Linear(8, 3)
+        self.tokens = nn.Embedding(9, 4)
+        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 6, 0.1, batch_first=True), 2)
+        self.out = nn.Linear(4, 3)
 
     def forward(self, ids, mask=None):
         return self.out(self.layers(self.tokens(ids), src_key_padding_mask=mask).mean(1))
@@ -34,7 +34,7 @@ class Transformer(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.lstm, self.out = nn.LSTM(4, 5, 2, batch_first=True), nn.Linear(5, 3)
+        self.lstm, self.out = nn.LSTM(4, 3, 2, batch_first=True), nn.Linear(3, 3)
 
     def forward(self, x):
         return self.out(self.lstm(x)[0][:, -1])

@@ -32,9 +32,8 @@ def few():
 
 @pytest.fixture(autouse=True)
 def threads():
-    """The slow side runs on one thread, too: on a busy machine two are many times slower."""
+    """Some set it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 

@@ -12,16 +12,6 @@ from repro.training.data import Dataset
 from repro.training.models import build
 from repro.trial import Trial
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On a busy machine two threads are many times slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 TRIAL = Trial(epochs=1)  # whose fields these probes do not read
 RNG = np.random.default_rng(0)
 

@@ -25,15 +25,6 @@ SMALL = Trial(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On a busy machine two threads are many times slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Point(nn.Module):
     """Parameters θ, put out once an example."""
 

@@ -22,14 +22,6 @@ from repro.trial import Trial
 LOSS = functional.cross_entropy
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def random(seed=0):
     return torch.Generator().manual_seed(seed)
 
