@@ -139,11 +139,12 @@ def test_a_killed_worker_and_a_killed_scheduler_lose_nothing(tmp_path, cluster):
     scheduler.kill()
     out, err = process.communicate(timeout=90)
     assert process.returncode == 1 and out == "", (out, err)
-    [line] = [li for li in err.splitlines() if "error" in li]
+    lines = [li for li in err.splitlines() if "error" in li]
+    assert len(lines) == 1, err
     told = re.fullmatch(
         rf"error: lost the scheduler at \S+: (\d+) of {NUM} trials are in the ledger; "
         "the same command goes on from there",
-        line,
+        lines[0],
     )
     assert told and "Traceback" not in err, err
     kept = ledger.rows(SWEEP.trials())

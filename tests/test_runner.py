@@ -46,7 +46,7 @@ IMPOSSIBLE = Trial(**SMALL | {"widths": (10**10,)}, batch_size=16, steps=1)  # 2
 SWEEP = Sweep(
     "equal epochs",
     Trial(train_size=1200, widths=(32,), batch_norm=True, batch_size=8, lr=0.05, epochs=2),
-    {SEEDS: paired_seeds(32)},
+    {SEEDS: paired_seeds(20)},
 )
 NUM = len(SWEEP.trials())
 COMMAND = """

@@ -189,6 +189,8 @@ def _read_torchvision(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 def _is_present(name: str) -> bool:
     """Whether all that torchvision reads is there."""
+    if not _folder(name).is_dir():  # torchvision, which takes longer to load than torch, need not be asked
+        return False
     return all((_folder(name) / file.removesuffix(".gz")).is_file() for file in _checksums(name))
 
 
