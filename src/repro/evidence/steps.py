@@ -1,0 +1,267 @@
+"""Steps to a target by batch size: the best of many trials, each at a learning rate (and momentum) of its own.
+
+A study is one network, dataset and optimizer. At every batch size its trials lie at quasi-random points; each ends
+where it meets the target or its budget ends. S(B) is the least number of steps to the target, E(B) = B·S(B) the
+examples that takes. McCandlish et al. (2018, eq. 2.11): S = S_min (1 + B_c/B), E = E_min (1 + B/B_c).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.optimize import isotonic_regression
+from scipy.stats import qmc
+
+from repro.evidence.intervals import Estimate
+
+RESAMPLES = 999
+NEAR = math.log(2)  # the surface is fitted to trials that take less than twice the least steps
+MET, OUT_OF_BUDGET, DIVERGED = "met", "out of budget", "diverged"
+LOSS = 1.2  # a batch is efficient, or still useful, up to this factor of examples, or of steps, above the least
+LEAST = 3  # feasible trials that have a best, and batch sizes that have a curve
+
+
+def quasi_random(count: int, dimensions: int, seed: int) -> np.ndarray:
+    """Points (count, dimensions) in the unit cube: scipy's Sobol sequence, scrambled. `count` is a power of two."""
+    return qmc.Sobol(dimensions, scramble=True, rng=seed).random_base2(round(math.log2(count)))
+
+
+def checkpoints(first: float, budget: int, ratio: float) -> tuple[int, ...]:
+    """Steps at which to look for the target: from `first` on, each `ratio` times the last or one more, below the
+    budget. So a trial is seen to meet it at most `ratio` times, or a step, later than it does."""
+    found, step = [], max(first, 1.0)
+    while (now := round(step)) < budget:
+        found.append(now)
+        step = max(step * ratio, now + 1.0)
+    return tuple(found)
+
+
+def trials(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a trial: its last row, with its `fate` and `steps` to the target, infinite where it did not meet it.
+
+    Between the last look before the target and the one at which it is met, accuracy is taken to rise in proportion to
+    the logarithm of the steps.
+    """
+    held = "validation_accuracy"
+    rows = table.sort_values("step").drop_duplicates(["arm", "key", "step"])
+    groups = rows.groupby(["arm", "key"], sort=False)
+    last = rows[rows["final"]].set_index(["arm", "key"])
+    before = groups.nth(-2).set_index(["arm", "key"])[["step", held]].reindex(last.index)
+    met = (last["status"] == "finished") & (last[held] >= last["target_accuracy"])
+    share = ((last["target_accuracy"] - before[held]) / (last[held] - before[held])).clip(0, 1)
+    logs = np.log(last["step"].where(before["step"] < 1, last["step"] / before["step"].clip(lower=1)))
+    exact = last["step"] * np.exp((share - 1).where(before["step"] >= 1, 0) * logs)
+    fate = np.select([met, last["status"] != "finished"], [MET, DIVERGED], OUT_OF_BUDGET)
+    return last.assign(steps=exact.where(met, np.inf), fate=fate).reset_index()
+
+
+def coordinates(rows: pd.DataFrame) -> np.ndarray:
+    """Where trials lie, in octaves (n, k): of the effective learning rate η/(1 - m), and of 1 - m where it varies."""
+    slow = 1 - rows["momentum"].to_numpy(float)
+    found = [np.log2(rows["lr"].to_numpy(float) / slow)]
+    if np.ptp(slow) > 0:
+        found.append(np.log2(slow))
+    return np.stack(found, 1)
+
+
+def _surface(log_steps: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Coefficients (..., 1 + 2k) of the quadratic surface, without cross terms, nearest to `log_steps` (n,) at `x`
+    (n, k), by least squares with `weights` (..., n)."""
+    design = np.concatenate([np.ones((len(x), 1)), x, x**2], 1)
+    normal = np.einsum("...n,ni,nj->...ij", weights, design, design)
+    target = np.einsum("...n,ni,n->...i", weights, design, np.where(np.isfinite(log_steps), log_steps, 0))
+    return (np.linalg.pinv(normal, hermitian=True) @ target[..., None])[..., 0]
+
+
+def _value(surface: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The surface (..., 1 + 2k) at `x` (..., n, k): (..., n)."""
+    k = x.shape[-1]
+    linear, square = surface[..., None, 1 : 1 + k], surface[..., None, 1 + k :]
+    return surface[..., :1] + (linear * x + square * x**2).sum(-1)
+
+
+def _least(log_steps: np.ndarray, x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least of the quadratic surface through the trials near the best, (...), and where it is, (..., k). Near are
+    those at which a first surface, through all that take at most e^(2·NEAR) times the least steps, lies less than
+    NEAR above its least: chosen by the surface, not by their own luck. Of the trials themselves where too few are near.
+    `log_steps` (n,), infinite where infeasible; `x` (n, k); `counts` (..., n): how often a sample holds each trial."""
+    middle, spread = x.mean(0), x.std(0).clip(1e-9)
+    scaled = (x - middle) / spread
+    inside = np.where(counts > 0, log_steps, np.inf)
+    wide = inside < inside.min(-1, keepdims=True) + 2 * NEAR
+    first = _value(_surface(log_steps, scaled, np.where(wide, counts, 0.0)), scaled)
+    lowest = np.where(wide, first, np.inf).min(-1, keepdims=True)
+    near = np.isfinite(inside) & (first < lowest + NEAR)
+    surface = _surface(log_steps, scaled, np.where(near, counts, 0.0))
+    # a parabola's lowest point, kept to where trials are; the lower end of one that opens downward
+    k = x.shape[1]
+    linear, square = surface[..., 1 : 1 + k], surface[..., 1 + k :]
+    low = np.where(near[..., None], scaled, np.inf).min(-2)
+    high = np.where(near[..., None], scaled, -np.inf).max(-2)
+    ends = np.where(linear * low + square * low**2 < linear * high + square * high**2, low, high)
+    vertex = np.clip(-linear / np.where(square > 0, 2 * square, 1), low, high)
+    at = np.where(square > 0, vertex, ends)
+    enough = near.sum(-1) >= 3 + 2 * k
+    best = inside.argmin(-1)
+    value = np.where(enough, _value(surface, at[..., None, :])[..., 0], inside.min(-1))
+    return value, np.where(enough[..., None], at * spread + middle, x[best])
+
+
+@dataclass(frozen=True)
+class Size:
+    """One batch size of a study: `log_steps` is the logarithm of S, `draws` (RESAMPLES,) the same of bootstrap samples
+    of its trials, `where` (k,) the coordinates of the best. `edge` names a coordinate whose range the best lies at the
+    end of, with feasible trials up to there."""
+
+    batch_size: int
+    log_steps: float
+    draws: np.ndarray
+    where: np.ndarray
+    edge: str
+    fates: Mapping[str, int]
+
+    @property
+    def num_trials(self) -> int:
+        return sum(self.fates.values())
+
+
+def _edge(log_steps: np.ndarray, x: np.ndarray, where: np.ndarray) -> str:
+    """Which end of the range the best sits at: a twelfth of the range from it, with no infeasible trial beyond."""
+    for name, values, at in zip(("learning rate", "momentum"), x.T, where, strict=False):
+        margin = np.ptp(values) / 12
+        for end, beyond in (("lowest", values < at), ("highest", values > at)):
+            distance = abs((values.min() if end == "lowest" else values.max()) - at)
+            if distance <= margin and np.isfinite(log_steps[beyond]).all():
+                return f"{end} {name}"
+    return ""
+
+
+def size_of(rows: pd.DataFrame, batch_size: int, resamples: int = RESAMPLES) -> Size | None:
+    """From the rows of `trials` of one batch size; None where fewer than three met the target."""
+    fates = {fate: int((rows["fate"] == fate).sum()) for fate in (MET, OUT_OF_BUDGET, DIVERGED)}
+    if fates[MET] < LEAST:
+        return None
+    y, x = np.log(rows["steps"].to_numpy(float)), coordinates(rows)
+    counts = np.random.default_rng(batch_size).multinomial(len(y), np.full(len(y), 1 / len(y)), resamples)
+    counts[:, np.isfinite(y)] += ~(counts[:, np.isfinite(y)].any(1, keepdims=True))  # a sample that met it nowhere
+    values, at = _least(y, x, np.concatenate([np.ones((1, len(y))), counts]))
+    return Size(batch_size, float(values[0]), values[1:], at[0], _edge(y, x, at[0]), fates)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The batch sizes of one study at which the target was met often enough, in order."""
+
+    name: str
+    sizes: tuple[Size, ...]
+    infeasible: tuple[int, ...]  # batch sizes run at which it was not
+
+    @property
+    def batch_sizes(self) -> np.ndarray:
+        return np.array([s.batch_size for s in self.sizes], dtype=np.float64)
+
+    @functools.cached_property
+    def log_steps(self) -> np.ndarray:
+        """(1 + RESAMPLES, sizes): what was found, then the bootstrap samples."""
+        return np.array([[s.log_steps, *s.draws] for s in self.sizes]).T
+
+    def estimate(self, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Estimate:
+        """`statistic` of (batch sizes (n,), log S (..., n)) -> (...), with the percentile interval over trials."""
+        values = statistic(self.batch_sizes, self.log_steps)
+        low, high = np.quantile(values[1:], [0.025, 0.975], method="nearest")
+        trials = sum(s.num_trials for s in self.sizes)
+        value = float(values[0])
+        return Estimate(
+            value, min(float(low), value), max(float(high), value), trials, "percentile bootstrap over trials"
+        )
+
+
+def study(name: str, rows: pd.DataFrame) -> Study:
+    """The study made of rows of `trials`, all of one arm."""
+    sizes_run = rows["batch_size"].unique().tolist()
+    found = {b: size_of(rows[rows["batch_size"] == b], b) for b in sizes_run}
+    sizes = tuple(s for _, s in sorted(found.items()) if s)
+    return Study(name, sizes, tuple(b for b, s in sorted(found.items()) if not s))
+
+
+def steps_at(batch_size: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Statistic: S at one of the study's batch sizes."""
+    return lambda sizes, logs: np.exp(logs[..., int(np.flatnonzero(sizes == batch_size)[0])])
+
+
+def slope(low: float, high: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Statistic: the power of B with which S goes between two batch sizes: -1 in perfect scaling, 0 where a larger
+    batch no longer helps."""
+
+    def statistic(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
+        within = (sizes >= low) & (sizes <= high)
+        x = np.log(sizes[within]) - np.log(sizes[within]).mean()
+        return logs[..., within] @ x / (x @ x)
+
+    return statistic
+
+
+def _monotone(values: np.ndarray, increasing: bool) -> np.ndarray:
+    """The nearest sequence that only rises, or only falls, along the last axis: what theory says of E, and of S."""
+    flat = values.reshape(-1, values.shape[-1])
+    found = np.array([isotonic_regression(row, increasing=increasing).x for row in flat])
+    return found.reshape(values.shape)
+
+
+def _crossing(x: np.ndarray, rising: np.ndarray, level: float) -> np.ndarray:
+    """Where each row of `rising` (..., n), from its first value on, has risen by `level`, between points in proportion;
+    the last x where it has not."""
+    above = rising - rising[..., :1] - level
+    found = np.empty(above.shape[:-1])
+    for at in np.ndindex(found.shape):
+        row = above[at]
+        k = int(np.argmax(row > 0))
+        found[at] = x[-1] if row[k] <= 0 else x[k - 1] + (x[k] - x[k - 1]) * -row[k - 1] / (row[k] - row[k - 1])
+    return found
+
+
+def efficient(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """Statistic: the largest batch size that still scales perfectly: it takes at most LOSS times the examples that the
+    smallest take. The largest that was run where all do."""
+    x = np.log(sizes)
+    return np.exp(_crossing(x, _monotone(logs + x, increasing=True), math.log(LOSS)))
+
+
+def useful(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """Statistic: the largest useful batch size: beyond it, steps fall by less than a factor of LOSS more. The largest
+    that was run where they fall on."""
+    x = np.log(sizes)
+    falling = _monotone(logs, increasing=False)
+    return np.exp(-_crossing(-x[::-1], falling[..., ::-1], math.log(LOSS)))
+
+
+def critical(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """Statistic: B_c of S = S_min (1 + B_c/B), by least squares on log S: where it takes twice the least steps, and
+    twice the least examples."""
+    return np.exp(hyperbola(sizes, logs)[1])
+
+
+def hyperbola(sizes: ArrayLike, logs: ArrayLike, iterations: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """(log S_min, log B_c) of S = S_min (1 + B_c/B) nearest to log S (..., n), each (...). With log S_min the mean of
+    what is left, one unknown remains: golden-section search from 2⁻⁴ times the smallest to 2⁴ times the largest."""
+    x, y = np.log(np.asarray(sizes, float)), np.asarray(logs, float)
+
+    def misfit(b: np.ndarray) -> np.ndarray:
+        left = y - np.logaddexp(0, b[..., None] - x)
+        return left.var(-1)
+
+    low = np.full(y.shape[:-1], x[0] - 4 * math.log(2))
+    high = np.full(y.shape[:-1], x[-1] + 4 * math.log(2))
+    golden = (math.sqrt(5) - 1) / 2
+    for _ in range(iterations):
+        a, b = high - golden * (high - low), low + golden * (high - low)
+        lower = misfit(a) < misfit(b)
+        low, high = np.where(lower, low, a), np.where(lower, b, high)
+    b = (low + high) / 2
+    return (y - np.logaddexp(0, b[..., None] - x)).mean(-1), b

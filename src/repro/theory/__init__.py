@@ -1,0 +1,1 @@
+"""What theory says, in closed form: a library of its own, of numpy and scipy alone."""
