@@ -31,6 +31,8 @@ def parameters(model):
         {"model": "f1"},
         {"model": "cnn"},
         {"model": "cnn", "batch_norm": True},
+        {"model": "lenet5"},
+        {"model": "lenet5", "batch_norm": True},
     ],
     ids=str,
 )
@@ -49,6 +51,10 @@ def test_logits_have_one_row_an_example_and_one_column_a_class(fields, dataset):
         (
             {"model": "cnn"},
             [(16, 1, 5, 5), (16,), (32, 16, 5, 5), (32,), (128, 1568), (128,), (10, 128), (10,)],
+        ),
+        (
+            {"model": "lenet5"},
+            [(6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 400), (120,), (84, 120), (84,), (10, 84), (10,)],
         ),
     ],
     ids=str,
@@ -93,7 +99,7 @@ def test_uniform_initialisations_fill_their_range(init):
         assert 0.99 * bound < float(m.weight.detach().abs().max()) <= bound * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("model", ["mlp", "f1", "cnn"])
+@pytest.mark.parametrize("model", ["mlp", "f1", "cnn", "lenet5"])
 @pytest.mark.parametrize(
     ("init", "zero"), [("glorot", True), ("glorot_normal", True), ("he", True), ("pytorch", False)]
 )
@@ -104,7 +110,7 @@ def test_biases_are_zero_but_for_pytorch(model, init, zero):
 
 
 @pytest.mark.parametrize("init", ["glorot", "glorot_normal", "pytorch", "he"])
-@pytest.mark.parametrize("model", ["mlp", "f1", "cnn"])
+@pytest.mark.parametrize("model", ["mlp", "f1", "cnn", "lenet5"])
 def test_initial_weights_follow_the_seed_alone(init, model):
     torch.manual_seed(1)
     first = parameters(of(model=model, init=init, init_seed=4))
@@ -123,7 +129,7 @@ def test_layers_of_one_shape_differ():
     assert not torch.equal(model[2].weight, model[4].weight)
 
 
-@pytest.mark.parametrize("model", ["mlp", "f1", "cnn"])
+@pytest.mark.parametrize("model", ["mlp", "f1", "cnn", "lenet5"])
 def test_building_leaves_the_global_generator_untouched(model):
     torch.manual_seed(7)
     expected = torch.rand(4)

@@ -80,6 +80,7 @@ def made(rng, sizes=(8,), trials=32, sd=0.08, critical=100.0, least=50, momentum
                     "momentum": 1 - slow[i],
                     "fate": fate,
                     "steps": math.exp(logs[i]) if fate == MET else math.inf,
+                    "first_look": False,
                 }
             )
     return pd.DataFrame(rows)
@@ -129,6 +130,21 @@ def test_beyond_the_best_all_may_be_infeasible():
     rows = made(np.random.default_rng(0), sd=0.02, off=-1.0)
     rows.loc[np.log2(rows["lr"]) > -0.5, ["steps", "fate"]] = [math.inf, DIVERGED]
     assert steps.size_of(rows, 8).edge == ""
+
+
+def test_a_best_that_was_met_before_the_first_look_is_told():
+    rows = made(np.random.default_rng(0))
+    assert steps.size_of(rows.assign(first_look=rows["steps"] == rows["steps"].min()), 8).edge == "first look"
+    assert steps.size_of(rows.assign(first_look=rows["steps"] > 3 * rows["steps"].min()), 8).edge == ""
+
+
+def test_no_momentum_is_no_edge_and_much_is():
+    rng = np.random.default_rng(0)
+    rows = made(rng, momentum=True, sd=0.02)
+    octaves = np.log2(1 - rows["momentum"])
+    assert steps.size_of(rows, 8).edge == ""
+    for towards, edge in ((0.3 * octaves, "highest momentum"), (-0.3 * octaves, "")):
+        assert steps.size_of(rows.assign(steps=rows["steps"] * np.exp(towards)), 8).edge == edge
 
 
 def test_too_few_that_meet_the_target_have_no_best():

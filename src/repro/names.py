@@ -56,7 +56,7 @@ DATASETS: Mapping[str, DatasetInfo] = {
         "c58f30108f718f92",
     ),
 }
-MODELS = ("mlp", "f1", "cnn")
+MODELS = ("mlp", "f1", "cnn", "lenet5")
 INITS = ("glorot", "glorot_normal", "pytorch", "he")
 OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 PREPROCESSINGS = ("standardize", "unit")

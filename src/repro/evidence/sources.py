@@ -9,6 +9,7 @@ NAMES: Mapping[str, str] = {
     "keskar2017": "Keskar et al. 2017",
     "hoffer2017": "Hoffer et al. 2017",
     "shallue2019": "Shallue et al. 2019",
+    "thread2018": "a thread on Shallue et al.",
     "glorot2010": "Glorot and Bengio 2010",
     "he2015": "He et al. 2015",
     "kalamkar2019": "Kalamkar et al. 2019",

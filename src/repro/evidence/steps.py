@@ -22,6 +22,7 @@ from repro.evidence.intervals import Estimate
 
 RESAMPLES = 999
 NEAR = math.log(2)  # the surface is fitted to trials that take less than twice the least steps
+GAIN = math.log(1.02)  # what a best on an edge must gain by being there
 MET, OUT_OF_BUDGET, DIVERGED = "met", "out of budget", "diverged"
 LOSS = 1.2  # a batch is efficient, or still useful, up to this factor of examples, or of steps, above the least
 LEAST = 3  # feasible trials that have a best, and batch sizes that have a curve
@@ -43,7 +44,8 @@ def checkpoints(first: float, budget: int, ratio: float) -> tuple[int, ...]:
 
 
 def trials(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a trial: its last row, with its `fate` and `steps` to the target, infinite where it did not meet it.
+    """A row a trial: its last row, with its `fate`, `steps` to the target, infinite where it did not meet it, and
+    whether it did at the `first_look`, before which it may have.
 
     Between the last look before the target and the one at which it is met, accuracy is taken to rise in proportion to
     the logarithm of the steps.
@@ -58,7 +60,8 @@ def trials(table: pd.DataFrame) -> pd.DataFrame:
     logs = np.log(last["step"].where(before["step"] < 1, last["step"] / before["step"].clip(lower=1)))
     exact = last["step"] * np.exp((share - 1).where(before["step"] >= 1, 0) * logs)
     fate = np.select([met, last["status"] != "finished"], [MET, DIVERGED], OUT_OF_BUDGET)
-    return last.assign(steps=exact.where(met, np.inf), fate=fate).reset_index()
+    first = met & (before["step"] < 1)
+    return last.assign(steps=exact.where(met, np.inf), fate=fate, first_look=first).reset_index()
 
 
 def coordinates(rows: pd.DataFrame) -> np.ndarray:
@@ -70,7 +73,7 @@ def coordinates(rows: pd.DataFrame) -> np.ndarray:
     return np.stack(found, 1)
 
 
-def _surface(log_steps: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _coefficients(log_steps: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Coefficients (..., 1 + 2k) of the quadratic surface, without cross terms, nearest to `log_steps` (n,) at `x`
     (n, k), by least squares with `weights` (..., n)."""
     design = np.concatenate([np.ones((len(x), 1)), x, x**2], 1)
@@ -79,50 +82,58 @@ def _surface(log_steps: np.ndarray, x: np.ndarray, weights: np.ndarray) -> np.nd
     return (np.linalg.pinv(normal, hermitian=True) @ target[..., None])[..., 0]
 
 
-def _value(surface: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The surface (..., 1 + 2k) at `x` (..., n, k): (..., n)."""
+def _value(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A surface of `coefficients` (..., 1 + 2k) at `x` (..., n, k): (..., n)."""
     k = x.shape[-1]
-    linear, square = surface[..., None, 1 : 1 + k], surface[..., None, 1 + k :]
-    return surface[..., :1] + (linear * x + square * x**2).sum(-1)
+    linear, square = coefficients[..., None, 1 : 1 + k], coefficients[..., None, 1 + k :]
+    return coefficients[..., :1] + (linear * x + square * x**2).sum(-1)
 
 
-def _least(log_steps: np.ndarray, x: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least of the quadratic surface through the trials near the best, (...), and where it is, (..., k). Near are
-    those at which a first surface, through all that take at most e^(2·NEAR) times the least steps, lies less than
-    NEAR above its least: chosen by the surface, not by their own luck. Of the trials themselves where too few are near.
-    `log_steps` (n,), infinite where infeasible; `x` (n, k); `counts` (..., n): how often a sample holds each trial."""
-    middle, spread = x.mean(0), x.std(0).clip(1e-9)
-    scaled = (x - middle) / spread
-    inside = np.where(counts > 0, log_steps, np.inf)
-    wide = inside < inside.min(-1, keepdims=True) + 2 * NEAR
-    first = _value(_surface(log_steps, scaled, np.where(wide, counts, 0.0)), scaled)
-    lowest = np.where(wide, first, np.inf).min(-1, keepdims=True)
-    near = np.isfinite(inside) & (first < lowest + NEAR)
-    surface = _surface(log_steps, scaled, np.where(near, counts, 0.0))
-    # a parabola's lowest point, kept to where trials are; the lower end of one that opens downward
-    k = x.shape[1]
-    linear, square = surface[..., 1 : 1 + k], surface[..., 1 + k :]
-    low = np.where(near[..., None], scaled, np.inf).min(-2)
-    high = np.where(near[..., None], scaled, -np.inf).max(-2)
-    ends = np.where(linear * low + square * low**2 < linear * high + square * high**2, low, high)
-    vertex = np.clip(-linear / np.where(square > 0, 2 * square, 1), low, high)
-    at = np.where(square > 0, vertex, ends)
-    enough = near.sum(-1) >= 3 + 2 * k
-    best = inside.argmin(-1)
-    value = np.where(enough, _value(surface, at[..., None, :])[..., 0], inside.min(-1))
-    return value, np.where(enough[..., None], at * spread + middle, x[best])
+class _Surface:
+    """The quadratic surface through the trials near the best, of one sample of them or many: near are those at which a
+    first surface, through all that take at most four times the least steps, lies less than twice above its least:
+    chosen by the surface, not by their own luck. `log_steps` (n,), infinite where infeasible; `x` (n, k); `counts`
+    (..., n): how often a sample holds each trial."""
+
+    def __init__(self, log_steps: np.ndarray, x: np.ndarray, counts: np.ndarray) -> None:
+        self._middle, self._spread = x.mean(0), x.std(0).clip(1e-9)
+        self._x = (x - self._middle) / self._spread
+        inside = np.where(counts > 0, log_steps, np.inf)
+        wide = inside < inside.min(-1, keepdims=True) + 2 * NEAR
+        first = _value(_coefficients(log_steps, self._x, np.where(wide, counts, 0.0)), self._x)
+        lowest = np.where(wide, first, np.inf).min(-1, keepdims=True)
+        near = np.isfinite(inside) & (first < lowest + NEAR)
+        self.coefficients = _coefficients(log_steps, self._x, np.where(near, counts, 0.0))
+        self._low = np.where(near[..., None], self._x, np.inf).min(-2)  # where trials are
+        self._high = np.where(near[..., None], self._x, -np.inf).max(-2)
+        self.enough = near.sum(-1) >= 3 + 2 * x.shape[1]
+        self._best, self._at_best = inside.min(-1), x[inside.argmin(-1)]
+
+    def least(self, margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Its lowest value (...) and where (..., k), no nearer to the ends of where trials are than `margin` of that
+        range; of the trials themselves where too few are near."""
+        k = self._x.shape[1]
+        linear, square = self.coefficients[..., 1 : 1 + k], self.coefficients[..., 1 + k :]
+        inset = margin * (self._high - self._low)
+        low, high = self._low + inset, self._high - inset
+        ends = np.where(linear * low + square * low**2 < linear * high + square * high**2, low, high)
+        vertex = np.clip(-linear / np.where(square > 0, 2 * square, 1), low, high)
+        at = np.where(square > 0, vertex, ends)  # the lower end of a parabola that opens downward
+        value = np.where(self.enough, _value(self.coefficients, at[..., None, :])[..., 0], self._best)
+        return value, np.where(self.enough[..., None], at * self._spread + self._middle, self._at_best)
 
 
 @dataclass(frozen=True)
 class Size:
     """One batch size of a study: `log_steps` is the logarithm of S, `draws` (RESAMPLES,) the same of bootstrap samples
-    of its trials, `where` (k,) the coordinates of the best. `edge` names a coordinate whose range the best lies at the
-    end of, with feasible trials up to there."""
+    of its trials, `where` (k,) and `where_draws` (RESAMPLES, k) the coordinates of the best. `edge` says what bounds
+    the best: the end of a coordinate's range, or the first look at a trial."""
 
     batch_size: int
     log_steps: float
     draws: np.ndarray
     where: np.ndarray
+    where_draws: np.ndarray
     edge: str
     fates: Mapping[str, int]
 
@@ -131,14 +142,24 @@ class Size:
         return sum(self.fates.values())
 
 
-def _edge(log_steps: np.ndarray, x: np.ndarray, where: np.ndarray) -> str:
-    """Which end of the range the best sits at: a twelfth of the range from it, with no infeasible trial beyond."""
-    for name, values, at in zip(("learning rate", "momentum"), x.T, where, strict=False):
-        margin = np.ptp(values) / 12
-        for end, beyond in (("lowest", values < at), ("highest", values > at)):
-            distance = abs((values.min() if end == "lowest" else values.max()) - at)
-            if distance <= margin and np.isfinite(log_steps[beyond]).all():
-                return f"{end} {name}"
+def _edge(log_steps: np.ndarray, x: np.ndarray, surface: _Surface, looked: np.ndarray) -> str:
+    """What bounds the best. The end of a range does where the best is a twelfth of it or less away, the surface lies
+    GAIN lower there than anywhere inside, and no trial beyond was infeasible. That momentum is none bounds nothing.
+    `looked` (n,): met at the first look."""
+    if (looked & (log_steps < log_steps.min() + NEAR)).any():
+        return "first look"
+    value, where = surface.least()
+    inner, _ = surface.least(1 / 12)
+    if surface.enough and inner - value < GAIN:
+        return ""
+    for k, (low, high) in enumerate((("lowest learning rate", "highest learning rate"), ("highest momentum", ""))):
+        if k == x.shape[1]:
+            break
+        margin = np.ptp(x[:, k]) / 12
+        if where[k] - x[:, k].min() <= margin and np.isfinite(log_steps[x[:, k] < where[k]]).all():
+            return low
+        if x[:, k].max() - where[k] <= margin and np.isfinite(log_steps[x[:, k] > where[k]]).all() and high:
+            return high
     return ""
 
 
@@ -150,8 +171,9 @@ def size_of(rows: pd.DataFrame, batch_size: int, resamples: int = RESAMPLES) -> 
     y, x = np.log(rows["steps"].to_numpy(float)), coordinates(rows)
     counts = np.random.default_rng(batch_size).multinomial(len(y), np.full(len(y), 1 / len(y)), resamples)
     counts[:, np.isfinite(y)] += ~(counts[:, np.isfinite(y)].any(1, keepdims=True))  # a sample that met it nowhere
-    values, at = _least(y, x, np.concatenate([np.ones((1, len(y))), counts]))
-    return Size(batch_size, float(values[0]), values[1:], at[0], _edge(y, x, at[0]), fates)
+    values, at = _Surface(y, x, np.concatenate([np.ones((1, len(y))), counts])).least()
+    edge = _edge(y, x, _Surface(y, x, np.ones(len(y))), rows["first_look"].to_numpy(bool))
+    return Size(batch_size, float(values[0]), values[1:], at[0], at[1:], edge, fates)
 
 
 @dataclass(frozen=True)

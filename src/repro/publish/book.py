@@ -27,7 +27,7 @@ from repro import claims
 from repro.claims import Finding
 from repro.evidence.spec import Scale
 from repro.names import ReproError, choose
-from repro.publish import speed
+from repro.publish import records, speed
 from repro.publish.landing import fragments
 from repro.runs import runner
 from repro.runs.ledger import Ledger
@@ -152,7 +152,8 @@ def _elsewhere(workers: int) -> Iterator[Callable[..., Future[Any]]]:
 def write_fragments(folder: Path, ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> None:
     """Write the generated parts of the pages. Without a scale, only what is recorded."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {**fragments(ledger, scale, seconds), "speed.md": speed.fragment()}.items():
+    told = {"speed.md": speed.fragment(), "records.md": records.fragment(ledger.recorded)}
+    for name, text in {**fragments(ledger, scale, seconds), **told}.items():
         write_whole(folder / name, text)
 
 
@@ -283,6 +284,8 @@ def build(
         shutil.rmtree(stage, ignore_errors=True)
         shutil.copytree(root / "book", stage / "book")
         shutil.copytree(Path(__file__).parent / "static", stage / STATIC)
+        if (root / "results").is_dir():  # to download
+            shutil.copytree(root / "results", stage / "results", ignore=shutil.ignore_patterns("*.lock"))
         for name in ("_config.yml", "_toc.yml"):
             shutil.copy(root / name, stage / name)
         _configure(stage, repository)

@@ -113,10 +113,8 @@ def stack_key(trial: Trial) -> Trial:
 def multiply_adds(trial: Trial) -> int:
     """Of one example through the trial's network; of an MLP, the number of its weights."""
     info = DATASETS[trial.dataset]
-    channels, height, width = info.shape
-    if trial.model == "cnn":
-        hidden = 32 * (height // 4) * (width // 4)
-        return height * width * (25 * channels * 16 + 25 * 16 * 32 // 4) + 128 * (hidden + info.num_classes)
+    if trial.model in models.CONVOLUTIONAL:
+        return models.CONVOLUTIONAL[trial.model].multiply_adds(info.shape, info.num_classes)
     widths = models.F1_WIDTHS if trial.model == "f1" else trial.widths
     return sum(a * b for a, b in itertools.pairwise((math.prod(info.shape), *widths, info.num_classes)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -27,17 +28,50 @@ def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, norm: Norm | None) 
     return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-1], outputs))
 
 
-def _cnn(shape: tuple[int, int, int], outputs: int, norm: Norm | None) -> nn.Sequential:
-    """Two 5×5 convolutions (16, 32 channels), each pooled by 2, and one hidden layer of 128."""
+class Convolutional(NamedTuple):
+    """Two 5×5 convolutions, each pooled by 2, and hidden layers on what is left."""
+
+    channels: tuple[int, int]
+    paddings: tuple[int, int]
+    hidden: tuple[int, ...]
+
+    def sides(self, side: int) -> list[int]:
+        """Of the image (height or width), after the first convolution, and after the second; before pooling."""
+        first = side + 2 * self.paddings[0] - 4
+        return [side, first, first // 2 + 2 * self.paddings[1] - 4]
+
+    def flat(self, height: int, width: int) -> int:
+        """Numbers that the first hidden layer is given."""
+        return self.channels[1] * (self.sides(height)[2] // 2) * (self.sides(width)[2] // 2)
+
+    def multiply_adds(self, shape: tuple[int, int, int], outputs: int) -> int:
+        """Of one example of this shape (channels, height, width)."""
+        channels, height, width = shape
+        places = [h * w for h, w in zip(self.sides(height), self.sides(width), strict=True)][1:]
+        inputs = (channels, self.channels[0])
+        convolutions = sum(p * 25 * i * o for p, i, o in zip(places, inputs, self.channels, strict=True))
+        layers = (self.flat(height, width), *self.hidden, outputs)
+        return convolutions + sum(a * b for a, b in itertools.pairwise(layers))
+
+
+CONVOLUTIONAL = {
+    "cnn": Convolutional((16, 32), (2, 2), (128,)),
+    "lenet5": Convolutional((6, 16), (2, 0), (120, 84)),  # LeCun et al. (1998), with ReLUs and maxima
+}
+
+
+def _convolutional(kind: Convolutional, shape: tuple[int, int, int], outputs: int, norm: Norm | None) -> nn.Sequential:
     channels, height, width = shape
     layers: list[nn.Module] = [nn.Unflatten(1, shape)]
-    for fan_in, fan_out in ((channels, 16), (16, 32)):
-        layers.append(nn.Conv2d(fan_in, fan_out, 5, padding=2))
+    for (fan_in, fan_out), padding in zip(itertools.pairwise((channels, *kind.channels)), kind.paddings, strict=True):
+        layers.append(nn.Conv2d(fan_in, fan_out, 5, padding=padding))
         if norm:
             layers.append(norm(nn.BatchNorm2d, fan_out))
         layers += [nn.ReLU(), nn.MaxPool2d(2)]
-    flat = 32 * (height // 4) * (width // 4)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, 128), nn.ReLU(), nn.Linear(128, outputs))
+    layers.append(nn.Flatten())
+    for fan_in, fan_out in itertools.pairwise((kind.flat(height, width), *kind.hidden)):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(kind.hidden[-1], outputs))
 
 
 @torch.no_grad()
@@ -82,8 +116,8 @@ def build(trial: Trial) -> nn.Sequential:
 
     norm = batch_norm if trial.has_batch_norm else None
     with torch.random.fork_rng(devices=[]):  # modules draw weights of their own before ours replace them
-        if trial.model == "cnn":
-            model = _cnn(info.shape, info.num_classes, norm)
+        if trial.model in CONVOLUTIONAL:
+            model = _convolutional(CONVOLUTIONAL[trial.model], info.shape, info.num_classes, norm)
         else:
             model = _mlp(inputs, F1_WIDTHS if trial.model == "f1" else trial.widths, info.num_classes, norm)
     _initialise(model, trial.init, trial.init_seed)

@@ -1,0 +1,176 @@
+"""Steps to target: what is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from repro.evidence.spec import Scale, Settings
+from repro.evidence.steps import checkpoints, quasi_random
+from repro.names import SpecError, choose
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
+
+NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "784-16-10": {"widths": (16,)},
+    "784-256-10": {"widths": (256,)},
+    "784-1024-1024-10": {"widths": (1024, 1024)},
+    "LeNet-5": {"model": "lenet5"},
+}
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "SGD": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "sgd", "momentum": 0.5},
+    "Nesterov": {"optimizer": "nesterov", "momentum": 0.5},
+    "Adam": {"optimizer": "adam"},
+}
+BY_MOMENTUM = ("momentum", "Nesterov")  # methods whose momentum is tuned, too
+SLOWEST = 2.0**-6.5  # the least 1 - m that is tried: m up to 0.989
+TARGETS = {"mnist5k": 0.85, "mnist": 0.97, "fashion-mnist": 0.84}  # accuracy on the validation set
+FIRST_LOOK = 1 / 6  # of the steps that a pilot foretold
+FAR_ARM = "SGD, far beyond the target"
+FAR = 10  # times as many steps as to the target are trained where the end is judged
+
+# Where to look, from a few runs of other seeds, made before: learning rate (η/(1 - m) of momentum) and steps to the
+# target that were best at these batch sizes, by dataset and study. Between them both are taken to go as powers of B,
+# beyond the largest to stay, and below the smallest to go as B and 1/B.
+Pilot = Mapping[int, tuple[float, float]]
+PILOTS: Mapping[str, Mapping[str, Pilot]] = {
+    "mnist5k": {
+        "784-16-10, SGD": {4: (0.017, 350), 64: (0.13, 47), 1000: (0.16, 27)},
+        "784-16-10, momentum": {4: (0.017, 350), 64: (0.59, 35), 1000: (1.36, 19)},
+    },
+    "mnist": {
+        "784-256-10, SGD": {2: (0.0079, 25900), 32: (0.1, 2410), 512: (0.5, 334), 8192: (0.55, 222)},
+        "784-256-10, momentum": {8: (0.026, 6660), 256: (0.9, 285), 8192: (2.0, 81)},
+        "784-256-10, Adam": {8: (0.0002, 8000), 256: (0.003, 303), 8192: (0.006, 108)},
+        "LeNet-5, SGD": {8: (0.04, 2020), 256: (0.15, 222), 4096: (0.12, 179)},
+    },
+    "fashion-mnist": {
+        "784-256-10, SGD": {8: (0.018, 2850), 256: (0.16, 190), 8192: (0.33, 125)},
+        "784-256-10, momentum": {8: (0.014, 2510), 256: (0.8, 106), 8192: (1.3, 42)},
+    },
+}
+
+PAPER: dict[str, Any] = {
+    "dataset": "mnist",
+    "studies": (
+        "784-256-10, SGD",
+        "784-256-10, momentum",
+        "784-256-10, Nesterov",
+        "784-256-10, Adam",
+        "LeNet-5, SGD",
+    ),
+    "batch_sizes": tuple(2**k for k in range(1, 15)),
+    "trials": 32,  # at each batch size, a power of two
+    "other_trials": 16,  # of networks other than the first study's, where only the learning rate is tuned
+    "other_largest": 4096,  # their largest batch size: beyond it, nearly all of the time would go into these
+    "octaves": 6,  # that learning rates span
+    "budget": 3,  # times the steps that a pilot foretold
+    "look": 1.15,  # steps from one evaluation to the next, times
+    "far_batch_sizes": (16, 256, 4096),
+    "seeds": 5,  # of the runs far beyond the target
+}
+MNIST5K = {
+    **PAPER,
+    "dataset": "mnist5k",
+    "studies": ("784-16-10, SGD", "784-16-10, momentum"),
+    "batch_sizes": tuple(4**k for k in range(1, 6)),
+    "trials": 32,
+    "other_trials": 16,
+    "far_batch_sizes": (16, 256),
+    "seeds": 3,
+}
+SETTINGS = {
+    Scale.SMOKE: (
+        {
+            **MNIST5K,
+            "batch_sizes": (16, 64, 256, 1024),
+            "trials": 8,
+            "other_trials": 8,
+            "far_batch_sizes": (256,),
+            "seeds": 2,
+        },
+    ),
+    Scale.LAPTOP: (MNIST5K,),
+    Scale.PAPER: (
+        PAPER,
+        {**PAPER, "dataset": "fashion-mnist", "studies": PAPER["studies"][:3]},
+    ),
+}
+
+
+def expected(pilot: Pilot, batch_size: int) -> tuple[float, float]:
+    """(learning rate, steps) that the pilot foretells."""
+    known = np.log(sorted(pilot))
+    rates, steps = np.log([pilot[b] for b in sorted(pilot)]).T
+    x = np.log(batch_size)
+    below = min(x - known[0], 0.0)
+    return float(np.exp(np.interp(x, known, rates) + below)), float(np.exp(np.interp(x, known, steps) - below))
+
+
+def split(study: str) -> tuple[str, str]:
+    """(network, method) of a study's name."""
+    network, _, method = study.partition(", ")
+    choose("network of a study", network, NETWORKS)
+    choose("method of a study", method, METHODS)
+    return network, method
+
+
+def pilot_of(dataset: str, study: str) -> Pilot:
+    """What a pilot found of the study; Nesterov's momentum is tried where plain momentum is."""
+    network, method = split(study)
+    found = PILOTS[dataset].get(f"{network}, {'momentum' if method in BY_MOMENTUM else method}")
+    if found is None:
+        raise SpecError(f"study {study!r} on {dataset}: no pilot; known are {', '.join(PILOTS[dataset])}")
+    return found
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """A sweep a study: at every batch size as many trials, at quasi-random points: the logarithm of the learning rate,
+    of η/(1 - m) where momentum is tuned, too, uniform over `octaves` about the pilot's best; that of 1 - m uniform
+    from 1 to SLOWEST. Trial i has seed i. And the first study's network far beyond its target, by SGD at four learning
+    rates about the pilot's, at every seed. All leave out the last, smaller batch of an epoch."""
+    dataset, budget = settings["dataset"], settings["budget"]
+    if dataset not in PILOTS:
+        raise SpecError(f"dataset {dataset!r}: has no pilot; allowed are {', '.join(PILOTS)}")
+    base = Trial(
+        dataset=dataset,
+        evaluate_on="validation",
+        steps=1,
+        probes=("held-out fit",),
+        target_accuracy=TARGETS[dataset],
+        drop_last=True,
+    )
+    axis = ("batch_size", "lr", "momentum", "steps", "checkpoints", *SEEDS)
+    first, _ = split(settings["studies"][0])
+    sweeps = []
+    for study in settings["studies"]:
+        network, method = split(study)
+        by_momentum = method in BY_MOMENTUM
+        count = whole("trials", settings["trials" if network == first else "other_trials"])
+        points = []
+        largest = settings["other_largest"] if network != first else max(settings["batch_sizes"])
+        for size in (b for b in settings["batch_sizes"] if b <= largest):
+            rate, steps = expected(pilot_of(dataset, study), size)
+            most = max(round(budget * steps), 2)
+            looks = checkpoints(FIRST_LOOK * steps, most, settings["look"])
+            cube = quasi_random(count, 1 + by_momentum, seed=size)
+            for i, point in enumerate(cube):
+                slow = SLOWEST ** point[1] if by_momentum else 1.0
+                lr = rate * 2 ** (settings["octaves"] * (point[0] - 0.5)) * slow
+                points.append((size, float(f"{lr:.6g}"), float(f"{1 - slow:.6g}"), most, looks, i, i))
+        sweeps.append(Sweep(study, dataclasses.replace(base, **NETWORKS[network], **METHODS[method]), {axis: points}))
+    far = dataclasses.replace(
+        base, **NETWORKS[first], evaluate_on="both", probes=("fit",), target_accuracy=None, checkpoints=()
+    )
+    pairs = []
+    for size in settings["far_batch_sizes"]:
+        rate, steps = expected(pilot_of(dataset, f"{first}, SGD"), size)
+        pairs += [(size, float(f"{rate * 2.0**k:.6g}"), max(round(FAR * steps), 2)) for k in (-2, -1, 0, 1)]
+    axes: dict[str | tuple[str, ...], list[Any]] = {
+        ("batch_size", "lr", "steps"): pairs,
+        SEEDS: paired_seeds(settings["seeds"]),
+    }
+    return [*sweeps, Sweep(f"{first}, {FAR_ARM}", far, axes)]
