@@ -22,6 +22,7 @@ from repro.evidence.intervals import Estimate
 
 RESAMPLES = 999
 NEAR = math.log(2)  # the surface is fitted to trials that take less than twice the least steps
+FARTHEST = math.log(1.5)  # that the surface may lie below the best trial
 GAIN = math.log(1.02)  # what a best on an edge must gain by being there
 MET, OUT_OF_BUDGET, DIVERGED = "met", "out of budget", "diverged"
 LOSS = 1.2  # a batch is efficient, or still useful, up to this factor of examples, or of steps, above the least
@@ -111,7 +112,8 @@ class _Surface:
 
     def least(self, margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Its lowest value (...) and where (..., k), no nearer to the ends of where trials are than `margin` of that
-        range; of the trials themselves where too few are near."""
+        range; of the trials themselves where too few are near. No lower than FARTHEST below the best of them: a surface
+        through few goes anywhere between them."""
         k = self._x.shape[1]
         linear, square = self.coefficients[..., 1 : 1 + k], self.coefficients[..., 1 + k :]
         inset = margin * (self._high - self._low)
@@ -119,7 +121,8 @@ class _Surface:
         ends = np.where(linear * low + square * low**2 < linear * high + square * high**2, low, high)
         vertex = np.clip(-linear / np.where(square > 0, 2 * square, 1), low, high)
         at = np.where(square > 0, vertex, ends)  # the lower end of a parabola that opens downward
-        value = np.where(self.enough, _value(self.coefficients, at[..., None, :])[..., 0], self._best)
+        lowest = np.maximum(_value(self.coefficients, at[..., None, :])[..., 0], self._best - FARTHEST)
+        value = np.where(self.enough, lowest, self._best)
         return value, np.where(self.enough[..., None], at * self._spread + self._middle, self._at_best)
 
 

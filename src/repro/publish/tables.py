@@ -75,12 +75,13 @@ def csv_link(rows: pd.DataFrame, name: str) -> str:
 
 
 def seeds(rows: pd.DataFrame) -> str:
-    """How many seeds a point of a figure's table has, where it says."""
+    """How many seeds a point of a figure's table has, where it says; or how many of what its column `counted` names."""
     if "n" not in rows:
         return ""
     counts = sorted(set(rows["n"].dropna().astype(int)) - {0})
     told = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
-    return f"{told} seed{'' if told == '1' else 's'} a point. "
+    what = rows["counted"].dropna().iloc[0] if "counted" in rows else "seed"
+    return f"{told} {what}{'' if told == '1' else 's'} a point. "
 
 
 def fates(rows: pd.DataFrame) -> str:

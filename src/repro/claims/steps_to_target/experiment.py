@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -119,12 +120,15 @@ def split(study: str) -> tuple[str, str]:
 
 
 def pilot_of(dataset: str, study: str) -> Pilot:
-    """What a pilot found of the study; Nesterov's momentum is tried where plain momentum is."""
+    """What a pilot found of the study, on this dataset or, if there was none, another; Nesterov's momentum is tried
+    where plain momentum is."""
     network, method = split(study)
-    found = PILOTS[dataset].get(f"{network}, {'momentum' if method in BY_MOMENTUM else method}")
-    if found is None:
-        raise SpecError(f"study {study!r} on {dataset}: no pilot; known are {', '.join(PILOTS[dataset])}")
-    return found
+    name = f"{network}, {'momentum' if method in BY_MOMENTUM else method}"
+    found = [PILOTS.get(dataset, {}), *PILOTS.values()]
+    if not any(name in pilots for pilots in found):
+        known = dict.fromkeys(itertools.chain.from_iterable(PILOTS.values()))
+        raise SpecError(f"study {study!r}: no pilot; known are {', '.join(known)}")
+    return next(pilots[name] for pilots in found if name in pilots)
 
 
 def design(settings: Settings) -> list[Sweep]:
@@ -133,8 +137,7 @@ def design(settings: Settings) -> list[Sweep]:
     from 1 to SLOWEST. Trial i has seed i. And the first study's network far beyond its target, by SGD at four learning
     rates about the pilot's, at every seed. All leave out the last, smaller batch of an epoch."""
     dataset, budget = settings["dataset"], settings["budget"]
-    if dataset not in PILOTS:
-        raise SpecError(f"dataset {dataset!r}: has no pilot; allowed are {', '.join(PILOTS)}")
+    choose("dataset with a target", dataset, TARGETS)
     base = Trial(
         dataset=dataset,
         evaluate_on="validation",

@@ -47,7 +47,7 @@ def _steps(found: Mapping[str, Study], examples: bool = False) -> pd.DataFrame:
             scaled = {"mean": e.value * times, "low": e.low * times, "high": e.high * times}
             counts = {fate: size.fates[fate] for fate in (MET, OUT_OF_BUDGET, DIVERGED)}
             rows.append(point(e, x=size.batch_size, series=name) | scaled | {"n": size.num_trials} | counts)
-    return pd.DataFrame(rows, columns=[*COLUMNS, MET, OUT_OF_BUDGET, DIVERGED])
+    return pd.DataFrame(rows, columns=[*COLUMNS, MET, OUT_OF_BUDGET, DIVERGED]).assign(counted="trial")
 
 
 def _with_perfect(drawn: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def _ends_title(found: Mapping[str, Study], what: str) -> str:
         for name, s in list(found.items())[:2]
         if len(s.sizes) > 2 and not flaws(s)
     ]
-    return f"Batches scale perfectly up to B = {', '.join(ends)}" if ends else what
+    return f"Perfect scaling ends at batches of {', '.join(ends)}" if ends else what
 
 
 def method_title(table: pd.DataFrame) -> str:
@@ -113,7 +113,7 @@ def best_rates(table: pd.DataFrame) -> pd.DataFrame:
                     "edge": size.edge,
                 }
             )
-    return pd.DataFrame(rows, columns=[*COLUMNS, "edge"])
+    return pd.DataFrame(rows, columns=[*COLUMNS, "edge"]).assign(counted="trial")
 
 
 def rates_title(table: pd.DataFrame) -> str:
@@ -138,6 +138,7 @@ def fates(table: pd.DataFrame) -> pd.DataFrame:
         value=found[MET] / found["n"],
         text=[f"{m} of {n}" for m, n in zip(found[MET], found["n"], strict=True)],
         series="met the target",
+        counted="trial",
     )
 
 
@@ -220,6 +221,6 @@ FIGURES = (
         "B",
         "",
         "Of all trials at a batch size. The others ran out of budget, three times the steps that a pilot foretold, or "
-        "diverged. None is left out of the table.",
+        "diverged. All of them are in the table.",
     ),
 )

@@ -300,18 +300,18 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     small, large = regimes(s) or (None, None)
     assert small and large
     first, last = s.batch_sizes[0], s.batch_sizes[-1]
-    network, method = split(name)
+    network, _ = split(name)
     told = (
-        f"From B = {first:.0f} to {SMALL * first:.0f} steps fall as B to the power {bracketed(small)}, from "
-        f"{last / LARGE:.0f} to {last:.0f} as B to the power {bracketed(large)} ({network}, {method}). Scaling is "
-        f"perfect up to B = {bracketed(s.estimate(efficient).of(EXAMPLES))}"
+        f"From B = {first:.0f} to {SMALL * first:.0f} steps go as B to the power {bracketed(small)}, from "
+        f"{last / LARGE:.0f} to {last:.0f} to the power {bracketed(large)}. Scaling is perfect up to "
+        f"B = {bracketed(s.estimate(efficient).of(EXAMPLES))}"
     )
-    for other, t in sound.items():
-        if split(other)[0] == network and split(other)[1] in BY_MOMENTUM:
-            told += f", with {split(other)[1]} up to {bracketed(t.estimate(efficient).of(EXAMPLES))}"
+    helped = [name for name in sound if split(name)[0] == network and split(name)[1] == "momentum"]
+    if helped:
+        told += f", with momentum up to {bracketed(sound[helped[0]].estimate(efficient).of(EXAMPLES))}"
     starts = {
-        Outcome.REPRODUCED: "All of them at first, then fewer, then none.",
-        Outcome.CONDITIONAL: "All of them at first, then fewer; but not in every study.",
+        Outcome.REPRODUCED: "First half at each doubling, then none.",
+        Outcome.CONDITIONAL: "First half at each doubling, then none, but not in every study.",
         Outcome.NOT_REPRODUCED: "Not as claimed.",
     }
     return f"{starts.get(verdict.outcome, 'Not settled.')} {told}."
