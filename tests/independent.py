@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import independent_steps
 import numpy as np
 import pandas as pd
 from independent_statistics import (
@@ -456,9 +457,30 @@ def linear_scaling(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Foun
     return Found(IN_PART, [f"Yes, up to B = {end.told(form='.0f')}", f"{span} it {power_told}", *phrases[1:]], {})
 
 
+def steps_to_target(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """The powers of B with which steps go over small batch sizes and over large ones; where scaling stops."""
+    curves = independent_steps.curves(rows)
+    seen = independent_steps.verdicts(curves)
+    told = {name: both for name, c in curves.items() if (both := independent_steps.regimes(c))}
+    answers = [*seen.values()]
+    both_ways = True in answers and False in answers
+    outcome = OPEN if not answers or (None in answers and not both_ways) else YES if all(answers) else IN_PART
+    outcome = NO if outcome == IN_PART and True not in answers else outcome
+    if not told:
+        return Found(outcome, None, {})
+    name, (small, large) = next(iter(told.items()))
+    first, last = curves[name].sizes[[0, -1]]
+    phrases = [f"From B = {first:.0f} to {8 * first:.0f} steps go as B to the power {small.told()}"]
+    phrases.append(f"from {last / 4:.0f} to {last:.0f} to the power {large.told()}")
+    ends = {n: independent_steps.figures(c.of(independent_steps.perfect_up_to)) for n, c in curves.items() if n in told}
+    phrases.append(f"B = {ends[name]}")
+    helped = name.partition(",")[0] + ", momentum"
+    return Found(outcome, phrases + ([f"with momentum up to {ends[helped]}"] if helped in ends else []), {})
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
-    *(heavy_tails, adam_drift, sharp_minima, bfloat16),
+    *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target),
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL

@@ -25,7 +25,7 @@ PLAIN: dict[str, Any] = {
     "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "batch_size": 64.0, "warmup_epochs": 0.0, "schedule": "[]",
     "epochs": None, "steps": None, "probes": '["fit", "travel"]', "final_probes": "[]", "draws": 1000.0,
     "partner_batch_size": None, "checkpoints": "[]", "precision": "auto", "drop_last": False,
-    "norm_statistics": "kept", "norm_eps": 1e-5, "probe_examples": None,
+    "norm_statistics": "kept", "norm_eps": 1e-5, "probe_examples": None, "target_accuracy": None,
 }  # fmt: skip
 
 

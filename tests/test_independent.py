@@ -13,6 +13,7 @@ from pathlib import Path
 
 import independent
 import independent_statistics
+import independent_steps
 import numpy as np
 import pytest
 from independent_statistics import Printed
@@ -96,11 +97,15 @@ def test_published_numbers_met_are_as_many(claim):
 def test_every_chapter_has_a_second_implementation_that_uses_nothing_of_the_package():
     assert set(independent.CHAPTERS) == set(claims.all_claims())
     allowed = {"__future__", "collections", "math", "pathlib", "typing", "numpy", "pandas", "scipy"}
-    for module in (independent, independent_statistics):
+    for module in (independent, independent_statistics, independent_steps):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            assert {name.partition(".")[0] for name in names} <= {*allowed, "independent_statistics"}
+            assert {name.partition(".")[0] for name in names} <= {
+                *allowed,
+                "independent_statistics",
+                "independent_steps",
+            }
 
 
 def test_a_changed_value_is_noticed():

@@ -17,6 +17,7 @@ def looks(key, pairs, *, status="finished", batch_size=8, lr=0.1, momentum=0.0, 
     """The rows of one trial: (step, accuracy) at every look."""
     rows = pd.DataFrame(pairs, columns=["step", "validation_accuracy"])
     told = {"arm": arm, "key": key, "status": status, "batch_size": batch_size, "lr": lr, "momentum": momentum}
+    told |= {"init_seed": 0}
     return rows.assign(**told, target_accuracy=target, final=rows.index == len(rows) - 1)
 
 

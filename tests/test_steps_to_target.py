@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import independent
+import independent_statistics
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,6 +91,28 @@ def test_the_judge(table, outcome):
     verdict = judgement.judge(table)
     assert verdict.outcome == outcome, verdict
     assert CLAIM.answer(table, verdict)
+
+
+@pytest.mark.parametrize(
+    ("table", "outcome"),
+    [
+        (lambda: steps_table(wide=power(-0.5), sizes=SIZES[1::2]), "conditional"),
+        (lambda: steps_table(power(-0.5), power(-0.5), power(-0.5), sizes=SIZES[1::2], sd=0.2), "not reproduced"),
+        (lambda: steps_table(off=4.5, sizes=SIZES[1::2]), "inconclusive"),
+    ],
+)
+def test_a_second_implementation_says_the_same(table, outcome):
+    """The one that the recorded rows are held against, before there are any."""
+    told = CLAIM.answer(table, judgement.judge(table))
+    network, method = zip(*(experiment.split(arm.replace(FAR_ARM, "SGD")) for arm in table["arm"]), strict=True)
+    widths = [str(list(experiment.NETWORKS[name]["widths"])) for name in network]
+    found = table.assign(widths=widths, optimizer="sgd", momentum=[0.5 * (m == "momentum") for m in method])
+    found["lr"] *= 1 - found["momentum"]
+    found.loc[found["arm"] == FAR, "target_accuracy"] = np.nan
+    again = independent.steps_to_target(independent_statistics.filled(found), "mnist", [])
+    assert again.outcome == outcome == judgement.judge(table).outcome
+    for phrase in again.phrases or ["Not settled"]:
+        assert phrase in told
 
 
 def part(table, start):

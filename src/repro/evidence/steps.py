@@ -62,7 +62,8 @@ def trials(table: pd.DataFrame) -> pd.DataFrame:
     exact = last["step"] * np.exp((share - 1).where(before["step"] >= 1, 0) * logs)
     fate = np.select([met, last["status"] != "finished"], [MET, DIVERGED], OUT_OF_BUDGET)
     first = met & (before["step"] < 1)
-    return last.assign(steps=exact.where(met, np.inf), fate=fate, first_look=first).reset_index()
+    found = last.assign(steps=exact.where(met, np.inf), fate=fate, first_look=first).reset_index()
+    return found.sort_values(["arm", "batch_size", "init_seed"], ignore_index=True)  # what a resample draws hangs on it
 
 
 def coordinates(rows: pd.DataFrame) -> np.ndarray:

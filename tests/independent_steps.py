@@ -1,0 +1,213 @@
+"""Steps to a target a second time, after the words of the rule, with numpy alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from independent_statistics import Interval, Rows
+
+RESAMPLES = 999
+NETWORKS = {"784-256-10": ("mlp", "[256]"), "784-1024-1024-10": ("mlp", "[1024, 1024]"), "LeNet-5": ("lenet5", None)}
+
+
+def studies(rows: Rows) -> dict[str, Rows]:
+    """The trials that end at a target, by network and optimizer; momentum is a method of its own where there is any."""
+    rows, found = rows[rows["target_accuracy"].notna() & (rows["widths"] != "[16]")], {}
+    for network, (model, widths) in NETWORKS.items():
+        of_network = rows[(rows["model"] == model) & ((rows["widths"] == widths) | (widths is None))]
+        plain, moving = (of_network[(of_network["momentum"] > 0) == flag] for flag in (False, True))
+        methods = {"SGD": plain[plain["optimizer"] == "sgd"], "momentum": moving[moving["optimizer"] == "sgd"]}
+        methods |= {name: of_network[of_network["optimizer"] == name.lower()] for name in ("Nesterov", "Adam")}
+        found |= {f"{network}, {method}": trials for method, trials in methods.items() if len(trials)}
+    return found
+
+
+class Point(NamedTuple):
+    """A trial: the logarithm of its steps to the target, infinite where it did not meet it; its learning rate over
+    1 - m, and 1 - m, in octaves; whether it met the target when it was looked at for the first time."""
+
+    log_steps: float
+    rate: float
+    slow: float
+    looked: bool
+
+
+def point(looks: Sequence[Mapping[str, Any]]) -> Point:
+    """Between the last two looks accuracy is taken to rise in proportion to the logarithm of the steps."""
+    by_step = {look["step"]: look for look in looks}
+    *earlier, end = (by_step[step] for step in sorted(by_step))
+    slow = 1 - end["momentum"]
+    where = math.log2(end["lr"] / slow), math.log2(slow)
+    reached = end["validation_accuracy"]
+    if end["status"] != "finished" or reached < end["target_accuracy"]:
+        return Point(math.inf, *where, False)
+    if not earlier or earlier[-1]["step"] < 1:
+        return Point(math.log(end["step"]), *where, bool(earlier))
+    before = earlier[-1]
+    share = (end["target_accuracy"] - before["validation_accuracy"]) / (reached - before["validation_accuracy"])
+    a, b = math.log(before["step"]), math.log(end["step"])
+    return Point(a + min(max(share, 0), 1) * (b - a), *where, False)
+
+
+class Least(NamedTuple):
+    """Of a quadratic surface: its least value; where; how near trials are to every side; and the least farther in."""
+
+    value: float
+    where: np.ndarray
+    inner: float
+    fitted: bool
+
+
+def least(y: np.ndarray, x: np.ndarray, samples: np.ndarray) -> list[Least]:
+    """Of the surface through the trials that a first surface, through all within four times the best, puts within
+    twice its own least; for every row of `samples`, how often each trial counts. It is sought where trials are, and
+    counts no lower than two thirds of the best trial; with fewer than three trials more than it has slopes and bends,
+    the best trial is the least."""
+    middle, scale, k = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9), x.shape[1]
+    z, met = (x - middle) / scale, np.isfinite(y)
+    design = np.hstack([np.ones((len(y), 1)), z, z**2])
+
+    def fitted(kept: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        w = np.sqrt(counts[kept])
+        return np.linalg.lstsq(w[:, None] * design[kept], w * y[kept], rcond=1e-7)[0]
+
+    def one(counts: np.ndarray) -> Least:
+        drawn = met & (counts > 0)
+        best = y[drawn].min()
+        wide = drawn & (y < best + math.log(4))
+        first = design @ fitted(wide, counts)
+        near = drawn & (first < first[wide].min() + math.log(2))
+        if near.sum() < 3 + 2 * k:
+            return Least(best, x[np.flatnonzero(drawn & (y == best))[0]], best, False)
+        c, lows, highs = fitted(near, counts), z[near].min(axis=0), z[near].max(axis=0)
+
+        def lowest(inset: float) -> tuple[float, list[float]]:
+            at, value = [], c[0]
+            for b, a, low, high in zip(c[1 : 1 + k], c[1 + k :], lows, highs, strict=True):
+                low, high = low + inset * (high - low), high - inset * (high - low)
+                ways = [low, high] + ([-b / (2 * a)] if a > 0 and low < -b / (2 * a) < high else [])
+                at.append(min(ways, key=lambda p: b * p + a * p**2))
+                value += b * at[-1] + a * at[-1] ** 2
+            return max(value, best - math.log(1.5)), at
+
+        value, at = lowest(0)
+        return Least(value, np.array(at) * scale + middle, lowest(1 / 12)[0], True)
+
+    return [one(counts) for counts in samples]
+
+
+class Curve(NamedTuple):
+    """The batch sizes of a study; log S as found, then of every bootstrap sample of trials; whether it can decide."""
+
+    sizes: np.ndarray
+    logs: np.ndarray  # (1 + RESAMPLES, sizes)
+    sound: bool
+
+    def of(self, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval:
+        value, *draws = (statistic(self.sizes, row) for row in self.logs)
+        low, high = np.quantile(draws, [0.025, 0.975], method="nearest")
+        return Interval(value, min(low, value), max(high, value), len(draws))
+
+
+def on_edge(y: np.ndarray, x: np.ndarray, found: Least) -> bool:
+    """The best within a twelfth of the range tried, two per cent lower than any farther in, and every trial beyond it
+    met the target. A momentum of none is no edge."""
+    if found.fitted and found.inner - found.value < math.log(1.02):
+        return False
+    for i in range(x.shape[1]):
+        low, high, at = x[:, i].min(), x[:, i].max(), found.where[i]
+        if at - low <= (high - low) / 12 and np.isfinite(y[x[:, i] < at]).all():
+            return True
+        if i == 0 and high - at <= (high - low) / 12 and np.isfinite(y[x[:, i] > at]).all():
+            return True
+    return False
+
+
+def curve(rows: Rows) -> Curve:
+    sizes, logs, sound = [], [], True
+    for size, group in rows.groupby("batch_size"):
+        looks: dict[Any, list[Mapping[str, Any]]] = {}
+        for look in group.sort_values("init_seed", kind="stable").to_dict("records"):
+            looks.setdefault(look["key"], []).append(look)
+        found = [point(of_trial) for of_trial in looks.values()]
+        y = np.array([p.log_steps for p in found])
+        x = np.array([[p.rate, p.slow] for p in found])
+        x = x if np.ptp(x[:, 1]) > 0 else x[:, :1]
+        met = np.isfinite(y)
+        if met.sum() < 3:
+            sound = False
+            continue
+        counts = np.random.default_rng(int(size)).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
+        counts[~(counts[:, met] > 0).any(axis=1)] += met  # a sample that met it nowhere
+        whole, *drawn = least(y, x, np.vstack([np.ones(len(y)), counts]))
+        looked = any(p.looked and p.log_steps < y.min() + math.log(2) for p in found)
+        sound = sound and not looked and not on_edge(y, x, whole)
+        sizes.append(float(size))
+        logs.append([found.value for found in (whole, *drawn)])
+    return Curve(np.array(sizes), np.array(logs).T, sound)
+
+
+def power(low: float, high: float) -> Callable[[np.ndarray, np.ndarray], float]:
+    def statistic(sizes: np.ndarray, logs: np.ndarray) -> float:
+        within = (sizes >= low) & (sizes <= high)
+        return float(np.polyfit(np.log(sizes[within]), logs[within], 1)[0])
+
+    return statistic
+
+
+def perfect_up_to(sizes: np.ndarray, logs: np.ndarray) -> float:
+    """Where examples, made to rise alone by pooling neighbours, are 1.2 times those of the smallest batch size."""
+    x, pools = np.log(sizes), []
+    for value in logs + x:
+        pools.append([value, 1])
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (a, n), (b, m) = pools[-2:]
+            pools[-2:] = [[(a * n + b * m) / (n + m), n + m]]
+    rising = np.concatenate([np.full(n, value) for value, n in pools])
+    level = rising[0] + math.log(1.2)
+    if rising[-1] <= level:
+        return float(sizes[-1])
+    k = int(np.argmax(rising > level))
+    return math.exp(x[k - 1] + (x[k] - x[k - 1]) * (level - rising[k - 1]) / (rising[k] - rising[k - 1]))
+
+
+def regimes(c: Curve) -> tuple[Interval, Interval] | None:
+    """The powers up to eight times the smallest batch size, and from a quarter of the largest on."""
+    if not len(c.sizes):
+        return None
+    end, start = 8 * c.sizes[0], c.sizes[-1] / 4
+    if start <= end or (c.sizes <= end).sum() < 2 or (c.sizes >= start).sum() < 2:
+        return None
+    return c.of(power(c.sizes[0], end)), c.of(power(start, c.sizes[-1]))
+
+
+def verdicts(curves: Mapping[str, Curve]) -> dict[str, bool | None]:
+    """By study: both regimes are seen, surely not, or neither can be said."""
+    found: dict[str, bool | None] = {}
+    for name, c in curves.items():
+        both = regimes(c) if c.sound else None
+        found[name] = None
+        if both:
+            small, large = both
+            if small.low > -1.15 and small.high < -0.85 and large.low > -1 / 3:
+                found[name] = True
+            elif small.low > -0.85 or small.high < -1.15 or large.high < -1 / 3:
+                found[name] = False
+    return found
+
+
+def figures(e: Interval) -> str:
+    """ "34 (31 to 40)": examples, two figures each and no decimals beyond them."""
+
+    def text(x: float) -> str:
+        return f"{x:,.{min(3, max(0, 1 - math.floor(math.log10(x))))}f}"
+
+    return f"{text(e.value)} ({text(e.low)} to {text(e.high)})"
+
+
+def curves(rows: Rows) -> dict[str, Curve]:
+    found = {name: curve(trials) for name, trials in studies(rows).items()}
+    return {name: c for name, c in found.items() if len(c.sizes)}
