@@ -3,11 +3,13 @@ are, how heavy their tails. A library of its own, which knows no trial, dataset 
 """
 
 from repro.measure import gradients, moments, noise, passes, tails
-from repro.measure.flatness import Sharpness, largest_eigenvalue, sharpness
+from repro.measure.curvature import Hessian, largest_eigenvalue, spectral_measure
+from repro.measure.flatness import Sharpness, sharpness
 from repro.measure.micro_batches import noise_scale
 from repro.measure.norms import squared_norms
 
 __all__ = [
+    "Hessian",
     "Sharpness",
     "gradients",
     "largest_eigenvalue",
@@ -16,6 +18,7 @@ __all__ = [
     "noise_scale",
     "passes",
     "sharpness",
+    "spectral_measure",
     "squared_norms",
     "tails",
 ]

@@ -1,26 +1,21 @@
-"""How flat a minimum is: Keskar's φ, never released by its authors, and the largest eigenvalue of the Hessian."""
+"""How flat a minimum is: Keskar's φ, never released by its authors."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import optimize
-from scipy.sparse import linalg
-from torch import Tensor, nn
+from torch import nn
 
 from repro.measure import checks, examples, objective
 from repro.measure.objective import Forward, Loss
 
 CHUNK = 1024  # examples at once, where a whole dataset is gone through
-START_SEED = 64112088248907242  # of the vector that Lanczos starts from, unless a generator is given
 
 
 class FullLoss:
@@ -164,94 +159,3 @@ def sharpness(
     if not math.isfinite(found.fun):
         raise ValueError(f"loss: is {-found.fun} somewhere in the box of epsilon {epsilon}; give a smaller one")
     return Sharpness(100 * (largest - start) / (1 + start), start, largest, found.nfev + 1)
-
-
-class _Boxed(objective.Whole):
-    """The mean loss of a batch, which comes in a dict: what curvlinops passes on as it is."""
-
-    def forward(self, box: dict[str, Any]) -> Tensor:
-        return super().forward(box["batch"])
-
-
-class _Output(nn.Module):
-    """The output of the model as its loss, in the form in which curvlinops takes one."""
-
-    reduction = "mean"
-
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return outputs
-
-
-@contextlib.contextmanager
-def _no_script_warnings() -> Iterator[None]:
-    """Those of torch itself, at the first Hessian-vector product, and of curvlinops' libraries: not ours to mend."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
-        yield
-
-
-@contextlib.contextmanager
-def _twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Attention and recurrent layers by kernels that have second derivatives."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
-        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield
-
-
-def largest_eigenvalue(
-    model: nn.Module,
-    loss: Loss | None,
-    data: Any,
-    *,
-    forward: Forward | None = None,
-    random: torch.Generator | None = None,
-    tolerance: float = 1e-2,
-    vectors: int = 10,
-    dtype: torch.dtype = torch.float32,
-    chunk: int = 4 * CHUNK,
-) -> float:
-    """λ_max of the Hessian of the mean loss over `data`, as in `sharpness`, in the trainable parameters of `model`, in
-    eval mode: Lanczos (scipy's eigsh, `vectors` held, to the relative `tolerance`) on curvlinops' Hessian-vector
-    products. The tolerance is of the residual. Of an eigenvalue apart from the others the error goes as its square,
-    and is far smaller; with few vectors and a loose tolerance the search can end at a smaller one. The start vector is
-    drawn from `random`, by default always the same. The model is left as it was. Raises ValueError, in one line.
-    """
-    checks.positive("tolerance", tolerance)
-    if checks.whole("vectors", vectors) < 2:
-        raise ValueError(f"vectors {vectors!r}: must be a whole number ≥ 2")
-    with _no_script_warnings():
-        from curvlinops import HessianLinearOperator  # takes its time to load
-    f = FullLoss(model, loss, data, dtype, chunk, forward)
-    hessian = HessianLinearOperator(
-        _Boxed(f.model, f.forward),
-        _Output(),
-        f.parameters,
-        [({"batch": piece}, torch.empty(0)) for piece in f.pieces],
-        check_deterministic=False,
-        num_data=f.num_examples,
-        batch_size_fn=lambda box: examples.size(box["batch"]),
-    )
-    n = hessian.shape[0]
-    start = torch.randn(n, generator=random or torch.Generator().manual_seed(START_SEED), dtype=dtype).numpy()
-    operator = hessian.to_scipy(dtype=start.dtype)
-    with _no_script_warnings(), _twice_differentiable(f.model):
-        try:
-            once = operator @ start
-        except (RuntimeError, NotImplementedError) as error:
-            raise ValueError(
-                f"the model has no second derivatives that torch can take ({checks.told(error)})"
-            ) from None
-        if not np.isfinite(once).all():
-            raise ValueError("loss: its second derivatives at the model are not all finite")
-        if n <= vectors:  # too small for Lanczos
-            return float(np.linalg.eigvalsh(np.asarray(operator @ np.eye(n)))[-1])
-        try:
-            found = linalg.eigsh(
-                operator, k=1, which="LA", v0=start, ncv=vectors, tol=tolerance, return_eigenvectors=False
-            )
-        except linalg.ArpackError as error:
-            raise ValueError(f"Lanczos found no eigenvalue ({checks.told(error)})") from None
-    return float(found[0])

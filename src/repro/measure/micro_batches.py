@@ -7,13 +7,16 @@ M micro-batches of m examples are drawn without replacement; g_j is the mean gra
 E g_j·g_k = ‖G‖² - tr Σ/N and E ‖g_j‖² = E g_j·g_k + tr Σ/m, so both are estimated without bias by means over all M
 and over every pair of distinct ones. Groups of micro-batches keep that down to one vector and one number a group,
 which is also what an interval needs.
+
+All of it holds for any other inner product x·Ay, with A positive semidefinite: then it gives tr(AΣ)/GᵀAG. A is applied
+to the groups' sums alone, and each is then one large micro-batch.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +37,8 @@ MICRO_BATCH = 32  # examples, where there are enough of them
 FEWEST_EXAMPLES = 100  # for an interval
 SKETCH = 2**20  # numbers a group that a gradient is folded to, where its sums would not fit
 
+Metric = Callable[[Tensor], Tensor]  # vectors (k, P) -> A times each, (k, P); P the trainable parameters, in order
+
 
 @dataclass(frozen=True)
 class Estimate(NoiseScale):
@@ -53,32 +58,36 @@ class Estimate(NoiseScale):
 
 @dataclass(frozen=True)
 class Groups:
-    """K groups of micro-batches: how many (K,), the sum of their squared norms ‖g_j‖² (K,), and the inner products of
-    the groups' summed gradients (K, K), all float64; the micro-batches' size, and the number of examples N."""
+    """K groups of micro-batches: how many (K,); the inner products of the groups' summed gradients (K, K); squared
+    norms (K,), the sum of ‖g_j‖² over each group's micro-batches or, with `summed`, ‖Σ g_j‖²; all float64; the
+    micro-batches' size, and the number of examples N."""
 
     counts: np.ndarray
     squares: np.ndarray
     products: np.ndarray
     micro_batch: int
     num_examples: float
+    summed: bool = False
 
     def noise(self, times: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """tr Σ and ‖G‖² with every group taken as many `times` (..., K) as told, by default once. A micro-batch is
-        never paired with a copy of itself."""
+        never paired with a copy of itself: the square of a group expects `paired` E g_j·g_k and `counts` tr Σ/m."""
         w = np.ones(len(self.counts)) if times is None else times
+        paired = np.square(self.counts) if self.summed else self.counts
         number = w @ self.counts
-        pairs = number**2 - np.square(w) @ self.counts
+        pairs = number**2 - np.square(w) @ paired
         both = ((w @ self.products) * w).sum(-1) - np.square(w) @ self.squares
         with np.errstate(divide="ignore", invalid="ignore"):
-            product, square = both / pairs, w @ self.squares / number
-            trace = self.micro_batch * (square - product)
+            product = both / pairs
+            trace = self.micro_batch * (w @ self.squares - w @ paired * product) / number
             return trace, product + trace / self.num_examples
 
     def estimate(self, level: float = LEVEL, seed: int = 0) -> Estimate:
         """B_simple and its interval, by that of its inverse ‖G‖²/tr Σ, which is finite where B_simple is not: the
         hull of Student's t interval of the delete-one-group jackknife and of the percentile bootstrap over groups.
         The bootstrap's spread is shrunk to the jackknife's, if that is smaller, as it is where noise dominates, and
-        widened as t is wider than the normal. Both shrink as the examples are used up. ValueError for no noise.
+        widened as t is wider than the normal. Both shrink as the examples are used up, but where sums alone are known,
+        which leave tr Σ uncertain. ValueError for no noise.
         """
         trace, squared = (float(v) for v in self.noise())
         groups = len(self.counts)
@@ -103,7 +112,7 @@ class Groups:
         wider = t / float(special.ndtri((1 + level) / 2)) * math.sqrt(groups / (groups - 1))
         wider *= min(1.0, spread / float(drawn.std()) if drawn.std() > 0 else 1.0)
         tails = (np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - center) * wider
-        left = math.sqrt(max(0.0, 1 - used / self.num_examples))
+        left = 1.0 if self.summed else math.sqrt(max(0.0, 1 - used / self.num_examples))
         low = center + left * min(-t * spread, float(tails[0]))
         high = center + left * max(t * spread, float(tails[1]))
         return Estimate(
@@ -155,16 +164,25 @@ class GroupedGradients:
         self.counts[group] += 1
         self.turn += 1
 
-    def groups(self, micro_batch: int, num_examples: float) -> Groups:
-        """What has been added. ValueError for fewer than two micro-batches."""
+    def groups(self, micro_batch: int, num_examples: float, metric: Metric | None = None) -> Groups:
+        """What has been added, with inner products x·Ay by `metric`, A. ValueError for fewer than two micro-batches,
+        or a metric where gradients are folded."""
         if self.turn < 2:
             raise ValueError(f"too few examples for an interval: {self.turn} micro-batch of {micro_batch}, needs two")
+        if metric is not None and self.signs is not None:
+            raise ValueError("memory: does not hold the groups' gradients whole, which a metric needs")
         some = self.counts > 0
+        sums = self.sums[: int(some.sum())]
+        other = sums if metric is None else metric(sums)
+        if other.shape != sums.shape:
+            raise ValueError(f"metric: must keep the shape of vectors {tuple(sums.shape)}, gave {tuple(other.shape)}")
         products = sum(
-            ((part := columns.double()) @ part.T for columns in self.sums[: int(some.sum())].split(2**18, dim=1)),
+            (a.double() @ b.double().T for a, b in zip(sums.split(2**18, 1), other.split(2**18, 1), strict=True)),
             start=torch.zeros((), dtype=torch.float64, device=self.sums.device),
         )
-        return Groups(self.counts[some], self.squares[some], products.cpu().numpy(), micro_batch, num_examples)
+        found = products.cpu().numpy()
+        squares = self.squares[some] if metric is None else found.diagonal()
+        return Groups(self.counts[some], squares, found, micro_batch, num_examples, summed=metric is not None)
 
 
 def micro_batch_size(model: nn.Module, num_examples: float) -> int:
@@ -186,6 +204,7 @@ def noise_scale(
     seconds: float = math.inf,
     within: float | None = 2.0,
     memory: float = 2**31,
+    metric: Metric | None = None,
     seed: int = 0,
 ) -> Estimate:
     """B_simple = tr Σ / ‖G‖² of `model` on `data`, where the model is now and in the mode it is in, and its 95 %
@@ -196,8 +215,10 @@ def noise_scale(
     (model, batch) and gives its mean loss. G is the gradient of all of `data`, drawn from without replacement; of an
     iterable dataset, that of the distribution it draws from. Reads on until the interval's ends are less than a factor
     of `within` apart, `max_examples` or the data are used up, or `seconds` are over, which is looked at between
-    micro-batches. The group's sums take up to `memory` bytes. Parameters, gradients, buffers, modes and random numbers
-    of the caller are untouched: it works on a copy. Raises ValueError, in one line.
+    micro-batches. The group's sums take up to `memory` bytes. With `metric`, which takes vectors (k, P) to A times
+    each, A positive semidefinite, tr(AΣ)/GᵀAG: curvature-weighted by `curvature.Hessian` (McCandlish et al. 2018,
+    eq. 2.8), preconditioned by a diagonal. Parameters, gradients, buffers, modes and random numbers of the caller are
+    untouched: it works on a copy. Raises ValueError, in one line.
     """
     checks.positive("seconds", seconds if seconds != math.inf else 1.0)
     number = examples.number(data)
@@ -212,9 +233,16 @@ def noise_scale(
         random = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # of dropout
         batches = examples.batches(data, size, random)
-        return _read(
-            found, mean_loss, batches, size, population, max_examples or math.inf, seconds, within, memory, seed
-        )
+        grouped = GroupedGradients(list(objective.parameters(found).values()), GROUPS, memory, seed)
+
+        def now() -> Estimate:
+            return grouped.groups(size, population, metric).estimate(seed=seed)
+
+        def enough() -> bool:
+            return within is not None and (e := now()).high < within * e.low
+
+        _read(found, mean_loss, batches, size, grouped, max_examples or math.inf, seconds, enough)
+        return now()
 
 
 def _read(
@@ -222,16 +250,13 @@ def _read(
     mean_loss: Forward,
     batches: Iterator[Any],
     size: int,
-    population: float,
+    grouped: GroupedGradients,
     most: float,
     seconds: float,
-    within: float | None,
-    memory: float,
-    seed: int,
-) -> Estimate:
-    """Micro-batches of `size`, the remainder dropped, until one of the limits is met."""
+    enough: Callable[[], bool],
+) -> None:
+    """Micro-batches of `size`, the remainder dropped, until one of the limits is met or there are `enough`."""
     chosen = list(objective.parameters(model).values())
-    grouped = GroupedGradients(chosen, GROUPS, memory, seed)
     start, look = time.perf_counter(), GROUPS
     for batch in batches:
         if examples.size(batch) < size:
@@ -247,9 +272,6 @@ def _read(
         if grouped.turn >= 2 and ((grouped.turn + 1) * size > most or time.perf_counter() - start > seconds):
             break
         if grouped.turn == look:
-            if within is not None:
-                now = grouped.groups(size, population).estimate(seed=seed)
-                if now.high < within * now.low:
-                    return now
+            if enough():
+                break
             look *= 2
-    return grouped.groups(size, population).estimate(seed=seed)
