@@ -478,9 +478,32 @@ def steps_to_target(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
     return Found(outcome, phrases + ([f"with momentum up to {ends[helped]}"] if helped in ends else []), {})
 
 
+def noise_scale(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """B_c of the fitted law over the noise scale, by study: within ten times, interval and all."""
+    scales, logs, holds = independent_steps.noise_scales(rows), [], []
+    for name, c in independent_steps.curves(rows).items():
+        values = [math.log(x) for x in scales.get(name, [])]
+        if not c.sound or len(c.sizes) < 4 or len(values) < 2:
+            continue
+        size, noise = c.of(independent_steps.critical).map(math.log), mean(values)
+        logs.append(size.value - noise.value)
+        low = logs[-1] - math.hypot(size.value - size.low, noise.high - noise.value)
+        high = logs[-1] + math.hypot(size.high - size.value, noise.value - noise.low)
+        beyond = high < -math.log(10) or low > math.log(10)
+        holds.append(True if -math.log(10) < low and high < math.log(10) else False if beyond else None)
+    if len(logs) < 3:
+        return Found(OPEN, None, {})
+    of_logs = mean(logs)
+    reach = math.sqrt(len(logs) + 1) * (of_logs.high - of_logs.value)
+    told = [f"{math.exp(of_logs.value + side * reach):.2g}" for side in (0, -1, 1)]
+    phrases = [f"Over {len(logs)} workloads", f"is {told[0]} times", f"expect {told[1]} to {told[2]} times"]
+    whole = every(holds)
+    return Found(OPEN if None in holds else YES if whole else IN_PART if True in holds else NO, phrases, {})
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
-    *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target),
+    *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale),
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL

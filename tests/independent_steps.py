@@ -1,4 +1,4 @@
-"""Steps to a target a second time, after the words of the rule, with numpy alone."""
+"""Steps to a target a second time, after the words of the rule, with numpy and scipy."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from independent_statistics import Interval, Rows
+from scipy import optimize
 
 RESAMPLES = 999
 NETWORKS = {"784-256-10": ("mlp", "[256]"), "784-1024-1024-10": ("mlp", "[1024, 1024]"), "LeNet-5": ("lenet5", None)}
 
 
 def studies(rows: Rows) -> dict[str, Rows]:
-    """The trials that end at a target, by network and optimizer; momentum is a method of its own where there is any."""
-    rows, found = rows[rows["target_accuracy"].notna() & (rows["widths"] != "[16]")], {}
+    """Trials by network and optimizer; momentum is a method of its own where there is any."""
+    found: dict[str, Rows] = {}
     for network, (model, widths) in NETWORKS.items():
         of_network = rows[(rows["model"] == model) & ((rows["widths"] == widths) | (widths is None))]
         plain, moving = (of_network[(of_network["momentum"] > 0) == flag] for flag in (False, True))
@@ -209,5 +210,34 @@ def figures(e: Interval) -> str:
 
 
 def curves(rows: Rows) -> dict[str, Curve]:
-    found = {name: curve(trials) for name, trials in studies(rows).items()}
+    """Of the trials that end at a target."""
+    found = {name: curve(trials) for name, trials in studies(rows[rows["target_accuracy"].notna()]).items()}
     return {name: c for name, c in found.items() if len(c.sizes)}
+
+
+def critical(sizes: np.ndarray, logs: np.ndarray) -> float:
+    """B_c of S = S_min (1 + B_c/B), by least squares on log S, from 1/16 of the smallest to 16 times the largest."""
+    x, reach = np.log(sizes), math.log(16)
+
+    def misfit(b: float) -> float:
+        return float((logs - np.log1p(np.exp(b - x))).var())
+
+    found = optimize.minimize_scalar(
+        misfit, bounds=(x[0] - reach, x[-1] + reach), method="bounded", options={"xatol": 1e-9}
+    )
+    return math.exp(found.x)
+
+
+def noise_scales(rows: Rows) -> dict[str, list[float]]:
+    """By study and seed, tr Σ/‖G‖² along training, the mean over the steps."""
+    rows = rows[rows["target_accuracy"].isna() & rows["probes"].str.contains("gradient noise")]
+    found = {}
+    for name, of_study in studies(rows).items():
+        means = []
+        for _, trial in of_study.groupby("init_seed"):
+            looks = trial.drop_duplicates("step").sort_values("step")
+            if (looks["status"] == "finished").all() and len(looks) > 1:
+                steps, scales = (looks[column].to_numpy(float) for column in ("step", "noise_scale"))
+                means.append(float(((scales[1:] + scales[:-1]) / 2 * np.diff(steps)).sum() / (steps[-1] - steps[0])))
+        found[name] = [m for m in means if math.isfinite(m)]
+    return found

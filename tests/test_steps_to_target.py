@@ -93,6 +93,21 @@ def test_the_judge(table, outcome):
     assert CLAIM.answer(table, verdict)
 
 
+def as_recorded(table, far=FAR_ARM):
+    """With columns for what the names of arms tell, in which recorded trials have it; `far` is no study."""
+    network, method = zip(*(experiment.split(arm.replace(far, "SGD")) for arm in table["arm"]), strict=True)
+    fields = [experiment.NETWORKS[name] for name in network]
+    found = table.assign(
+        model=[f.get("model", "mlp") for f in fields],
+        widths=[str(list(f.get("widths", (1024, 1024)))) for f in fields],
+        optimizer="sgd",
+        momentum=[0.5 * (m == "momentum") for m in method],
+    )
+    found["lr"] *= 1 - found["momentum"]
+    found.loc[found["arm"].str.endswith(far), "target_accuracy"] = np.nan
+    return found
+
+
 @pytest.mark.parametrize(
     ("table", "outcome"),
     [
@@ -104,12 +119,7 @@ def test_the_judge(table, outcome):
 def test_a_second_implementation_says_the_same(table, outcome):
     """The one that the recorded rows are held against, before there are any."""
     told = CLAIM.answer(table, judgement.judge(table))
-    network, method = zip(*(experiment.split(arm.replace(FAR_ARM, "SGD")) for arm in table["arm"]), strict=True)
-    widths = [str(list(experiment.NETWORKS[name]["widths"])) for name in network]
-    found = table.assign(widths=widths, optimizer="sgd", momentum=[0.5 * (m == "momentum") for m in method])
-    found["lr"] *= 1 - found["momentum"]
-    found.loc[found["arm"] == FAR, "target_accuracy"] = np.nan
-    again = independent.steps_to_target(independent_statistics.filled(found), "mnist", [])
+    again = independent.steps_to_target(independent_statistics.filled(as_recorded(table)), "mnist", [])
     assert again.outcome == outcome == judgement.judge(table).outcome
     for phrase in again.phrases or ["Not settled"]:
         assert phrase in told

@@ -82,6 +82,7 @@ PROBES = (
     "gradient norms",
     "gradient tails",
     "gradient passes",
+    "gradient noise",
 )
 NUMBERS = (
     "lr",

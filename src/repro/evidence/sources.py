@@ -17,6 +17,7 @@ NAMES: Mapping[str, str] = {
     "goyal2017": "Goyal et al. 2017",
     "krizhevsky2014": "Krizhevsky 2014",
     "mccandlish2018": "McCandlish et al. 2018",
+    "merrill2025": "Merrill et al. 2025",
     "malladi2022": "Malladi et al. 2022",
     "choi2019": "Choi et al. 2019",
     "dinh2017": "Dinh et al. 2017",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 from repro.names import ReproError
-from repro.probes import fit, gradients, landscape
+from repro.probes import fit, gradients, landscape, noise
 from repro.runs.cluster import RunError, Say, awaits_workers, connect, local_cluster
 from repro.runs.ledger import Ledger, Rows, failed_rows, make_rows
 from repro.runs.processes import exit_status
@@ -44,6 +44,7 @@ PROBES: dict[str, engine.Probe] = {
     "gradient norms": gradients.gradient_norms,
     "gradient tails": gradients.gradient_tails,
     "gradient passes": gradients.gradient_passes,
+    "gradient noise": noise.gradient_noise,
 }
 
 # Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.

@@ -131,14 +131,11 @@ def pilot_of(dataset: str, study: str) -> Pilot:
     return next(pilots[name] for pilots in found if name in pilots)
 
 
-def design(settings: Settings) -> list[Sweep]:
-    """A sweep a study: at every batch size as many trials, at quasi-random points: the logarithm of the learning rate,
-    of η/(1 - m) where momentum is tuned, too, uniform over `octaves` about the pilot's best; that of 1 - m uniform
-    from 1 to SLOWEST. Trial i has seed i. And the first study's network far beyond its target, by SGD at four learning
-    rates about the pilot's, at every seed. All leave out the last, smaller batch of an epoch."""
-    dataset, budget = settings["dataset"], settings["budget"]
+def base_of(dataset: str) -> Trial:
+    """What the trials on a dataset have in common: they end at its target, and leave out an epoch's last, smaller
+    batch."""
     choose("dataset with a target", dataset, TARGETS)
-    base = Trial(
+    return Trial(
         dataset=dataset,
         evaluate_on="validation",
         steps=1,
@@ -146,6 +143,14 @@ def design(settings: Settings) -> list[Sweep]:
         target_accuracy=TARGETS[dataset],
         drop_last=True,
     )
+
+
+def study_sweeps(settings: Settings) -> list[Sweep]:
+    """A sweep a study: at every batch size as many trials, at quasi-random points: the logarithm of the learning rate,
+    of η/(1 - m) where momentum is tuned, too, uniform over `octaves` about the pilot's best; that of 1 - m uniform
+    from 1 to SLOWEST. Trial i has seed i."""
+    dataset, budget = settings["dataset"], settings["budget"]
+    base = base_of(dataset)
     axis = ("batch_size", "lr", "momentum", "steps", "checkpoints", *SEEDS)
     first, _ = split(settings["studies"][0])
     sweeps = []
@@ -165,8 +170,16 @@ def design(settings: Settings) -> list[Sweep]:
                 lr = rate * 2 ** (settings["octaves"] * (point[0] - 0.5)) * slow
                 points.append((size, float(f"{lr:.6g}"), float(f"{1 - slow:.6g}"), most, looks, i, i))
         sweeps.append(Sweep(study, dataclasses.replace(base, **NETWORKS[network], **METHODS[method]), {axis: points}))
+    return sweeps
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """The studies; and the first one's network far beyond its target, by SGD at four learning rates about the pilot's,
+    at every seed."""
+    dataset = settings["dataset"]
+    first, _ = split(settings["studies"][0])
     far = dataclasses.replace(
-        base, **NETWORKS[first], evaluate_on="both", probes=("fit",), target_accuracy=None, checkpoints=()
+        base_of(dataset), **NETWORKS[first], evaluate_on="both", probes=("fit",), target_accuracy=None, checkpoints=()
     )
     pairs = []
     for size in settings["far_batch_sizes"]:
@@ -176,4 +189,4 @@ def design(settings: Settings) -> list[Sweep]:
         ("batch_size", "lr", "steps"): pairs,
         SEEDS: paired_seeds(settings["seeds"]),
     }
-    return [*sweeps, Sweep(f"{first}, {FAR_ARM}", far, axes)]
+    return [*study_sweeps(settings), Sweep(f"{first}, {FAR_ARM}", far, axes)]

@@ -1,0 +1,64 @@
+"""McCandlish: the gradient noise scale predicts the largest useful batch size; and how wrong the prediction is."""
+
+from __future__ import annotations
+
+from repro.claims.noise_scale.experiment import SETTINGS, design
+from repro.claims.noise_scale.figures import FIGURES
+from repro.claims.noise_scale.judgement import HALF, LEAST, ORDER, answer, judge
+from repro.evidence.spec import Claim, Published, Revision
+
+ANOTHER = "Of another network (convolutional), at another target; the paper asks for the order of magnitude alone."
+
+
+def _printed(name: str, printed: str) -> Published:
+    return Published(name, printed, unit="examples", note=ANOTHER)
+
+
+CLAIM = Claim(
+    id="noise-scale",
+    question="Does gradient noise tell how large a batch is worth it?",
+    statement=(
+        "“a simple and easy-to-measure statistic called the gradient noise scale predicts the largest useful batch "
+        "size across many domains and applications”"
+    ),
+    source="mccandlish2018",
+    counter_claim=(
+        "“strong assumptions are required to justify gradient noise as a proxy for the CBS, which makes it unclear "
+        "whether their approach should be trusted in practice”"
+    ),
+    counter_sources=("merrill2025",),
+    rule=(
+        "A workload is a study of the chapter on steps to a target: a network and an optimizer. Its critical batch "
+        "size is B_c of S = S_min (1 + B_c/B), fitted to the least steps at every batch size, interval by bootstrap "
+        "over trials. Its noise scale is tr Σ/‖G‖² along training at one batch size, averaged over the steps to the "
+        "target; t interval over seeds, of logarithms. A workload holds if the ratio of the two lies between 1/10 and "
+        f"{ORDER:g} with its whole interval, and breaks if the interval lies outside. Reproduced: all hold. "
+        "Conditional: some hold, the rest break. Not reproduced: all break. Inconclusive: fewer than "
+        f"{LEAST} workloads, or one that does neither; a study whose best learning rate lies on an edge is left out. "
+        "Apart: it tells workloads apart if, over workloads, the critical batch size goes as the noise scale to a "
+        f"power surely above 0, and does not if surely below {HALF:g} (t interval of the slope of logarithms). Weighed "
+        "by curvature it predicts better if tr(HΣ)/GᵀHG errs less than tr Σ/‖G‖² where each workload is predicted from "
+        "the others' mean ratio (paired t interval of |logarithms| below zero). It grows during training if the noise "
+        "scale at the target surely exceeds that at the start, in every workload."
+    ),
+    history=(Revision("2026-11-22T10:30", "Written, before the first run."),),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    answer=answer,
+    advice=(
+        "Measure it, and expect its order of magnitude.",
+        "It costs seconds; what it is off by is measured here.",
+    ),
+    change=(
+        "Workloads whose critical batch sizes differ by orders of magnitude, where an order of magnitude would tell "
+        "them apart; a noise scale weighed by the true curvature of every step."
+    ),
+    published=(
+        _printed("noise scale of MNIST at the start", "50"),
+        _printed("noise scale of MNIST, average", "900"),
+        _printed("critical batch size of MNIST at the start", "20"),
+        _printed("critical batch size of MNIST, average", "200"),
+    ),
+    figures=FIGURES,
+)

@@ -1,0 +1,59 @@
+"""Noise scale: what is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from repro.claims.steps_to_target import experiment as steps
+from repro.evidence.spec import Scale, Settings
+from repro.trial import SEEDS, Sweep, paired_seeds
+
+ALONG = ", along training"  # ends the name of an arm in which the noise scale of a study is measured
+USUAL_MOMENTUM = 0.9
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the steps to the target after which it is measured; and at both ends
+FAR_AWAY = ("far_batch_sizes",)  # what the chapter steps to target runs besides
+
+PAPER: dict[str, Any] = {
+    **{name: value for name, value in steps.PAPER.items() if name not in FAR_AWAY},
+    "measured_batch_size": 64,
+    "looks": 4,  # between start and end
+    "seeds": 3,
+}
+MNIST5K = {
+    **{name: value for name, value in steps.MNIST5K.items() if name not in FAR_AWAY},
+    "measured_batch_size": 64,
+    "looks": 4,
+    "seeds": 3,
+}
+SETTINGS = {
+    Scale.SMOKE: (
+        {**MNIST5K, "batch_sizes": (16, 64, 256, 1024), "trials": 8, "other_trials": 8, "looks": 1, "seeds": 2},
+    ),
+    Scale.LAPTOP: (MNIST5K,),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "studies": steps.PAPER["studies"][:3]}),
+}
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """The studies of the chapter steps to target; and the same network and optimizer along training, at one batch size
+    and the pilot's learning rate, for as many steps as it took to the target: there its noise scale is measured."""
+    size, sweeps = settings["measured_batch_size"], steps.study_sweeps(settings)
+    looks = SHARES[len(SHARES) - settings["looks"] :]
+    for study in settings["studies"]:
+        network, method = steps.split(study)
+        rate, count = steps.expected(steps.pilot_of(settings["dataset"], study), size)
+        momentum = USUAL_MOMENTUM if method in steps.BY_MOMENTUM else 0.0
+        changes: dict[str, Any] = {**steps.NETWORKS[network], **steps.METHODS[method], "momentum": momentum}
+        along = dataclasses.replace(
+            steps.base_of(settings["dataset"]),
+            **changes,
+            target_accuracy=None,
+            batch_size=size,
+            lr=float(f"{rate * (1 - momentum):.6g}"),
+            steps=max(round(count), 2),
+            checkpoints=tuple(dict.fromkeys(max(1, round(share * count)) for share in looks)),
+            probes=("fit", "gradient noise"),
+        )
+        sweeps.append(Sweep(f"{study}{ALONG}", along, {SEEDS: paired_seeds(settings["seeds"])}))
+    return sweeps
