@@ -501,9 +501,38 @@ def noise_scale(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     return Found(OPEN if None in holds else YES if whole else IN_PART if True in holds else NO, phrases, {})
 
 
+def noisy_quadratic(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """Measured steps over those of the noisy quadratic, by batch size; their mean; the largest miss beside it."""
+    told: dict[str, tuple[Interval, float, Interval]] = {}
+    holds: list[bool | None] = []
+    for name, c in independent_steps.curves(rows).items():
+        looks = independent_steps.looks(rows, name)
+        if not name.endswith((", SGD", ", momentum")) or not c.sound or len(c.sizes) < 4 or not looks:
+            continue
+        theory = independent_steps.in_theory(looks, c.sizes, name.endswith("momentum"))
+        if not np.isfinite(theory).all():
+            return Found(OPEN, None, {})
+        over = c.of(lambda sizes, logs, theory=theory: math.exp((logs - theory).mean()))
+        misses = [
+            c.of(lambda sizes, logs, k=k, theory=theory: math.exp((logs - theory)[k] - (logs - theory).mean()))
+            for k in range(len(c.sizes))
+        ]
+        worst = max(range(len(misses)), key=lambda k: abs(math.log(misses[k].value)))
+        told[name] = over, c.sizes[worst], misses[worst]
+        within = all(e.low > 1 / 1.5 and e.high < 1.5 for e in misses)
+        holds.append(True if within else False if any(e.low > 1.5 or e.high < 1 / 1.5 for e in misses) else None)
+    if not told:
+        return Found(OPEN, None, {})
+    over, at, miss = next(iter(told.values()))
+    phrases = [f"{over.times} the predicted steps", f"B = {at:.0f}, {miss.times}"]
+    if None in holds:
+        return Found(OPEN, phrases, {})
+    return Found(YES if all(holds) else IN_PART if any(holds) else NO, phrases, {})
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
-    *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale),
+    *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale, noisy_quadratic),
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL

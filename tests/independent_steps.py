@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -241,3 +242,93 @@ def noise_scales(rows: Rows) -> dict[str, list[float]]:
                 means.append(float(((scales[1:] + scales[:-1]) / 2 * np.diff(steps)).sum() / (steps[-1] - steps[0])))
         found[name] = [m for m in means if math.isfinite(m)]
     return found
+
+
+def looks(rows: Rows, study: str) -> list[Rows]:
+    """By step, after the start, the rows of all seeds in which a study's curvature was measured."""
+    rows = rows[rows["target_accuracy"].isna() & rows["probes"].str.contains("gradient noise") & (rows["step"] > 0)]
+    found = studies(rows[rows["status"] == "finished"]).get(study)
+    if found is None:
+        return []
+    by_step = [look.drop_duplicates("init_seed") for _, look in found.groupby("step")]
+    return by_step if len(by_step) > 1 else []
+
+
+def in_theory(by_look: Sequence[Rows], sizes: np.ndarray, momentum: bool) -> np.ndarray:
+    """log of the least steps by batch size: between looks the loss is a noisy quadratic, its directions in 30 bins of
+    curvature, from a thousandth of the largest on; their second moments go step by step on a grid of steps, by powers
+    of the matrix of (θ², θv, v²)."""
+    grid = np.unique(np.geomspace(1, 1e6, 160).round())
+    ways, largest = [], 0.0
+    for now, then in itertools.pairwise(by_look):
+        fall = now["train_loss"].mean() - then["train_loss"].mean()
+        if fall <= 0:
+            continue
+        nodes, kinds, weights = [], [], []
+        for kind, name in enumerate(("gradient", "noise")):
+            for _, row in now.iterrows():
+                nodes += list(row[f"{name}_eigenvalue"])
+                weights += [w / len(now) for w in row[f"{name}_weight"]]
+                kinds += [kind] * len(row[f"{name}_weight"])
+        top = max(nodes)
+        largest = max(largest, top)
+        h = top * np.logspace(-3, 0, 30)
+        place = np.rint((np.log10(np.clip(np.array(nodes) / top, 1e-3, 1)) + 3) / 3 * 29).astype(int)
+        gradient, noise = (
+            np.array(
+                [
+                    sum(w for w, p, q in zip(weights, place, kinds, strict=True) if (p, q) == (i, kind))
+                    for i in range(30)
+                ]
+            )
+            for kind in (0, 1)
+        )
+        ways.append((h, gradient / h**2, noise, fall))
+    best = np.full(len(sizes), np.inf)
+    for m in (0.0, 0.5, 0.75, 0.9, 0.95, 0.98) if momentum else (0.0,):
+        for lr in 2.0 ** np.arange(-12, 0.01, 0.25) * 2 * (1 + m) / largest:
+            total = np.zeros(len(sizes))
+            for h, start, noise, fall in ways:
+                if ((lr * h) > 2 * (1 + m) * (1 + 1e-9)).any():
+                    total += np.inf
+                    break
+                kept, drawn = _second_moments(h, lr, m, grid)
+                level = 0.5 * (h * start).sum() - fall
+                above = (0.5 * h * start * kept).sum(1) + (0.5 * h * noise * drawn).sum(1) / sizes[:, None] - level
+                total += [_first_below(row, grid) for row in above]
+            best = np.minimum(best, total)
+    return np.log(best)
+
+
+def _second_moments(h: np.ndarray, lr: float, m: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E θ² at the grid's steps (t, d): of a start of one at rest without noise, and from none with noise of one."""
+    one = np.ones_like(h)
+    step = np.array([[1 - lr * h, -lr * m * one], [h, m * one]]).transpose(2, 0, 1)  # of (θ, v)
+    push = np.outer([-lr, 1], [-lr, 1])
+    powers, sums = [step], [np.broadcast_to(push, step.shape)]
+    for _ in range(int(math.log2(grid[-1])) + 1):
+        a, s = powers[-1], sums[-1]
+        sums.append(s + a @ s @ a.transpose(0, 2, 1))
+        powers.append(a @ a)
+    kept, drawn = [], []
+    for t in grid.astype(int):
+        a, s = np.broadcast_to(np.eye(2), step.shape), np.zeros(step.shape)
+        for k in range(int(t).bit_length()):
+            if t >> k & 1:
+                s = sums[k] + powers[k] @ s @ powers[k].transpose(0, 2, 1)
+                a = powers[k] @ a
+        kept.append(a[:, 0, 0] ** 2)
+        drawn.append(s[:, 0, 0])
+    return np.array(kept), np.array(drawn)
+
+
+def _first_below(above: np.ndarray, grid: np.ndarray) -> float:
+    """Where it falls below zero, to stay for six entries; between two, in proportion, by the logarithm of steps."""
+    below = above <= 0
+    for k in range(len(grid) - 5):
+        if below[k : k + 6].all():
+            if not k:
+                return float(grid[0])
+            share = above[k - 1] / (above[k - 1] - above[k]) if math.isfinite(above[k - 1]) else 1.0
+            return math.exp(math.log(grid[k - 1]) + share * math.log(grid[k] / grid[k - 1]))
+    return math.inf

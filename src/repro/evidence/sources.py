@@ -18,6 +18,8 @@ NAMES: Mapping[str, str] = {
     "krizhevsky2014": "Krizhevsky 2014",
     "mccandlish2018": "McCandlish et al. 2018",
     "merrill2025": "Merrill et al. 2025",
+    "zhang2019": "Zhang et al. 2019",
+    "cohen2021": "Cohen et al. 2021",
     "malladi2022": "Malladi et al. 2022",
     "choi2019": "Choi et al. 2019",
     "dinh2017": "Dinh et al. 2017",

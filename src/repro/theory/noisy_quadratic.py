@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 
 MOST_STEPS = 2**40
 MOST_MOMENTUM = 0.999
+HAIR = 1e-6  # beside a singular value of a closed form
 CHECKS = 24  # looks ahead, at whether the loss stays where it is
 
 
@@ -170,6 +171,39 @@ def _crossing(moments: _Moments, done: int, target: float) -> float:
         if not moments.loss(then) <= target:
             now, done = then, done + 2**j
     return done + 1
+
+
+def decay_and_noise(
+    quadratic: Quadratic, lr: ArrayLike, steps: ArrayLike, momentum: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """D and N (l, t) of L = D + N/B, the expected loss after `steps` (t,) steps of SGD at learning rates `lr` (l,) and
+    one momentum: in closed form, so for any number of steps, rates and batch sizes at once.
+
+    A push at one step moves θ, k steps on, by -η uₖ times as much, uₖ = (r₁ᵏ - r₂ᵏ)/(r₁ - r₂), with r₁, r₂ the roots of
+    r² - (1 + m - ηh) r + m; and from θ₀, at rest, θₜ = θ₀ (uₜ₊₁ - m uₜ). Infinite where it is not stable.
+    """
+    rates, t = (np.asarray(x, dtype=np.float64) for x in (lr, steps))
+    h, m = quadratic.curvature, momentum
+    trace = (1 + m - rates[:, None] * h)[:, None, :]  # (l, 1, d)
+    # Equal roots, and roots of 1 or -1, are limits of what is written here: a hair beside them
+    gap = np.sqrt(trace.astype(complex) ** 2 - 4 * m)
+    gap = np.where(abs(gap) < HAIR, HAIR, gap)
+    first, second = (trace + gap) / 2, (trace - gap) / 2
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        now, then = ((first ** (t[:, None] + k) - second ** (t[:, None] + k)) / gap for k in (0, 1))
+
+        def powers(r: np.ndarray) -> np.ndarray:
+            """Σ rᵏ for k = 1 to t."""
+            r = np.where(abs(1 - r) < HAIR**2, 1 - HAIR**2, r)
+            return r * (1 - r ** t[:, None]) / (1 - r)
+
+        drawn = ((powers(first**2) - 2 * powers(first * second) + powers(second**2)) / gap**2).real
+        kept = (then - m * now).real ** 2
+        weight = 0.5 * quadratic.count * h
+        decay = (weight * quadratic.start * kept).sum(-1)
+        noise = (weight * quadratic.noise * drawn).sum(-1) * rates[:, None] ** 2
+    stable = (np.maximum(abs(first), abs(second)) < 1 + HAIR).all((1, 2))[:, None]
+    return np.where(stable, decay, np.inf), np.where(stable, noise, np.inf)
 
 
 def best_method(

@@ -1,0 +1,55 @@
+"""Zhang: a noisy quadratic predicts what batch sizes do; here with the curvature and noise of the network itself."""
+
+from __future__ import annotations
+
+from repro.claims.noisy_quadratic.experiment import SETTINGS, design
+from repro.claims.noisy_quadratic.figures import FIGURES
+from repro.claims.noisy_quadratic.judgement import LEAST, OCTAVE, SHAPE, STEPS, answer, judge
+from repro.evidence.spec import Claim, Revision
+
+CLAIM = Claim(
+    id="noisy-quadratic",
+    question="Does theory predict how many steps a batch size takes?",
+    statement=(
+        "“The NQM predicts our results with preconditioned optimizers, previous results with accelerated gradient "
+        "descent, and other results around optimal learning rates and large batch training”"
+    ),
+    source="zhang2019",
+    counter_claim="a network is no quadratic: its curvature moves with the learning rate it is trained at",
+    counter_sources=("cohen2021",),
+    rule=(
+        "Studies are those of the chapter on steps to a target by SGD with and without momentum. Along one run of "
+        "each, at one batch size and learning rate, the curvature is measured at several looks, and how gradient "
+        "and noise spread over it. Between two looks the loss is taken for a noisy quadratic, and the exact "
+        "recursion says after how many steps it has fallen as far as the run's; the whole way is the sum, from "
+        "the first look after the start on, at the one learning rate (and momentum) that makes it shortest. "
+        "Nothing is fitted. The shape is right if measured steps over predicted ones differ, over all batch "
+        f"sizes, from their geometric mean by less than {SHAPE:g} times, interval and all (bootstrap over trials), "
+        "and wrong if surely by more. Reproduced: right in every study. Conditional: right in some, wrong in the "
+        f"rest. Not reproduced: wrong in all. Inconclusive: anything else, or a study of fewer than {LEAST} batch "
+        "sizes; one whose best learning rate lies on an edge is left out. Apart, in the same way: perfect scaling "
+        f"ends where predicted, and the number of steps is the predicted one, each within {STEPS:g} times; the "
+        f"best learning rate is within {OCTAVE:g} octave of the predicted one at every batch size."
+    ),
+    history=(
+        Revision(
+            "2026-11-22T11:20",
+            "Written before any trial that ends at a target, but for the pilot's of one network; with them and one "
+            "network's measured noise the method was tried: it begins at the first look, since the curvature falls "
+            "tenfold before it.",
+        ),
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    answer=answer,
+    advice=(
+        "Trust the form of the curve; measure where it bends.",
+        "Noise first, then curvature: that much a quadratic knows.",
+    ),
+    change=(
+        "A theory of how the curvature itself moves with the batch size and the learning rate; a task whose loss is "
+        "a quadratic near where training ends."
+    ),
+    figures=FIGURES,
+)

@@ -1,0 +1,194 @@
+"""Noisy quadratic: how it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from repro.claims.noise_scale.experiment import ALONG
+from repro.claims.noisy_quadratic.prediction import Predicted, predicted
+from repro.claims.steps_to_target.experiment import split
+from repro.claims.steps_to_target.judgement import flaws, studies
+from repro.evidence.intervals import Estimate, Unit
+from repro.evidence.spec import Outcome, Verdict
+from repro.evidence.steps import Study, efficient
+from repro.evidence.words import bracketed
+
+SHAPE = 1.5  # times: within this factor, one constant free, at every batch size, the curve has the predicted shape
+STEPS = 2.0  # times: within this factor, nothing free, steps are as predicted
+OCTAVE = 1.0  # within which a best learning rate is as predicted
+LEAST = 4  # batch sizes that have a shape
+TIMES = Unit("times", "Measured over predicted", 1.0, ("fewer", "more"), log=True)
+OCTAVES = Unit("octaves", "Best learning rate, measured over predicted, octaves", 0.0, ("lower", "higher"))
+
+
+@dataclass(frozen=True)
+class Held:
+    """A study and what the theory says of it, at the same batch sizes."""
+
+    measured: Study
+    theory: Predicted
+
+    @property
+    def reached(self) -> bool:
+        """Whether the theory meets the target at every batch size."""
+        return bool(np.isfinite(self.theory.log_steps).all())
+
+    def excess(self, sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
+        """Statistic: log of measured over predicted steps (..., b)."""
+        return logs - self.theory.log_steps
+
+    def misses(self) -> dict[int, Estimate]:
+        """By batch size, measured steps over the predicted ones times a constant, for which their geometric mean over
+        batch sizes is one."""
+
+        def statistic(k: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+            def of(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
+                left = self.excess(sizes, logs)
+                return np.exp(left[..., k] - left.mean(-1))
+
+            return of
+
+        return {s.batch_size: self.measured.estimate(statistic(k)).of(TIMES) for k, s in enumerate(self.measured.sizes)}
+
+    def worst_miss(self) -> tuple[int, Estimate]:
+        """The batch size with the largest of `misses`, up or down, and that."""
+        return max(self.misses().items(), key=lambda item: abs(np.log(item[1].value)))
+
+    @property
+    def over(self) -> Estimate:
+        """Measured over predicted steps: the geometric mean over batch sizes."""
+        return self.measured.estimate(lambda sizes, logs: np.exp(self.excess(sizes, logs).mean(-1))).of(TIMES)
+
+    @property
+    def ends(self) -> Estimate:
+        """Where perfect scaling ends, measured over predicted."""
+        sizes = self.measured.batch_sizes
+        theirs = float(efficient(sizes, self.theory.log_steps[None])[0])
+        return self.measured.estimate(lambda b, logs: efficient(b, logs) / theirs).of(TIMES)
+
+    def rates(self) -> dict[int, Estimate]:
+        """By batch size, the best learning rate, measured over predicted, in octaves."""
+        found = {}
+        for size, theirs in zip(self.measured.sizes, self.theory.log_rates, strict=True):
+            value = float(size.where[0] - theirs)
+            low, high = np.quantile(size.where_draws[:, 0] - theirs, [0.025, 0.975])
+            told = "percentile bootstrap over trials"
+            ends = min(float(low), value), max(float(high), value)
+            found[size.batch_size] = Estimate(value, *ends, size.num_trials, told, unit=OCTAVES)
+        return found
+
+
+def along(table: pd.DataFrame, study: str) -> list[pd.DataFrame]:
+    """The rows of every trial along which a study's curvature was measured, from the first look after the start on."""
+    needed = ("gradient_eigenvalue", "noise_eigenvalue", "train_loss")
+    if not {*needed} <= {*table.columns}:
+        return []
+    rows = table[(table["arm"] == f"{study}{ALONG}") & (table["status"] == "finished") & (table["step"] > 0)]
+    return [trial for _, trial in rows.dropna(subset=list(needed)).groupby("init_seed") if trial["step"].nunique() > 1]
+
+
+def held(table: pd.DataFrame) -> dict[str, Held]:
+    """Studies without flaw, at four batch sizes or more, of which curvature and noise were measured."""
+    if "arm" not in table or table.empty:
+        return {}
+    found = {}
+    for name, s in studies(table[~table["arm"].str.endswith(ALONG)]).items():
+        trials = along(table, name)
+        if flaws(s) or len(s.sizes) < LEAST or not trials:
+            continue
+        sizes = [size.batch_size for size in s.sizes]
+        if theory := predicted(trials, sizes, split(name)[1] == "momentum"):
+            found[name] = Held(s, theory)
+    return found
+
+
+def _all(effects: Mapping[str, Estimate], holds: set[str], breaks: set[str], told: str) -> Verdict:
+    """Reproduced where all hold, not where all break, conditional where each does one."""
+    reason = f"{told} in {len(holds)} of {len(effects)} studies"
+    if not effects or len(holds) + len(breaks) < len(effects):
+        return Verdict(Outcome.INCONCLUSIVE, f"{reason}; not settled for the rest." if effects else "Not run.", effects)
+    if not breaks:
+        return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
+    outcome = Outcome.CONDITIONAL if holds else Outcome.NOT_REPRODUCED
+    return Verdict(outcome, f"{reason}, not in {', '.join(sorted(breaks))}.", effects)
+
+
+def judge_shape(found: Mapping[str, Held]) -> Verdict:
+    """Whether steps go with the batch size as predicted, one constant free."""
+    if any(not h.reached for h in found.values()):
+        return Verdict(Outcome.INCONCLUSIVE, "In theory the target is never met at some batch size.")
+    effects, holds, breaks = {}, set(), set()
+    for name, h in found.items():
+        at, worst = h.worst_miss()
+        effects[f"{name}, B = {at}"] = worst
+        misses = h.misses().values()
+        if all(e.low > 1 / SHAPE and e.high < SHAPE for e in misses):
+            holds.add(name)
+        elif any(e.low > SHAPE or e.high < 1 / SHAPE for e in misses):
+            breaks.add(name)
+    return _all(effects, holds, breaks, f"The curve has the predicted shape, within {SHAPE:g} times,")
+
+
+def judge_steps(found: Mapping[str, Held]) -> Verdict:
+    """Whether the number of steps is as predicted, nothing free."""
+    effects = {name: h.over for name, h in found.items() if h.reached}
+    holds = {name for name, e in effects.items() if e.low > 1 / STEPS and e.high < STEPS}
+    breaks = {name for name, e in effects.items() if e.low > STEPS or e.high < 1 / STEPS}
+    return _all(effects, holds, breaks, f"The number of steps is as predicted, within {STEPS:g} times,")
+
+
+def judge_ends(found: Mapping[str, Held]) -> Verdict:
+    """Whether perfect scaling ends where it should."""
+    effects = {name: h.ends for name, h in found.items() if h.reached}
+    holds = {name for name, e in effects.items() if e.low > 1 / STEPS and e.high < STEPS}
+    breaks = {name for name, e in effects.items() if e.low > STEPS or e.high < 1 / STEPS}
+    return _all(effects, holds, breaks, f"Perfect scaling ends where predicted, within {STEPS:g} times,")
+
+
+def judge_rates(found: Mapping[str, Held]) -> Verdict:
+    """Whether the best learning rate is within an octave of the predicted one, at every batch size."""
+    effects, holds, breaks = {}, set(), set()
+    for name, h in found.items():
+        errors = h.rates()
+        at, worst = max(errors.items(), key=lambda item: abs(item[1].value))
+        effects[f"{name}, B = {at}"] = worst
+        if all(e.within(OCTAVE) for e in errors.values()):
+            holds.add(name)
+        elif any(e.low > OCTAVE or e.high < -OCTAVE for e in errors.values()):
+            breaks.add(name)
+    return _all(effects, holds, breaks, "The best learning rate is within an octave of the predicted one")
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    found = held(table)
+    main = judge_shape(found)
+    parts = {
+        "Perfect scaling ends where theory says": judge_ends(found),
+        "The best learning rate is the predicted one": judge_rates(found),
+        "The number of steps is the predicted one": judge_steps(found),
+    }
+    return Verdict(main.outcome, main.reason, main.effects, parts)
+
+
+def answer(table: pd.DataFrame, verdict: Verdict) -> str:
+    """How far the measured curve lies from the predicted one, in steps and in shape."""
+    found = {name: h for name, h in held(table).items() if h.reached}
+    if not found:
+        return f"Not settled. {verdict.reason}"
+    name, h = next(iter(found.items()))
+    starts = {
+        Outcome.REPRODUCED: "In shape, yes.",
+        Outcome.CONDITIONAL: "In shape, but not for every network and method.",
+        Outcome.NOT_REPRODUCED: "Not even in shape.",
+    }
+    network, method = split(name)
+    at, worst = h.worst_miss()
+    return (
+        f"{starts.get(verdict.outcome, 'Not settled.')} By {method} {network} takes {bracketed(h.over, 'times')} the "
+        f"predicted steps; once that is put right, the curve is farthest off at B = {at}, "
+        f"{bracketed(worst, 'times')}."
+    )
