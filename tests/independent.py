@@ -82,7 +82,7 @@ def reference_setup(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
 
 def generalization_gap(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """B = 1024 against B = 64, at equal epochs and at the steps that B = 64 takes in them."""
-    seeds, few = (10, 5) if dataset == "mnist" else (7, 3)
+    seeds, few = 5 if dataset == "mnist" else 7, 3
 
     def at(size: int, epochs: float) -> Rows:
         most = seeds if size in (64, 1024) else few

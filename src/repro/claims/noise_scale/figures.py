@@ -31,7 +31,8 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
         for name, w in workloads(table).items()
         for v in DRAWN
     ]
-    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series", "none", "band_low", "band_high"])
+    columns = ["name", "mean", "low", "high", "n", "series", "none", "band_low", "band_high"]
+    return pd.DataFrame(rows, columns=columns).assign(counted="trial")
 
 
 def ratios_title(table: pd.DataFrame) -> str:

@@ -33,7 +33,7 @@ CLAIM = Claim(
     ),
     history=(
         Revision(
-            "2026-11-22T11:20",
+            "2026-11-22T10:57",
             "Written before any trial that ends at a target, but for the pilot's of one network; with them and one "
             "network's measured noise the method was tried: it begins at the first look, since the curvature falls "
             "tenfold before it.",
