@@ -286,26 +286,28 @@ def in_theory(by_look: Sequence[Rows], sizes: np.ndarray, momentum: bool) -> np.
         ways.append((h, gradient / h**2, noise, fall))
     best = np.full(len(sizes), np.inf)
     for m in (0.0, 0.5, 0.75, 0.9, 0.95, 0.98) if momentum else (0.0,):
-        for lr in 2.0 ** np.arange(-12, 0.01, 0.25) * 2 * (1 + m) / largest:
-            total = np.zeros(len(sizes))
-            for h, start, noise, fall in ways:
-                if ((lr * h) > 2 * (1 + m) * (1 + 1e-9)).any():
-                    total += np.inf
-                    break
-                kept, drawn = _second_moments(h, lr, m, grid)
-                level = 0.5 * (h * start).sum() - fall
-                above = (0.5 * h * start * kept).sum(1) + (0.5 * h * noise * drawn).sum(1) / sizes[:, None] - level
-                total += [_first_below(row, grid) for row in above]
-            best = np.minimum(best, total)
+        rates = 2.0 ** np.arange(-12, 0.01, 0.25) * 2 * (1 + m) / largest
+        total = np.zeros((len(rates), len(sizes)))
+        for h, start, noise, fall in ways:
+            each, curved = np.repeat(rates, 30), np.tile(h, len(rates))
+            unstable = (rates[:, None] * h > 2 * (1 + m) * (1 + 1e-9)).any(1)
+            moments = _second_moments(curved, np.where(np.repeat(unstable, 30), 0.0, each), m, grid)
+            kept, drawn = (x.reshape(len(grid), len(rates), 30) for x in moments)
+            level = 0.5 * (h * start).sum() - fall
+            signal, spread = ((0.5 * h * w * x).sum(2).T for w, x in ((start, kept), (noise, drawn)))  # (rates, steps)
+            for i in range(len(rates)):
+                above = signal[i] + spread[i] / sizes[:, None] - level
+                total[i] += np.inf if unstable[i] else [_first_below(row, grid) for row in above]
+        best = np.minimum(best, total.min(0))
     return np.log(best)
 
 
-def _second_moments(h: np.ndarray, lr: float, m: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _second_moments(h: np.ndarray, lr: np.ndarray, m: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E θ² at the grid's steps (t, d): of a start of one at rest without noise, and from none with noise of one."""
     one = np.ones_like(h)
     step = np.array([[1 - lr * h, -lr * m * one], [h, m * one]]).transpose(2, 0, 1)  # of (θ, v)
-    push = np.outer([-lr, 1], [-lr, 1])
-    powers, sums = [step], [np.broadcast_to(push, step.shape)]
+    push = np.array([[lr**2, -lr], [-lr, one]]).transpose(2, 0, 1)
+    powers, sums = [step], [push]
     for _ in range(int(math.log2(grid[-1])) + 1):
         a, s = powers[-1], sums[-1]
         sums.append(s + a @ s @ a.transpose(0, 2, 1))

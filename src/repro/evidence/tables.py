@@ -94,7 +94,8 @@ def records(table: pd.DataFrame, column: str, **where: Any) -> list[dict[str, An
     if rows.empty or column not in rows:
         return []
     known = rows.dropna(subset=[column]).sort_values("init_seed")
-    return [{str(name): value for name, value in row.items()} for row in known.to_dict("records")]
+    names = [str(name) for name in known]  # to_dict("records") takes ten times as long
+    return [dict(zip(names, row, strict=True)) for row in known.to_numpy(dtype=object)]
 
 
 def over_seeds(rows: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> Estimate:

@@ -166,7 +166,10 @@ class Ledger:
         trials = [(sweep.name, trial.key) for sweep in sweeps for trial in sweep.trials()]
         arms = pd.DataFrame(trials, columns=["arm", "key"]).drop_duplicates()
         rows = self.rows([trial for sweep in sweeps for trial in sweep.trials()])
-        return arms.merge(rows, on="key", how="inner")
+        found = arms.merge(rows, on="key", how="inner")
+        # Text in one block, not a column each: a third of the time that judges take
+        text: list[str] = found.select_dtypes("str").columns.difference(["arm", "key", "status"]).tolist()
+        return found.astype(dict.fromkeys(text, object)).copy()
 
 
 def _as_table(rows: Rows) -> pa.Table:
