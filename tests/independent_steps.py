@@ -286,7 +286,7 @@ def in_theory(by_look: Sequence[Rows], sizes: np.ndarray, momentum: bool) -> np.
         ways.append((h, gradient / h**2, noise, fall))
     best = np.full(len(sizes), np.inf)
     for m in (0.0, 0.5, 0.75, 0.9, 0.95, 0.98) if momentum else (0.0,):
-        rates = 2.0 ** np.arange(-12, 0.01, 0.25) * 2 * (1 + m) / largest
+        rates = np.append(2.0 ** np.arange(-12, 0, 0.25), [0.9, 0.95, 0.98]) * 2 * (1 + m) / largest
         total = np.zeros((len(rates), len(sizes)))
         for h, start, noise, fall in ways:
             each, curved = np.repeat(rates, 30), np.tile(h, len(rates))

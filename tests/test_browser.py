@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from repro import claims
+from repro.publish import explorer
+from repro.publish.chapter import style
 from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 
@@ -262,3 +264,55 @@ def test_the_switch_needs_no_script_and_printed_everything_is_there(chapter, rea
     page.emulate_media(media="print")
     for name in ("mnist", "smoke"):
         assert page.locator(f'.verdict [data-for="{name}"]').is_visible()
+
+
+# The figure with sliders
+
+
+@pytest.fixture(scope="session")
+def bowl(tmp_path_factory):
+    """A page of the noisy quadratic alone, with its style."""
+    path = tmp_path_factory.mktemp("bowl") / "page.html"
+    head = '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Bowl</title></head>'
+    path.write_text(f"{head}<body><main>{style()}{explorer.show().data}</main></body></html>", encoding="utf-8")
+    return path
+
+
+def move(page, name, value):
+    page.evaluate(f"""() => {{
+        const slider = document.getElementById("bowl-{name}");
+        slider.value = {value};
+        slider.dispatchEvent(new Event("input", {{ bubbles: true }}));
+    }}""")
+    page.wait_for_timeout(50)
+
+
+def test_sliders_draw_what_the_package_computes(bowl, reader):
+    """At the start and with another momentum, at every batch size, within the coarser grid of a browser."""
+    page = reader(bowl)
+    steps = "JSON.parse(document.querySelector('figure.bowl').dataset.steps)"
+    plain, moving = page.evaluate(steps)
+    for found, momentum in ((plain, 0.0), (moving, explorer.MOMENTUM)):
+        assert found == pytest.approx(explorer.least_steps(momentum).tolist(), rel=0.06)
+    move(page, "momentum", 0.5)
+    page.wait_for_function(f"{steps}[1][20] > 1000")
+    assert page.evaluate(steps)[1] == pytest.approx(explorer.least_steps(0.5).tolist(), rel=0.06)
+
+
+def test_sliders_say_what_they_show_and_change_it(bowl, reader, axe):
+    page = reader(bowl, PHONE)
+    assert find_faults(page, axe) == []
+    told, before = page.locator("figure.bowl .told"), page.locator("figure.bowl svg.live").inner_html()
+    assert "At B = 256 plain descent" in told.inner_text() and page.locator(".still").is_hidden()
+    move(page, "size", 4)
+    move(page, "noise", 3)
+    page.wait_for_function("document.querySelector('.told').textContent.startsWith('At B = 16 ')")
+    assert page.locator("output[for=bowl-noise]").inner_text() == "×8"
+    assert page.locator("figure.bowl svg.live").inner_html() != before
+    assert page.faults == []
+
+
+def test_without_script_the_figure_stands(bowl, reader):
+    page = reader(bowl, java_script_enabled=False)
+    assert page.locator(".still").is_visible()
+    assert page.locator("svg.live").is_hidden() and page.locator(".controls").is_hidden()

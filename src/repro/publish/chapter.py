@@ -296,7 +296,7 @@ def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: st
     elif figure.kind == "heat map":
         told, body = "", tables.heat_map(figure, drawn)
     else:
-        told, body = "", _drawn(figure, drawn)
+        told, body = "", both_widths(figure, drawn)
     return (
         f'<figure class="{kind}"><figcaption><p class="title">{heading}</p><p>{html.escape(figure.caption)}</p>{told}'
         f"</figcaption>{body}<p class='note'>{tables.seeds(drawn)}{tables.fates(drawn)}"
@@ -304,7 +304,7 @@ def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: st
     )
 
 
-def _drawn(figure: Figure, drawn: pd.DataFrame) -> str:
+def both_widths(figure: Figure, drawn: pd.DataFrame) -> str:
     """The picture for a wide page and for a phone, with the names that are not written into it."""
     wide, narrow = figures.draw(figure, drawn)
     series = figures.series_of(drawn)

@@ -20,7 +20,7 @@ BINS = 30  # of curvature, even in its logarithm
 LEAST_CURVATURE = 1e-3  # of the largest; what is flatter, or curved downward, counts as so flat: a slope
 STEPS = np.unique(np.geomspace(1, 1e6, 160).round())
 AHEAD = 6  # of STEPS, half as many steps again: over so many the loss must stay below
-RATES = 2.0 ** np.arange(-12, 0.01, 0.25)  # of the largest stable learning rate
+RATES = np.array([*2.0 ** np.arange(-12, 0, 0.25), 0.9, 0.95, 0.98])  # of the largest stable learning rate
 MOMENTA = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98)
 
 
