@@ -61,8 +61,8 @@ def _still() -> str:
 def show() -> HTML:
     """The figure: what stands where no script runs, hidden controls, and the script that shows them."""
     controls = "".join(
-        f'<label for="bowl-{name}">{html.escape(what)} <output for="bowl-{name}"></output></label>'
-        f'<input type="range" id="bowl-{name}" name="{name}" min="{low}" max="{high}" step="{step}" value="{start}">'
+        f"<label for='bowl-{name}'>{html.escape(what)} <output for='bowl-{name}'></output></label>"
+        f"<input type='range' id='bowl-{name}' name='{name}' min='{low}' max='{high}' step='{step}' value='{start}'>"
         for name, (what, low, high, step, start) in SLIDERS.items()
     )
     script = importlib.resources.files("repro.publish").joinpath("static", "bowl.js").read_text(encoding="utf-8")
