@@ -139,6 +139,14 @@ def test_the_error_for_one_more_workload_is_that_of_the_others():
     assert judgement.errors(exact, SIMPLE) == pytest.approx([1.5, 0, 1.5])
 
 
+def test_the_adviser_is_told_of_every_workload():
+    found = judgement.workloads(scale_table(sd=0.0))
+    told = judgement.record(found, "mnist")
+    assert [*told] == [f"{name}, mnist" for name in NAMES]
+    for (noise, critical), w in zip(told.values(), found.values(), strict=True):
+        assert critical / noise == pytest.approx(w.ratio().value, rel=0.02)
+
+
 @pytest.mark.parametrize("figure", CLAIM.figures, ids=lambda f: f.id)
 def test_figures_draw_what_there_is(figure):
     table = scale_table()

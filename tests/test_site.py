@@ -1,5 +1,6 @@
 """The real book, built at smoke scale: what a reader would meet on its pages."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from repro import claims
+from repro.advice.adviser import RECORD
 from repro.publish import book
 from repro.publish.chapter import answer
 from repro.runs.ledger import Ledger
@@ -114,3 +116,5 @@ def test_committed_fragments_are_what_the_recorded_ledger_gives(tmp_path):
     for path in tmp_path.glob("*.md"):
         committed = PROJECT / "book" / "_generated" / path.name
         assert committed.read_text() == path.read_text(), "run 'make notebooks' and commit what it changes"
+    known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    assert known == book.adviser_record(Ledger(working=tmp_path / "none"))

@@ -6,6 +6,7 @@ Everything happens in a stage beside the site; the previous site is replaced onl
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,9 @@ import nbformat
 import yaml
 
 from repro import claims
+from repro.advice.adviser import RECORD
 from repro.claims import Finding
+from repro.claims.noise_scale.judgement import record, workloads
 from repro.evidence.spec import Scale
 from repro.names import ReproError, choose
 from repro.publish import records, speed
@@ -131,6 +134,16 @@ def refresh(say: Callable[[str], None]) -> None:
             seconds = submit(execute, path, path, {}).result()
             say(f"{path.name}: {seconds:.1f} s")
     write_fragments(PROJECT / "book" / "_generated", Ledger(), None, {})
+    if measured := adviser_record(Ledger()):
+        write_whole(RECORD, json.dumps(measured, indent=1, ensure_ascii=False) + "\n")
+
+
+def adviser_record(ledger: Ledger) -> dict[str, list[float]]:
+    """What `repro.advise` knows of its own error: by workload, the recorded noise scale and critical batch size."""
+    found: dict[str, list[float]] = {}
+    for finding in claims.findings(claims.get("noise-scale"), Scale.PAPER, ledger):
+        found |= record(workloads(finding.table), finding.dataset)
+    return found
 
 
 @contextlib.contextmanager

@@ -107,6 +107,12 @@ def workloads(table: pd.DataFrame) -> dict[str, Workload]:
     return found
 
 
+def record(found: Mapping[str, Workload], dataset: str) -> dict[str, list[float]]:
+    """What the adviser says its error by: the workloads' noise scales and critical batch sizes, three figures each."""
+    told = {f"{name}, {dataset}": (w.scales[SIMPLE].value, w.critical.value) for name, w in found.items()}
+    return {name: [float(f"{value:.3g}") for value in values] for name, values in told.items()}
+
+
 def prediction(found: Mapping[str, Workload], variant: str = SIMPLE) -> Estimate | None:
     """Critical batch size over noise scale for one more workload: the geometric mean, and the prediction interval."""
     if len(found) < LEAST:

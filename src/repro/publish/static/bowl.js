@@ -89,7 +89,7 @@
     let drawn = "";
     for (let k = low; k <= high; k++)
       drawn += `<path d="M${left} ${y(10 ** k)}H${right}" style="stroke:var(--grid)"/>${text(left - 8, y(10 ** k) + 5, (10 ** k).toLocaleString("en"), "end")}`;
-    for (const k of width < 500 ? [0, 5, 10, 15, 20] : [0, 4, 8, 12, 16, 20])
+    for (const k of width < 500 ? [0, 6, 12, 20] : [0, 4, 8, 12, 16, 20])
       drawn += text(x(2 ** k), height - 32, (2 ** k).toLocaleString("en"));
     drawn += text((left + right) / 2, height - 8, "batch size B") + text(4, 16, "steps to the target", "start");
     drawn += `<path d="M${x(told.size)} 28V${height - 56}" style="stroke:var(--muted);stroke-dasharray:3 4"/>`;
