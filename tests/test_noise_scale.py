@@ -186,3 +186,10 @@ def test_the_probe_measures_what_the_functions_do():
     assert row["noise_trace"] / row["noise_squared_norm"] == pytest.approx(row[SIMPLE], rel=0.5)
     assert len(row["gradient_eigenvalue"]) == len(row["gradient_weight"]) > 4
     assert len(row["noise_eigenvalue"]) == len(row["noise_weight"]) > 8
+
+
+def test_of_a_network_that_diverged_the_probe_measures_nothing():
+    [trial] = [t for t in CLAIM.sweeps("smoke")[-1].trials() if t.init_seed == 0]
+    changes = {"steps": 200, "checkpoints": (), "train_size": 1000, "lr": 1e30, "momentum": 0.0}
+    [rows] = runner.run_stack([dataclasses.replace(trial, **changes)])
+    assert rows[-1]["status"] == "diverged" and SIMPLE not in rows[-1]

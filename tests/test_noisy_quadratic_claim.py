@@ -1,6 +1,5 @@
 """The claim on the noisy quadratic model: its prediction on networks that are one, and how it is judged."""
 
-import dataclasses
 import math
 
 import independent
@@ -167,4 +166,3 @@ def test_its_trials_are_those_of_two_other_chapters():
         ours = [t for s in CLAIM.sweeps("paper", dataset=dataset) for t in s.trials()]
         assert {t.key for t in ours} < {*theirs}
         assert {t.optimizer for t in ours} == {"sgd"}
-    assert dataclasses.is_dataclass(CLAIM)

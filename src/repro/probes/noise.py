@@ -55,12 +55,16 @@ def gradient_noise(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
     of weights, which add up to ‖G‖² and to tr Σ. In eval mode.
 
     Noise and Hessian are measured on examples of one half of the training set, Adam's preconditioner on the other.
+    Nothing of a network that has diverged.
     """
     x, y = dataset.x_train, dataset.y_train
     random = generator("gradient noise", trial.data_seed)
     measured, others = torch.randperm(len(x), generator=random).tensor_split(2)
     half, values = (x[measured], y[measured]), dict[str, Any]()
     with objective.evaluating(model):
+        mean = _gradient(model, x, y)
+        if not mean.isfinite().all():
+            return values
         hessian = measure.Hessian(model, functional.cross_entropy, (x[measured[:CURVED]], y[measured[:CURVED]]))
         size = max(1, min(trial.batch_size, len(others) // AVERAGED))
         p = preconditioner(model, x[others], y[others], size)
@@ -71,7 +75,6 @@ def gradient_noise(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
             )
             values |= {name: found.scale, f"{name}_low": found.low, f"{name}_high": found.high}
             values.setdefault("noise_trace", found.trace)  # of the first, without a metric
-        mean = _gradient(model, x, y)
         values["noise_squared_norm"] = float(mean.double().square().sum())
         values["gradient_eigenvalue"], values["gradient_weight"] = _listed(hessian, mean, values["noise_squared_norm"])
         nodes: list[float] = []

@@ -26,8 +26,8 @@ SLIDERS = {
 }
 TITLE = "In theory: steps by batch size, for any spectrum, noise and momentum"
 CAPTION = (
-    f"A bowl of {DIRECTIONS:,} directions, of curvature 1/i and as much noise in each, until a hundredth of its loss "
-    "is left; at every batch size the best learning rate. Exact, by the formulas of the section Why."
+    f"A bowl of {DIRECTIONS:,} directions, at first of curvature 1/i and as much noise in each, until a hundredth of "
+    "its loss is left; at every batch size the best of many learning rates, by the formulas of the section Why."
 )
 
 
