@@ -12,26 +12,18 @@ from repro.trial import SEEDS, Sweep, paired_seeds
 ALONG = ", along training"  # ends the name of an arm in which the noise scale of a study is measured
 USUAL_MOMENTUM = 0.9
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the steps to the target after which it is measured; and at both ends
-FAR_AWAY = ("far_batch_sizes",)  # what the chapter steps to target runs besides
 
-PAPER: dict[str, Any] = {
-    **{name: value for name, value in steps.PAPER.items() if name not in FAR_AWAY},
-    "measured_batch_size": 64,
-    "looks": 4,  # between start and end
-    "seeds": 3,
-}
-MNIST5K = {
-    **{name: value for name, value in steps.MNIST5K.items() if name not in FAR_AWAY},
-    "measured_batch_size": 64,
-    "looks": 4,
-    "seeds": 3,
-}
+
+def _measured(settings: Settings, looks: int) -> dict[str, Any]:
+    """Those of the chapter steps to target, without what it runs far beyond the target; `looks` are those between start
+    and end."""
+    kept = {name: value for name, value in settings.items() if name != "far_batch_sizes"}
+    return {**kept, "measured_batch_size": 64, "looks": looks, "seeds": min(settings["seeds"], 3)}
+
+
 SETTINGS = {
-    Scale.SMOKE: (
-        {**MNIST5K, "batch_sizes": (16, 64, 256, 1024), "trials": 8, "other_trials": 8, "looks": 1, "seeds": 2},
-    ),
-    Scale.LAPTOP: (MNIST5K,),
-    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "studies": steps.PAPER["studies"][:3]}),
+    scale: tuple(_measured(s, looks=1 if scale is Scale.SMOKE else 4) for s in several)
+    for scale, several in steps.SETTINGS.items()
 }
 
 

@@ -133,20 +133,21 @@ def judge_shape(found: Mapping[str, Held]) -> Verdict:
     return _all(effects, holds, breaks, f"The curve has the predicted shape, within {SHAPE:g} times,")
 
 
-def judge_steps(found: Mapping[str, Held]) -> Verdict:
-    """Whether the number of steps is as predicted, nothing free."""
-    effects = {name: h.over for name, h in found.items() if h.reached}
+def _within(effects: Mapping[str, Estimate], told: str) -> Verdict:
+    """Whether ratios lie within STEPS times of one."""
     holds = {name for name, e in effects.items() if e.low > 1 / STEPS and e.high < STEPS}
     breaks = {name for name, e in effects.items() if e.low > STEPS or e.high < 1 / STEPS}
-    return _all(effects, holds, breaks, f"The number of steps is as predicted, within {STEPS:g} times,")
+    return _all(effects, holds, breaks, f"{told}, within {STEPS:g} times,")
+
+
+def judge_steps(found: Mapping[str, Held]) -> Verdict:
+    """Whether the number of steps is as predicted, nothing free."""
+    return _within({name: h.over for name, h in found.items() if h.reached}, "The number of steps is as predicted")
 
 
 def judge_ends(found: Mapping[str, Held]) -> Verdict:
     """Whether perfect scaling ends where it should."""
-    effects = {name: h.ends for name, h in found.items() if h.reached}
-    holds = {name for name, e in effects.items() if e.low > 1 / STEPS and e.high < STEPS}
-    breaks = {name for name, e in effects.items() if e.low > STEPS or e.high < 1 / STEPS}
-    return _all(effects, holds, breaks, f"Perfect scaling ends where predicted, within {STEPS:g} times,")
+    return _within({name: h.ends for name, h in found.items() if h.reached}, "Perfect scaling ends where predicted")
 
 
 def judge_rates(found: Mapping[str, Held]) -> Verdict:
