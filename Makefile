@@ -7,7 +7,7 @@ SCALE ?= laptop
 PORT ?= 8000
 # Results under results/ and the working ledger decide what is trained; REPRO_DATA says where MNIST lies.
 
-.PHONY: book test setup lab serve notebooks bench lint clean
+.PHONY: book test setup lab serve notebooks bench advice lint clean
 book: setup
 	@$(BIN)/repro build --scale $(SCALE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
@@ -50,6 +50,9 @@ notebooks: setup
 
 bench: setup
 	@$(BIN)/python benchmarks/bench.py --json benchmarks/bench.json
+
+advice: setup
+	@$(BIN)/python benchmarks/examples.py
 
 clean:
 	rm -rf .venv _build build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

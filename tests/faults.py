@@ -143,10 +143,7 @@ class Attack:
         before = self.rows()["key"].nunique()
         process = self.run()
         signalled.wait_until(lambda: self.rows()["key"].nunique() > before, process)
-        workers = [
-            p for p in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())
-        ]
-        self.random.choice(workers).kill()
+        self.random.choice(signalled.workers_of(psutil.Process(process.pid))).kill()
         now = self.rows()["key"].nunique()
         signalled.wait_until(lambda: self.rows()["key"].nunique() > now + 2, process)
         since = time.monotonic()

@@ -65,9 +65,10 @@ class Least(NamedTuple):
 
 def least(y: np.ndarray, x: np.ndarray, samples: np.ndarray) -> list[Least]:
     """Of the surface through the trials that a first surface, through all within four times the best, puts within
-    twice its own least; for every row of `samples`, how often each trial counts. It is sought where trials are, and
-    counts no lower than two thirds of the best trial; with fewer than three trials more than it has slopes and bends,
-    the best trial is the least."""
+    twice its own least; for every row of `samples`, how often each trial counts. Of one coordinate it is sought
+    anywhere between those trials, of two at them and between the lowest and each of the others, and counts no lower
+    than two thirds of the best trial; with fewer than three trials more than it has slopes and bends, the best trial is
+    the least."""
     middle, scale, k = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9), x.shape[1]
     z, met = (x - middle) / scale, np.isfinite(y)
     design = np.hstack([np.ones((len(y), 1)), z, z**2])
@@ -86,19 +87,37 @@ def least(y: np.ndarray, x: np.ndarray, samples: np.ndarray) -> list[Least]:
             return Least(best, x[np.flatnonzero(drawn & (y == best))[0]], best, False)
         c, lows, highs = fitted(near, counts), z[near].min(axis=0), z[near].max(axis=0)
 
-        def lowest(inset: float) -> tuple[float, list[float]]:
-            at, value = [], c[0]
-            for b, a, low, high in zip(c[1 : 1 + k], c[1 + k :], lows, highs, strict=True):
-                low, high = low + inset * (high - low), high - inset * (high - low)
-                ways = [low, high] + ([-b / (2 * a)] if a > 0 and low < -b / (2 * a) < high else [])
-                at.append(min(ways, key=lambda p: b * p + a * p**2))
-                value += b * at[-1] + a * at[-1] ** 2
-            return max(value, best - math.log(1.5)), at
+        def surface(p: np.ndarray) -> float:
+            return float(c[0] + c[1 : 1 + k] @ p + c[1 + k :] @ p**2)
+
+        def lowest(inset: float) -> tuple[float, np.ndarray]:
+            low, high = lows + inset * (highs - lows), highs - inset * (highs - lows)
+            if k > 1:
+                ways = [p for p in z[near] if (low <= p).all() and (p <= high).all()]
+                ways += lines(c, min(ways, key=surface), ways) if ways else []
+            else:
+                vertex = -c[1] / (2 * c[2]) if c[2] > 0 else math.inf
+                ways = [low, high] + ([np.array([vertex])] if low[0] < vertex < high[0] else [])
+            values = [surface(p) for p in ways]
+            if not ways:
+                return math.inf, low
+            return max(min(values), best - math.log(1.5)), ways[int(np.argmin(values))]
 
         value, at = lowest(0)
-        return Least(value, np.array(at) * scale + middle, lowest(1 / 12)[0], True)
+        return Least(value, at * scale + middle, lowest(1 / 12)[0], True)
 
     return [one(counts) for counts in samples]
+
+
+def lines(c: np.ndarray, lowest: np.ndarray, others: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Where a quadratic surface is lowest on the way from one point to each of the others, if not at its ends."""
+    k, found = len(lowest), []
+    for other in others:
+        away = other - lowest
+        slope, bend = away @ (c[1 : 1 + k] + 2 * c[1 + k :] * lowest), away**2 @ c[1 + k :]
+        if bend > 0 and 0 < (share := -slope / (2 * bend)) < 1:
+            found.append(lowest + share * away)
+    return found
 
 
 class Curve(NamedTuple):
@@ -115,11 +134,11 @@ class Curve(NamedTuple):
 
 
 def on_edge(y: np.ndarray, x: np.ndarray, found: Least) -> bool:
-    """The best within a twelfth of the range tried, two per cent lower than any farther in, and every trial beyond it
-    met the target. A momentum of none is no edge."""
-    if found.fitted and found.inner - found.value < math.log(1.02):
-        return False
+    """The best within a twelfth of the range tried, two per cent lower than any farther in, of momentum ten, and every
+    trial beyond it met the target. A momentum of none is no edge."""
     for i in range(x.shape[1]):
+        if found.fitted and found.inner - found.value < math.log(1.1 if i else 1.02):
+            continue
         low, high, at = x[:, i].min(), x[:, i].max(), found.where[i]
         if at - low <= (high - low) / 12 and np.isfinite(y[x[:, i] < at]).all():
             return True
@@ -128,8 +147,8 @@ def on_edge(y: np.ndarray, x: np.ndarray, found: Least) -> bool:
     return False
 
 
-def curve(rows: Rows) -> Curve:
-    sizes, logs, sound = [], [], True
+def curve(rows: Rows, name: str) -> Curve:
+    sizes, logs, run = [], [], 0
     for size, group in rows.groupby("batch_size"):
         looks: dict[Any, list[Mapping[str, Any]]] = {}
         for look in group.sort_values("init_seed", kind="stable").to_dict("records"):
@@ -138,18 +157,19 @@ def curve(rows: Rows) -> Curve:
         y = np.array([p.log_steps for p in found])
         x = np.array([[p.rate, p.slow] for p in found])
         x = x if np.ptp(x[:, 1]) > 0 else x[:, :1]
-        met = np.isfinite(y)
+        met, run = np.isfinite(y), run + 1
         if met.sum() < 3:
-            sound = False
             continue
-        counts = np.random.default_rng(int(size)).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
+        counts = np.random.default_rng([int(size), *name.encode()]).multinomial(
+            len(y), np.full(len(y), 1 / len(y)), RESAMPLES
+        )
         counts[~(counts[:, met] > 0).any(axis=1)] += met  # a sample that met it nowhere
         whole, *drawn = least(y, x, np.vstack([np.ones(len(y)), counts]))
         looked = any(p.looked and p.log_steps < y.min() + math.log(2) for p in found)
-        sound = sound and not looked and not on_edge(y, x, whole)
-        sizes.append(float(size))
-        logs.append([found.value for found in (whole, *drawn)])
-    return Curve(np.array(sizes), np.array(logs).T, sound)
+        if not looked and not on_edge(y, x, whole):
+            sizes.append(float(size))
+            logs.append([found.value for found in (whole, *drawn)])
+    return Curve(np.array(sizes), np.array(logs).T, len(sizes) >= max(3, 0.75 * run))
 
 
 def power(low: float, high: float) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -161,7 +181,8 @@ def power(low: float, high: float) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 def perfect_up_to(sizes: np.ndarray, logs: np.ndarray) -> float:
-    """Where examples, made to rise alone by pooling neighbours, are 1.2 times those of the smallest batch size."""
+    """Where examples, made to rise alone by pooling neighbours, are 1.2 times those of the smallest batch sizes (a
+    third of them, at most four) in the geometric mean."""
     x, pools = np.log(sizes), []
     for value in logs + x:
         pools.append([value, 1])
@@ -169,7 +190,7 @@ def perfect_up_to(sizes: np.ndarray, logs: np.ndarray) -> float:
             (a, n), (b, m) = pools[-2:]
             pools[-2:] = [[(a * n + b * m) / (n + m), n + m]]
     rising = np.concatenate([np.full(n, value) for value, n in pools])
-    level = rising[0] + math.log(1.2)
+    level = rising[: max(1, min(4, len(x) // 3))].mean() + math.log(1.2)
     if rising[-1] <= level:
         return float(sizes[-1])
     k = int(np.argmax(rising > level))
@@ -177,10 +198,10 @@ def perfect_up_to(sizes: np.ndarray, logs: np.ndarray) -> float:
 
 
 def regimes(c: Curve) -> tuple[Interval, Interval] | None:
-    """The powers up to eight times the smallest batch size, and from a quarter of the largest on."""
+    """The powers up to eight times the smallest batch size, and from an eighth of the largest on."""
     if not len(c.sizes):
         return None
-    end, start = 8 * c.sizes[0], c.sizes[-1] / 4
+    end, start = 8 * c.sizes[0], c.sizes[-1] / 8
     if start <= end or (c.sizes <= end).sum() < 2 or (c.sizes >= start).sum() < 2:
         return None
     return c.of(power(c.sizes[0], end)), c.of(power(start, c.sizes[-1]))
@@ -202,18 +223,13 @@ def verdicts(curves: Mapping[str, Curve]) -> dict[str, bool | None]:
 
 
 def figures(e: Interval) -> str:
-    """ "34 (31 to 40)": examples, two figures each and no decimals beyond them."""
-
-    def text(x: float) -> str:
-        return f"{x:,.{min(3, max(0, 1 - math.floor(math.log10(x))))}f}"
-
-    return f"{text(e.value)} ({text(e.low)} to {text(e.high)})"
+    """ "34 (31 to 40)": examples."""
+    return e.times.replace(" times", "", 1)
 
 
 def curves(rows: Rows) -> dict[str, Curve]:
     """Of the trials that end at a target."""
-    found = {name: curve(trials) for name, trials in studies(rows[rows["target_accuracy"].notna()]).items()}
-    return {name: c for name, c in found.items() if len(c.sizes)}
+    return {name: curve(trials, name) for name, trials in studies(rows[rows["target_accuracy"].notna()]).items()}
 
 
 def critical(sizes: np.ndarray, logs: np.ndarray) -> float:
@@ -230,18 +246,51 @@ def critical(sizes: np.ndarray, logs: np.ndarray) -> float:
 
 
 def noise_scales(rows: Rows) -> dict[str, list[float]]:
-    """By study and seed, tr Σ/‖G‖² along training, the mean over the steps."""
+    """By study and seed, tr Σ/‖G‖² along training, the mean over the steps; of those that have it at every look."""
     rows = rows[rows["target_accuracy"].isna() & rows["probes"].str.contains("gradient noise")]
     found = {}
     for name, of_study in studies(rows).items():
         means = []
         for _, trial in of_study.groupby("init_seed"):
             looks = trial.drop_duplicates("step").sort_values("step")
-            if (looks["status"] == "finished").all() and len(looks) > 1:
+            if (looks["status"] == "finished").all() and len(looks) > 2:
                 steps, scales = (looks[column].to_numpy(float) for column in ("step", "noise_scale"))
                 means.append(float(((scales[1:] + scales[:-1]) / 2 * np.diff(steps)).sum() / (steps[-1] - steps[0])))
-        found[name] = [m for m in means if math.isfinite(m)]
+        found[name] = means if np.isfinite(means).all() else []
     return found
+
+
+def step_seconds(rows: Rows) -> dict[str, dict[float, float]]:
+    """By study and batch size, the least seconds of a step that was timed."""
+    found: dict[str, dict[float, float]] = {}
+    for name, of_study in studies(rows[rows["final_probes"].str.contains("step times")]).items():
+        at_end = of_study[of_study["final"] & (of_study["status"] == "finished")]
+        pairs = [
+            pair
+            for _, row in at_end.iterrows()
+            for pair in zip(row["timed_batch_size"], row["run_step_seconds"], strict=True)
+        ]
+        found[name] = {float(b): min(s for size, s in pairs if size == b) for b in sorted({b for b, _ in pairs})}
+    return found
+
+
+def fastest(seconds: Mapping[float, float], scale: float) -> float:
+    """Where (1 + scale/B) times the seconds of a step is least, on a fine grid."""
+    known = sorted(seconds)
+    grid = np.geomspace(known[0], known[-1], 200_001)
+    return float(grid[np.argmin((1 + scale / grid) * np.interp(grid, known, [seconds[b] for b in known]))])
+
+
+def slowdown(c: Curve, seconds: Mapping[float, float], batch_sizes: Sequence[float]) -> Interval:
+    """Time to the target at a batch size over the least, as found and in every bootstrap sample of trials."""
+    known, values = sorted(seconds), []
+    step = [seconds[b] for b in known]
+    for logs, at in zip(c.logs, batch_sizes, strict=True):
+        everywhere = np.exp(logs) * np.interp(c.sizes, known, step)
+        here = math.exp(np.interp(math.log(at), np.log(c.sizes), logs)) * np.interp(at, known, step)
+        values.append(here / min(here, everywhere.min()))
+    low, high = np.quantile(values[1:], [0.025, 0.975], method="nearest")
+    return Interval(values[0], min(low, values[0]), max(high, values[0]), len(values) - 1)
 
 
 def looks(rows: Rows, study: str) -> list[Rows]:

@@ -1,5 +1,6 @@
 """Real processes to which tests send real signals, whatever this one was started to ignore."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -31,6 +32,16 @@ def wait_until(true, process=None, seconds=120):
         assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def workers_of(process):
+    """The workers that a psutil.Process has now: forked from a server, whose command line they keep."""
+    found = []
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended since, or a zombie
+            told = [" ".join(p.cmdline()) for p in (child, child.parent())]
+            found += [child] if all("multiprocessing.forkserver" in words for words in told) else []
+    return found
 
 
 def living_of(cache):

@@ -13,6 +13,7 @@ import pytest
 from repro import claims
 from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tables import MET, MISSED, TOO_WIDE
+from repro.names import DATASET_NAMES
 from repro.publish import chapter as room
 from repro.publish import landing, protocol
 from repro.publish.chapter import Chapter
@@ -104,7 +105,7 @@ def test_the_opening_holds_answer_switch_and_card_of_every_finding(chapters):
 def test_what_the_switch_names_the_style_sheet_knows():
     """A finding of any dataset or scale can be shown."""
     style = room.style()
-    for name in [*room.DATASET_NAMES, "smoke", "laptop"]:
+    for name in [*DATASET_NAMES, "smoke", "laptop"]:
         assert f'body:has(#d-{name}:checked) [data-for="{name}"]' in style
 
 

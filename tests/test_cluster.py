@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import logging
 import os
 import re
 import signal
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import pytest
 from distributed import Client
+from distributed.comm import CommClosedError
 from test_runner import COMMAND, NUM, SMALL, SWEEP, assert_same, measures, new_ledger
 
+from repro.runs import cluster as cluster_room
 from repro.runs import runner
 from repro.runs.cluster import RunError, awaits_workers
 from repro.runs.provenance import PROJECT
@@ -106,6 +109,29 @@ def cluster(tmp_path):
     it = Cluster(tmp_path / "cluster")
     yield it
     it.end()
+
+
+def test_a_connection_lost_with_a_result_on_its_way_is_told_by_us_alone(caplog):
+    """Tornado's log would tell it with a traceback, on the moment's chance; other errors of its it still tells."""
+    cluster_room._hush()
+    for error in (CommClosedError("gone"), ValueError("another")):
+        try:
+            raise error
+        except Exception:
+            logging.getLogger("tornado.application").exception("Exception in callback")
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["another"]
+
+
+def test_a_server_of_workers_that_cannot_start_is_one_line(monkeypatch):
+    def refused(*modules):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(cluster_room.processes, "prepare", refused)
+    with (
+        pytest.raises(RunError, match=r"^2 workers cannot be started \(.*unavailable\); allow more processes"),
+        cluster_room.local_cluster(2),
+    ):
+        pass
 
 
 def start(tmp_path, *words):

@@ -37,8 +37,8 @@ def page(claim: str, dataset: str) -> claims.Finding:
 
 
 @functools.cache
-def rows(dataset: str):
-    return dict(tuple(recorded().groupby("dataset")))[dataset]
+def rows(*datasets: str):
+    return recorded()[recorded()["dataset"].isin(datasets)]
 
 
 recorded = functools.cache(lambda: independent_statistics.read(RECORDED))
@@ -51,7 +51,7 @@ def printed(claim: str) -> list[Printed]:
 
 @functools.cache
 def again(claim: str, dataset: str) -> independent.Found:
-    return independent.CHAPTERS[claim](rows(dataset), dataset, printed(claim))
+    return independent.CHAPTERS[claim](rows(*page(claim, dataset).datasets), dataset, printed(claim))
 
 
 def differences(headline: str, phrases: list[str]) -> list[str]:

@@ -89,6 +89,18 @@ def test_of_everything_the_answer_is_exact_and_the_interval_a_point():
     assert found.low == pytest.approx(found.scale) == pytest.approx(found.high)
 
 
+def test_of_everything_in_micro_batches_the_trace_is_uncertain_still():
+    """All N examples, 500 times in other micro-batches of 16: which share one moves tr Σ, and the interval says so."""
+    rng, held = np.random.default_rng(4), 0
+    x = cloud(rng, 640, 1 / np.arange(1, 21), 200)
+    truth = x.var(0, ddof=1).sum() / np.square(x.mean(0)).sum()
+    for _ in range(500):
+        found = grouped(rng.permutation(x), 16, len(x)).estimate()
+        assert found.low < found.scale < found.high
+        held += found.low <= truth <= found.high
+    assert 0.92 * 500 <= held <= 0.99 * 500
+
+
 @pytest.mark.parametrize("noise", [None, 9])
 def test_linear_regression_has_the_noise_scale_of_the_closed_form(noise):
     """Residual δ = w - w*, x of unit variance: ‖G‖² = ‖δ‖², tr Σ = (d + 1)‖δ‖² + d s² for Gaussian x."""

@@ -110,7 +110,7 @@ def theory_table(off=(0.0, 0.0), bend=0.0, rates=(0.0, 0.0), more=0.0, trials_ea
         (lambda: theory_table(), Outcome.REPRODUCED),  # obeys
         (lambda: theory_table(off=(-3.0, -3.0)), Outcome.REPRODUCED),  # a constant is free
         (lambda: theory_table(bend=0.4), Outcome.NOT_REPRODUCED),  # breaks: another slope
-        (lambda: theory_table(more=1.2), Outcome.NOT_REPRODUCED),  # breaks at one batch size
+        (lambda: theory_table(more=2.5), Outcome.NOT_REPRODUCED),  # breaks at one batch size
         (lambda: theory_table(bend=0.14, sd=0.4), Outcome.INCONCLUSIVE),
         (lambda: theory_table(at=SIZES[:3]), Outcome.INCONCLUSIVE),  # too small
         (lambda: pd.DataFrame({"key": [], "arm": []}), Outcome.INCONCLUSIVE),

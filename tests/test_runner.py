@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import contextlib
 import math
 import os
 import re
@@ -94,14 +93,6 @@ def quiet_sweep(tmp_path_factory):
     return measures(ledger, SWEEP.trials())
 
 
-def workers_of(process):
-    found = []
-    for child in process.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended since, or a zombie
-            found += [child] if "spawn_main" in " ".join(child.cmdline()) else []
-    return found
-
-
 # The same numbers
 
 
@@ -125,7 +116,7 @@ def test_on_workers_with_one_trial_that_cannot_run(tmp_path, quiet, workers):
     finished, totals = zip(*seen, strict=True)
     assert finished[0] == 0 and finished[-1] == 7 and set(totals) == {7} and list(finished) == sorted(finished)
     assert {p.name for p in ledger.working.glob("*.parquet")} == {"first.parquet", "second.parquet"}
-    assert workers_of(psutil.Process()) == []
+    assert signalled.workers_of(psutil.Process()) == []
 
 
 # What is run, and what is not
@@ -203,7 +194,7 @@ def wait_for_trial(process, ledger, after=()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
         num_rows = len(ledger.rows(SWEEP.trials()))
-    workers = workers_of(psutil.Process(process.pid))
+    workers = signalled.workers_of(psutil.Process(process.pid))
     assert len(workers) == 2
     return workers
 
@@ -245,7 +236,7 @@ def stopped(process, number=signal.SIGINT):
 
 
 def wait_for_workers(process):
-    signalled.wait_until(lambda: len(workers_of(psutil.Process(process.pid))) == 2, process)
+    signalled.wait_until(lambda: len(signalled.workers_of(psutil.Process(process.pid))) == 2, process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -349,7 +340,7 @@ def test_a_killed_workers_trial_is_run_again(tmp_path, quiet_sweep):
     def kill_one_once(finished, total):
         seen.append(finished)
         if finished and not killed:
-            killed.append(workers_of(psutil.Process())[0])
+            killed.append(signalled.workers_of(psutil.Process())[0])
             killed[0].kill()
 
     report = runner.run({"claim": SWEEP.trials()}, ledger, workers=2, progress=kill_one_once)
@@ -357,7 +348,7 @@ def test_a_killed_workers_trial_is_run_again(tmp_path, quiet_sweep):
     assert (report.trained, report.failed) == (NUM, ())
     assert seen == sorted(seen) and seen[-1] == NUM
     assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
-    assert workers_of(psutil.Process()) == []
+    assert signalled.workers_of(psutil.Process()) == []
 
 
 # What is trained together

@@ -57,6 +57,16 @@ DATASETS: Mapping[str, DatasetInfo] = {
     ),
 }
 MODELS = ("mlp", "f1", "cnn", "lenet5")
+# How a reader knows them; several are what one finding may rest on.
+BOTH = "both"
+DATASET_NAMES = {
+    "mnist5k": "MNIST-5k",
+    "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "kmnist": "KMNIST",
+    "cifar10": "CIFAR-10",
+    BOTH: "MNIST and Fashion-MNIST",
+}
 INITS = ("glorot", "glorot_normal", "pytorch", "he")
 OPTIMIZERS = ("sgd", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
 PREPROCESSINGS = ("standardize", "unit")
@@ -83,6 +93,7 @@ PROBES = (
     "gradient tails",
     "gradient passes",
     "gradient noise",
+    "step times",
 )
 NUMBERS = (
     "lr",

@@ -49,15 +49,16 @@ def throughput(
     optimizer: torch.optim.Optimizer,
     *,
     largest: float,
-    critical: float,
+    critical: float | None,
     seconds: float,
     memory: float,
     random: torch.Generator,
 ) -> Throughput:
     """Times steps of `optimizer` on `model`, whose weights they move, at B = 1 (32 with batch norm), and twice as many
-    up to `largest`, for as long as `seconds` allow, time to a target falls with a critical batch size of `critical`,
-    and a step needs no more than `memory` bytes: parameters, gradients and the optimizer's state, and twice what the
-    forward pass keeps, for what the backward pass makes of it. A step is timed without reading its batch."""
+    up to `largest`, for as long as `seconds` allow, time to a target falls with a critical batch size of `critical`
+    (None: however long it takes), and a step needs no more than `memory` bytes: parameters, gradients and the
+    optimizer's state, and twice what the forward pass keeps, for what the backward pass makes of it. A step is timed
+    without reading its batch."""
     started, found = time.perf_counter(), dict[int, float]()
     device = next(model.parameters()).device
     size, most = (32 if objective.batch_norms(model) else 1), math.inf
@@ -83,7 +84,9 @@ def throughput(
             most = size / 2
             break
         found[size] = statistics.median(took)
-        if time.perf_counter() - started + 2 * found[size] * (STEPS + 1) > seconds or _past(found, critical):
+        if time.perf_counter() - started + 2 * found[size] * (STEPS + 1) > seconds:
+            break
+        if critical is not None and _past(found, critical):
             break
         size *= 2
     return Throughput(found, most)

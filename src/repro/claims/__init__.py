@@ -14,7 +14,7 @@ import pandas as pd
 
 from repro.evidence.spec import Claim, Scale, Verdict
 from repro.evidence.tables import Comparison, compare
-from repro.names import choose
+from repro.names import BOTH, choose
 from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 from repro.trial import Sweep, Trial
@@ -40,13 +40,21 @@ def get(claim_id: str) -> Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim judged on one dataset at one scale, on as much of its sweep as the ledger holds."""
+    """A claim judged at one scale, on one dataset or on several at once, by as much of its sweep as there is."""
 
     claim: Claim
     scale: Scale
-    dataset: str
     sweeps: tuple[Sweep, ...]
     table: pd.DataFrame
+
+    @property
+    def datasets(self) -> list[str]:
+        return list(dict.fromkeys(sweep.base.dataset for sweep in self.sweeps))
+
+    @property
+    def dataset(self) -> str:
+        """BOTH where there are several."""
+        return self.datasets[0] if len(self.datasets) == 1 else BOTH
 
     @functools.cached_property
     def trials(self) -> list[Trial]:
@@ -75,7 +83,7 @@ class Finding:
 def find(claim: Claim, scale: Scale | str, ledger: Ledger, **overrides: Any) -> Finding:
     """The finding at `scale`, with settings overridden where a value is given."""
     sweeps = claim.sweeps(scale, **overrides)
-    return Finding(claim, Scale(scale), sweeps[0].base.dataset, tuple(sweeps), ledger.table(sweeps))
+    return Finding(claim, Scale(scale), tuple(sweeps), ledger.table(sweeps))
 
 
 def findings(claim: Claim, scale: Scale | str, ledger: Ledger) -> Iterator[Finding]:

@@ -23,15 +23,21 @@ from repro.evidence.intervals import Estimate
 RESAMPLES = 999
 NEAR = math.log(2)  # the surface is fitted to trials that take less than twice the least steps
 FARTHEST = math.log(1.5)  # that the surface may lie below the best trial
-GAIN = math.log(1.02)  # what a best on an edge must gain by being there
+GAINS = math.log(1.02), math.log(1.10)  # what a best on an edge must gain by being there: of rates, of momentum
 MET, OUT_OF_BUDGET, DIVERGED = "met", "out of budget", "diverged"
 LOSS = 1.2  # a batch is efficient, or still useful, up to this factor of examples, or of steps, above the least
 LEAST = 3  # feasible trials that have a best, and batch sizes that have a curve
+SOUND = 0.75  # of the batch sizes run, that must have a best inside what was tried
 
 
-def quasi_random(count: int, dimensions: int, seed: int) -> np.ndarray:
-    """Points (count, dimensions) in the unit cube: scipy's Sobol sequence, scrambled. `count` is a power of two."""
-    return qmc.Sobol(dimensions, scramble=True, rng=seed).random_base2(round(math.log2(count)))
+def quasi_random(count: int, dimensions: int, seed: int, name: str = "") -> np.ndarray:
+    """Points (count, dimensions) in the unit cube: scipy's Sobol sequence, scrambled, by seed and name. `count` is a
+    power of two."""
+    return qmc.Sobol(dimensions, scramble=True, rng=_random(seed, name)).random_base2(round(math.log2(count)))
+
+
+def _random(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng([seed, *name.encode()])
 
 
 def checkpoints(first: float, budget: int, ratio: float) -> tuple[int, ...]:
@@ -106,6 +112,7 @@ class _Surface:
         lowest = np.where(wide, first, np.inf).min(-1, keepdims=True)
         near = np.isfinite(inside) & (first < lowest + NEAR)
         self.coefficients = _coefficients(log_steps, self._x, np.where(near, counts, 0.0))
+        self._near = near
         self._low = np.where(near[..., None], self._x, np.inf).min(-2)  # where trials are
         self._high = np.where(near[..., None], self._x, -np.inf).max(-2)
         self.enough = near.sum(-1) >= 3 + 2 * x.shape[1]
@@ -113,18 +120,38 @@ class _Surface:
 
     def least(self, margin: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """Its lowest value (...) and where (..., k), no nearer to the ends of where trials are than `margin` of that
-        range; of the trials themselves where too few are near. No lower than FARTHEST below the best of them: a surface
-        through few goes anywhere between them."""
-        k = self._x.shape[1]
-        linear, square = self.coefficients[..., 1 : 1 + k], self.coefficients[..., 1 + k :]
+        range; of the trials themselves where too few are near. Along one coordinate anywhere between them; of several,
+        at the trials and on the lines from the lowest of them to the others: off the ridge on which the best of large
+        batches lie, a surface goes anywhere. No lower than FARTHEST below the best of them."""
         inset = margin * (self._high - self._low)
         low, high = self._low + inset, self._high - inset
-        ends = np.where(linear * low + square * low**2 < linear * high + square * high**2, low, high)
-        vertex = np.clip(-linear / np.where(square > 0, 2 * square, 1), low, high)
-        at = np.where(square > 0, vertex, ends)  # the lower end of a parabola that opens downward
-        lowest = np.maximum(_value(self.coefficients, at[..., None, :])[..., 0], self._best - FARTHEST)
-        value = np.where(self.enough, lowest, self._best)
+        if self._x.shape[1] > 1:
+            inside = self._near & ((low[..., None, :] <= self._x) & (self._x <= high[..., None, :])).all(-1)
+            fitted, at = self._least_on_lines(inside)
+        else:
+            linear, square = self.coefficients[..., 1:2], self.coefficients[..., 2:3]
+            ends = np.where(linear * low + square * low**2 < linear * high + square * high**2, low, high)
+            vertex = np.clip(-linear / np.where(square > 0, 2 * square, 1), low, high)
+            at = np.where(square > 0, vertex, ends)  # the lower end of a parabola that opens downward
+            fitted = _value(self.coefficients, at[..., None, :])[..., 0]
+        value = np.where(self.enough, np.maximum(fitted, self._best - FARTHEST), self._best)
         return value, np.where(self.enough[..., None], at * self._spread + self._middle, self._at_best)
+
+    def _least_on_lines(self, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest value (...) and where (..., k) on the lines from the trial `inside` (..., n) at which the surface
+        is lowest to all others inside: along each it is a parabola."""
+        k = self._x.shape[1]
+        values = np.where(inside, _value(self.coefficients, self._x), np.inf)
+        lowest = self._x[values.argmin(-1)]
+        linear, square = self.coefficients[..., 1 : 1 + k], self.coefficients[..., 1 + k :]
+        away = self._x - lowest[..., None, :]
+        slope = (away * (linear + 2 * square * lowest)[..., None, :]).sum(-1)
+        bend = (away**2 * square[..., None, :]).sum(-1)
+        share = np.clip(-slope / np.where(bend > 0, 2 * bend, 1), 0, np.where(inside & (bend > 0), 1, 0))
+        gain = share * slope + share**2 * bend
+        best = gain.argmin(-1)[..., None]
+        at = lowest + np.take_along_axis(share, best, -1) * np.take_along_axis(away, best[..., None], -2)[..., 0, :]
+        return values.min(-1) + np.take_along_axis(gain, best, -1)[..., 0], at
 
 
 @dataclass(frozen=True)
@@ -148,17 +175,18 @@ class Size:
 
 def _edge(log_steps: np.ndarray, x: np.ndarray, surface: _Surface, looked: np.ndarray) -> str:
     """What bounds the best. The end of a range does where the best is a twelfth of it or less away, the surface lies
-    GAIN lower there than anywhere inside, and no trial beyond was infeasible. That momentum is none bounds nothing.
+    lower there, by its GAINS, than anywhere inside, and no trial beyond was infeasible. That momentum is none bounds
+    nothing; where it hardly matters, noise alone tilts the surface.
     `looked` (n,): met at the first look."""
     if (looked & (log_steps < log_steps.min() + NEAR)).any():
         return "first look"
     value, where = surface.least()
     inner, _ = surface.least(1 / 12)
-    if surface.enough and inner - value < GAIN:
-        return ""
     for k, (low, high) in enumerate((("lowest learning rate", "highest learning rate"), ("highest momentum", ""))):
         if k == x.shape[1]:
             break
+        if surface.enough and inner - value < GAINS[k]:
+            continue
         margin = np.ptp(x[:, k]) / 12
         if where[k] - x[:, k].min() <= margin and np.isfinite(log_steps[x[:, k] < where[k]]).all():
             return low
@@ -167,13 +195,14 @@ def _edge(log_steps: np.ndarray, x: np.ndarray, surface: _Surface, looked: np.nd
     return ""
 
 
-def size_of(rows: pd.DataFrame, batch_size: int, resamples: int = RESAMPLES) -> Size | None:
-    """From the rows of `trials` of one batch size; None where fewer than three met the target."""
+def size_of(rows: pd.DataFrame, batch_size: int, name: str = "", resamples: int = RESAMPLES) -> Size | None:
+    """From the rows of `trials` of one batch size of the study `name`, which sets apart what is drawn of it; None where
+    fewer than three met the target."""
     fates = {fate: int((rows["fate"] == fate).sum()) for fate in (MET, OUT_OF_BUDGET, DIVERGED)}
     if fates[MET] < LEAST:
         return None
     y, x = np.log(rows["steps"].to_numpy(float)), coordinates(rows)
-    counts = np.random.default_rng(batch_size).multinomial(len(y), np.full(len(y), 1 / len(y)), resamples)
+    counts = _random(batch_size, name).multinomial(len(y), np.full(len(y), 1 / len(y)), resamples)
     counts[:, np.isfinite(y)] += ~(counts[:, np.isfinite(y)].any(1, keepdims=True))  # a sample that met it nowhere
     values, at = _Surface(y, x, np.concatenate([np.ones((1, len(y))), counts])).least()
     edge = _edge(y, x, _Surface(y, x, np.ones(len(y))), rows["first_look"].to_numpy(bool))
@@ -182,11 +211,18 @@ def size_of(rows: pd.DataFrame, batch_size: int, resamples: int = RESAMPLES) -> 
 
 @dataclass(frozen=True)
 class Study:
-    """The batch sizes of one study at which the target was met often enough, in order."""
+    """The batch sizes of one study whose best lies inside what was tried, in order."""
 
     name: str
     sizes: tuple[Size, ...]
-    infeasible: tuple[int, ...]  # batch sizes run at which it was not
+    infeasible: tuple[int, ...]  # batch sizes run at which the target was not met often enough
+    edges: tuple[Size, ...] = ()  # those whose best lies on an edge
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether enough batch sizes are left to judge it by."""
+        run = len(self.sizes) + len(self.infeasible) + len(self.edges)
+        return len(self.sizes) >= max(LEAST, SOUND * run)
 
     @property
     def batch_sizes(self) -> np.ndarray:
@@ -199,21 +235,29 @@ class Study:
 
     def estimate(self, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Estimate:
         """`statistic` of (batch sizes (n,), log S (..., n)) -> (...), with the percentile interval over trials."""
-        values = statistic(self.batch_sizes, self.log_steps)
-        low, high = np.quantile(values[1:], [0.025, 0.975], method="nearest")
-        trials = sum(s.num_trials for s in self.sizes)
-        value = float(values[0])
-        return Estimate(
-            value, min(float(low), value), max(float(high), value), trials, "percentile bootstrap over trials"
-        )
+        return bootstrapped(statistic(self.batch_sizes, self.log_steps), self.num_trials)
+
+    @property
+    def num_trials(self) -> int:
+        return sum(s.num_trials for s in self.sizes)
+
+
+def bootstrapped(values: np.ndarray, num_trials: int) -> Estimate:
+    """Of what was found and then of bootstrap samples of trials (1 + RESAMPLES,): the percentile interval, which holds
+    what was found."""
+    low, high = np.quantile(values[1:], [0.025, 0.975], method="nearest")
+    value = float(values[0])
+    ends = min(float(low), value), max(float(high), value)
+    return Estimate(value, *ends, num_trials, "percentile bootstrap over trials")
 
 
 def study(name: str, rows: pd.DataFrame) -> Study:
     """The study made of rows of `trials`, all of one arm."""
     sizes_run = rows["batch_size"].unique().tolist()
-    found = {b: size_of(rows[rows["batch_size"] == b], b) for b in sizes_run}
-    sizes = tuple(s for _, s in sorted(found.items()) if s)
-    return Study(name, sizes, tuple(b for b, s in sorted(found.items()) if not s))
+    found = {b: size_of(rows[rows["batch_size"] == b], b, name) for b in sorted(sizes_run)}
+    known = [s for s in found.values() if s]
+    infeasible = tuple(b for b, s in found.items() if not s)
+    return Study(name, tuple(s for s in known if not s.edge), infeasible, tuple(s for s in known if s.edge))
 
 
 def steps_at(batch_size: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -240,10 +284,10 @@ def _monotone(values: np.ndarray, increasing: bool) -> np.ndarray:
     return found.reshape(values.shape)
 
 
-def _crossing(x: np.ndarray, rising: np.ndarray, level: float) -> np.ndarray:
-    """Where each row of `rising` (..., n), from its first value on, has risen by `level`, between points in proportion;
-    the last x where it has not."""
-    above = rising - rising[..., :1] - level
+def _crossing(x: np.ndarray, rising: np.ndarray, first: int = 1) -> np.ndarray:
+    """Where each row of `rising` (..., n) has risen by LOSS, of logarithms, above the mean of its `first` values,
+    between points in proportion; the last x where it has not."""
+    above = rising - rising[..., :first].mean(-1, keepdims=True) - math.log(LOSS)
     found = np.empty(above.shape[:-1])
     for at in np.ndindex(found.shape):
         row = above[at]
@@ -254,9 +298,9 @@ def _crossing(x: np.ndarray, rising: np.ndarray, level: float) -> np.ndarray:
 
 def efficient(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
     """Statistic: the largest batch size that still scales perfectly: it takes at most LOSS times the examples that the
-    smallest take. The largest that was run where all do."""
+    smallest (a third of them, four at most) take in the mean. The largest that was run where all do."""
     x = np.log(sizes)
-    return np.exp(_crossing(x, _monotone(logs + x, increasing=True), math.log(LOSS)))
+    return np.exp(_crossing(x, _monotone(logs + x, increasing=True), first=max(1, min(4, len(x) // 3))))
 
 
 def useful(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
@@ -264,7 +308,7 @@ def useful(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
     that was run where they fall on."""
     x = np.log(sizes)
     falling = _monotone(logs, increasing=False)
-    return np.exp(-_crossing(-x[::-1], falling[..., ::-1], math.log(LOSS)))
+    return np.exp(-_crossing(-x[::-1], falling[..., ::-1]))
 
 
 def critical(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:

@@ -86,8 +86,8 @@ class Groups:
         """B_simple and its interval, by that of its inverse ‖G‖²/tr Σ, which is finite where B_simple is not: the
         hull of Student's t interval of the delete-one-group jackknife and of the percentile bootstrap over groups.
         The bootstrap's spread is shrunk to the jackknife's, if that is smaller, as it is where noise dominates, and
-        widened as t is wider than the normal. Both shrink as the examples are used up, but where sums alone are known,
-        which leave tr Σ uncertain. ValueError for no noise.
+        widened as t is wider than the normal. Both shrink as the examples are used up; but which of them share a
+        micro-batch leaves tr Σ uncertain, and it is never narrower than that makes it. ValueError for no noise.
         """
         trace, squared = (float(v) for v in self.noise())
         groups = len(self.counts)
@@ -102,9 +102,13 @@ class Groups:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return q / t
 
+        def jackknife(without: np.ndarray) -> float:
+            with np.errstate(invalid="ignore"):  # of two micro-batches, one left has no pair
+                return math.sqrt((groups - 1) / groups * float(np.square(without - without.mean()).sum()))
+
         center = squared / trace
-        without = inverse(1 - np.eye(groups))
-        spread = math.sqrt((groups - 1) / groups * float(np.square(without - without.mean()).sum()))
+        one_less = 1 - np.eye(groups)
+        spread = jackknife(inverse(one_less))
         t = float(special.stdtrit(groups - 1, (1 + level) / 2))
         random = np.random.default_rng(seed)
         drawn = inverse(random.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES).astype(float))
@@ -113,8 +117,9 @@ class Groups:
         wider *= min(1.0, spread / float(drawn.std()) if drawn.std() > 0 else 1.0)
         tails = (np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - center) * wider
         left = 1.0 if self.summed else math.sqrt(max(0.0, 1 - used / self.num_examples))
-        low = center + left * min(-t * spread, float(tails[0]))
-        high = center + left * max(t * spread, float(tails[1]))
+        of_trace = t * jackknife(self.noise(one_less)[0]) / trace * abs(center) if self.micro_batch > 1 else 0.0
+        low = center + min(left * min(-t * spread, float(tails[0])), -of_trace)
+        high = center + max(left * max(t * spread, float(tails[1])), of_trace)
         return Estimate(
             trace,
             squared,

@@ -142,7 +142,7 @@ def adviser_record(ledger: Ledger) -> dict[str, list[float]]:
     """What `repro.advise` knows of its own error: by workload, the recorded noise scale and critical batch size."""
     found: dict[str, list[float]] = {}
     for finding in claims.findings(claims.get("noise-scale"), Scale.PAPER, ledger):
-        found |= record(workloads(finding.table), finding.dataset)
+        found |= record(workloads(finding.table))
     return found
 
 

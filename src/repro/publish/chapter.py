@@ -22,21 +22,13 @@ from repro.evidence.sources import NAMES
 from repro.evidence.spec import PUBLISHED_SERIES, Figure, Outcome, Revision, Scale, Verdict
 from repro.evidence.tables import NARROW, NOT_RUN, NOT_TESTABLE, TESTED, TOO_WIDE, count, met_of_tested, select
 from repro.evidence.words import interval, signed, unlearnt
-from repro.names import choose
+from repro.names import DATASET_NAMES, choose
 from repro.publish import figures, protocol, tables
 from repro.publish.tables import badge
 from repro.runs import provenance, runner
 from repro.runs.ledger import Ledger
 
 log = logging.getLogger("repro")
-
-DATASET_NAMES = {
-    "mnist5k": "MNIST-5k",
-    "mnist": "MNIST",
-    "fashion-mnist": "Fashion-MNIST",
-    "kmnist": "KMNIST",
-    "cifar10": "CIFAR-10",
-}
 
 
 def slug(finding: Finding) -> str:

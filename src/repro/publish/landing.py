@@ -11,8 +11,9 @@ from repro.claims import Finding, generalization_gap, learning_rate_recovery
 from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tables import Comparison, met_of_tested
+from repro.names import BOTH, DATASET_NAMES
 from repro.publish import tables
-from repro.publish.chapter import DATASET_NAMES, answer, label, origin, outcome, progress
+from repro.publish.chapter import answer, label, origin, outcome, progress
 from repro.publish.tables import Forest, Mark, badge
 from repro.runs.ledger import Ledger
 
@@ -146,18 +147,23 @@ def _advice(found: Found) -> str:
 
 def _board(found: Found) -> str:
     """Questions with their answers on the main dataset, and a verdict for every dataset."""
-    columns = list(dict.fromkeys((f.scale, f.dataset) for fs in found.values() for f in fs))
+    columns = list(dict.fromkeys((f.scale, f.dataset) for fs in found.values() for f in fs if f.dataset != BOTH))
     columns.sort(key=lambda column: column[0] != Scale.PAPER)
     names = [DATASET_NAMES[d] if s == Scale.PAPER else str(s) for s, d in columns]
     rows = []
     for name, fs in found.items():
-        cells = {(f.scale, f.dataset): f"{badge(outcome(f))} <small>{progress(f)}</small>" for f in fs}
+        cells = {(f.scale, d): _cell(f) for f in fs for d in f.datasets}
         question = f'<a href="../notebooks/{name}.html">{html.escape(fs[0].claim.question)}</a>'
         rows.append(
             [f"{question}<br><small>{html.escape(answer(fs[0]))}</small>", *(cells.get(c, "–") for c in columns)]
         )
     header = [f"question, and the answer on {names[0]}", *names]
     return tables.table(header, rows, "Claims and verdicts", kind="rows board")
+
+
+def _cell(finding: Finding) -> str:
+    together = "both together, " if finding.dataset == BOTH else ""
+    return f"{badge(outcome(finding))} <small>{together}{progress(finding)}</small>"
 
 
 def _status(found: Found, seconds: Mapping[str, float]) -> str:

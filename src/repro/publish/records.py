@@ -71,6 +71,8 @@ COLUMNS: Mapping[str, str] = {
     "(kurtosis|hill|inverse_alpha)_.*": "How heavy the tails of gradients are, one entry a batch size; “surrogate”: "
     "the same of Gaussian values.",
     "large_values_(mean|sum)": "Logarithm of how many values in the published histogram would be large.",
+    "timed_batch_size": "The batch sizes of the list of step times.",
+    "run_step_seconds": "What a step of a plain PyTorch loop takes on the machine of the row, one entry a batch size.",
     "run_.*": "Where the row comes from: code version and commit, torch, processor and device, the engine's path and "
     "precision, threads, seconds, date.",
 }

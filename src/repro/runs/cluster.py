@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import multiprocessing
+import os
 import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 from repro.names import ReproError
+from repro.runs import processes
 from repro.runs.processes import end_workers, held
 
 CONNECT_SECONDS = 8
@@ -34,9 +36,17 @@ class RunError(ReproError):
 
 
 def _hush() -> None:
-    """Have Dask's own log say nothing. It sets levels of its own for some of its loggers when it is imported."""
+    """Have Dask's own log say nothing. It sets levels of its own for some of its loggers when it is imported. A result
+    that is on its way when a scheduler dies, tornado's tells with a traceback."""
     for name in ("distributed", "distributed.client", "distributed.core", "distributed.batched"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("tornado.application").addFilter(_is_not_of_a_lost_connection)
+
+
+def _is_not_of_a_lost_connection(record: logging.LogRecord) -> bool:
+    from distributed.comm import CommClosedError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
 
 
 def _allow_open_files(workers: int) -> None:
@@ -68,6 +78,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
     cut_short = functools.partial(end_workers, multiprocessing.active_children())
     settings = {
         "distributed.worker.daemon": True,
+        "distributed.worker.multiprocessing-method": processes.START,
         "distributed.worker.profile.enabled": False,
         "distributed.admin.low-level-log-length": 100,  # it would grow to 100,000 entries
     }
@@ -75,6 +86,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
         with held(cut_short), dask.config.set(settings):
             # memory_limit 0: the trials' size is known and small; Dask's spilling and pausing only get in the way
             try:
+                processes.prepare("repro.runs.runner")
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
@@ -85,6 +97,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
                     dashboard_address="127.0.0.1:0",
                     worker_dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
+                    env={name: value for name, value in os.environ.items() if name.startswith("REPRO_")},
                 )
                 client = stack.enter_context(Client(stack.enter_context(cluster)))
             except Exception as error:  # of its own kinds, whatever was short

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
@@ -20,6 +20,18 @@ import psutil
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 1.0  # what sends a signal to a process may send it to its group, too: that is one wish
+
+
+# How workers start: from a server, where the system has that, which has imported all they need, once.
+START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def prepare(*modules: str) -> None:
+    """Start the server that workers are forked from, if it does not run yet, with these modules imported. It ends with
+    this process; its environment stays as it is now."""
+    if START == "forkserver":
+        multiprocessing.get_context(START).set_forkserver_preload([*modules])
+        forkserver.ensure_running()
 
 
 class Stopped(KeyboardInterrupt):

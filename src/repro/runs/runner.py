@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 from repro.names import ReproError
-from repro.probes import fit, gradients, landscape, noise
+from repro.probes import fit, gradients, landscape, noise, times
 from repro.runs.cluster import RunError, Say, awaits_workers, connect, local_cluster
 from repro.runs.ledger import Ledger, Rows, failed_rows, make_rows
 from repro.runs.processes import exit_status
@@ -45,6 +45,7 @@ PROBES: dict[str, engine.Probe] = {
     "gradient tails": gradients.gradient_tails,
     "gradient passes": gradients.gradient_passes,
     "gradient noise": noise.gradient_noise,
+    "step times": times.step_times,
 }
 
 # Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.

@@ -40,6 +40,7 @@ from repro.evidence.tuning import (
 )
 from repro.evidence.words import bracketed, signed
 
+ROOT = "Adam's best learning rate goes as √B"
 POWER = Unit("", "The power of B with which the best learning rate grows", sides=("flatter", "steeper"))
 POINTS = Unit("points", "Test accuracy, the first named minus the second, percentage points", 0.0, ("worse", "better"))
 TIMES = Unit("×", "Best learning rate as chosen by the engine over that in float32, times", 1.0, log=True)
@@ -212,7 +213,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         "One smooth law, ε_max/(1 + B_noise/B), tells all batch sizes": judge_law(table),
         "Scaled linearly, training curves coincide": judge_curves(table),
         "Warm-up helps the largest batch": judge_warmup(table),
-        "Adam's best learning rate goes as √B": judge_adam(table, ADAM),
+        ROOT: judge_adam(table, ADAM),
         "Adam's goes as √B once β₁, β₂ and ε are rescaled": judge_adam(table, MALLADI),
     }
     return dataclasses.replace(main, effects={**main.effects, **more}, parts=parts)

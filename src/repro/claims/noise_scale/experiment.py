@@ -12,22 +12,44 @@ from repro.trial import SEEDS, Sweep, paired_seeds
 ALONG = ", along training"  # ends the name of an arm in which the noise scale of a study is measured
 USUAL_MOMENTUM = 0.9
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the steps to the target after which it is measured; and at both ends
+NONE = "none"  # no other dataset
+TWIN = "Nesterov"  # so near to momentum that it would count as the same workload twice
 
 
 def _measured(settings: Settings, looks: int) -> dict[str, Any]:
-    """Those of the chapter steps to target, without what it runs far beyond the target; `looks` are those between start
-    and end."""
+    """Those of the chapter steps to target, without what it runs far beyond the target, and without TWIN; `looks` are
+    those between start and end."""
     kept = {name: value for name, value in settings.items() if name != "far_batch_sizes"}
-    return {**kept, "measured_batch_size": 64, "looks": looks, "seeds": min(settings["seeds"], 3)}
+    studies = tuple(study for study in settings["studies"] if steps.split(study)[1] != TWIN)
+    return {**kept, "studies": studies, "measured_batch_size": 64, "looks": looks, "seeds": min(settings["seeds"], 3)}
 
 
-SETTINGS = {
+# One dataset at a time
+SEPARATE = {
     scale: tuple(_measured(s, looks=1 if scale is Scale.SMOKE else 4) for s in several)
     for scale, several in steps.SETTINGS.items()
 }
 
 
+def _together(first: Settings, *others: Settings) -> Settings:
+    """The datasets' settings as one: what is asked is how workloads differ."""
+    [other] = others or [{"dataset": NONE, "studies": first["studies"]}]
+    return {**first, "other_dataset": other["dataset"], "other_studies": other["studies"]}
+
+
+SETTINGS = {scale: (_together(*several),) for scale, several in SEPARATE.items()}
+
+
 def design(settings: Settings) -> list[Sweep]:
+    """What `design_of` gives, of either dataset."""
+    sweeps = design_of(settings)
+    if settings["other_dataset"] not in (NONE, settings["dataset"]):
+        other = {"dataset": settings["other_dataset"], "studies": settings["other_studies"]}
+        sweeps += design_of({**settings, **other})
+    return sweeps
+
+
+def design_of(settings: Settings) -> list[Sweep]:
     """The studies of the chapter steps to target; and the same network and optimizer along training, at one batch size
     and the pilot's learning rate, for as many steps as it took to the target: there its noise scale is measured."""
     size, sweeps = settings["measured_batch_size"], steps.study_sweeps(settings)

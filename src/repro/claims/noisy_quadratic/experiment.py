@@ -16,10 +16,10 @@ def _of_theory(settings: Settings) -> dict[str, Any]:
     return {**settings, "studies": tuple(study for study in settings["studies"] if split(study)[1] in METHODS)}
 
 
-SETTINGS = {scale: tuple(_of_theory(s) for s in several) for scale, several in noise.SETTINGS.items()}
+SETTINGS = {scale: tuple(_of_theory(s) for s in several) for scale, several in noise.SEPARATE.items()}
 
 
 def design(settings: Settings) -> list[Sweep]:
     """Trials that end at a target, at every batch size; and each network along training, where its curvature and its
     noise are measured."""
-    return noise.design(settings)
+    return noise.design_of(settings)

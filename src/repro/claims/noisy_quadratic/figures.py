@@ -45,11 +45,10 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
     """The best learning rate η/(1 - m), measured and predicted."""
     rows = []
     for method, h in _first_network(table).items():
-        for size, error, log in zip(h.measured.sizes, h.rates().values(), h.theory.log_rates, strict=True):
-            told = {
-                name: 2.0 ** (log + x) for name, x in (("mean", error.value), ("low", error.low), ("high", error.high))
-            }
-            rows.append({"x": size.batch_size, "n": error.n, "series": method} | told)
+        for size in h.measured.sizes:
+            value, (low, high) = size.where[0], np.quantile(size.where_draws[:, 0], [0.025, 0.975])
+            ends = {"mean": 2.0**value, "low": 2.0 ** min(low, value), "high": 2.0 ** max(high, value)}
+            rows.append({"x": size.batch_size, "n": size.num_trials, "series": method} | ends)
         for size, log in zip(h.measured.sizes, h.theory.log_rates, strict=True):
             rows.append({"x": size.batch_size, "mean": float(2.0**log), "series": f"{method}, theory"})
     return pd.DataFrame(rows, columns=COLUMNS).assign(counted="trial")

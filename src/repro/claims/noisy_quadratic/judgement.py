@@ -11,18 +11,16 @@ import pandas as pd
 from repro.claims.noise_scale.experiment import ALONG
 from repro.claims.noisy_quadratic.prediction import Predicted, predicted
 from repro.claims.steps_to_target.experiment import split
-from repro.claims.steps_to_target.judgement import flaws, studies
+from repro.claims.steps_to_target.judgement import OCTAVES, flaws, in_an_octave, studies
 from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Outcome, Verdict
-from repro.evidence.steps import Study, efficient
+from repro.evidence.steps import Study, bootstrapped, critical
 from repro.evidence.words import bracketed
 
 SHAPE = 1.5  # times: within this factor, one constant free, at every batch size, the curve has the predicted shape
 STEPS = 2.0  # times: within this factor, nothing free, steps are as predicted
-OCTAVE = 1.0  # within which a best learning rate is as predicted
 LEAST = 4  # batch sizes that have a shape
 TIMES = Unit("times", "Measured over predicted", 1.0, ("fewer", "more"), log=True)
-OCTAVES = Unit("octaves", "Best learning rate, measured over predicted, octaves", 0.0, ("lower", "higher"))
 
 
 @dataclass(frozen=True)
@@ -67,19 +65,20 @@ class Held:
     def ends(self) -> Estimate:
         """Where perfect scaling ends, measured over predicted."""
         sizes = self.measured.batch_sizes
-        theirs = float(efficient(sizes, self.theory.log_steps[None])[0])
-        return self.measured.estimate(lambda b, logs: efficient(b, logs) / theirs).of(TIMES)
+        theirs = float(critical(sizes, self.theory.log_steps[None])[0])
+        return self.measured.estimate(lambda b, logs: critical(b, logs) / theirs).of(TIMES)
 
-    def rates(self) -> dict[int, Estimate]:
-        """By batch size, the best learning rate, measured over predicted, in octaves."""
-        found = {}
-        for size, theirs in zip(self.measured.sizes, self.theory.log_rates, strict=True):
-            value = float(size.where[0] - theirs)
-            low, high = np.quantile(size.where_draws[:, 0] - theirs, [0.025, 0.975])
-            told = "percentile bootstrap over trials"
-            ends = min(float(low), value), max(float(high), value)
-            found[size.batch_size] = Estimate(value, *ends, size.num_trials, told, unit=OCTAVES)
-        return found
+    @property
+    def misfit(self) -> Estimate:
+        """The factor by which the predicted curve misses, one constant free: root mean square over batch sizes."""
+        return self.measured.estimate(lambda sizes, logs: np.exp(self.excess(sizes, logs).std(-1))).of(TIMES)
+
+    def rates(self) -> dict[str, Estimate]:
+        """The best learning rate, predicted over measured, in octaves: the means over each third of the batch sizes."""
+        best = np.array([np.concatenate([[s.where[0]], s.where_draws[:, 0]]) for s in self.measured.sizes])
+        parts = np.array_split(self.theory.log_rates[:, None] - best, 3)
+        told = [bootstrapped(part.mean(0), self.measured.num_trials).of(OCTAVES) for part in parts]
+        return dict(zip(("small B", "middle B", "large B"), told, strict=True))
 
 
 def along(table: pd.DataFrame, study: str) -> list[pd.DataFrame]:
@@ -106,38 +105,36 @@ def held(table: pd.DataFrame) -> dict[str, Held]:
     return found
 
 
-def _all(effects: Mapping[str, Estimate], holds: set[str], breaks: set[str], told: str) -> Verdict:
-    """Reproduced where all hold, not where all break, conditional where each does one."""
-    reason = f"{told} in {len(holds)} of {len(effects)} studies"
-    if not effects or len(holds) + len(breaks) < len(effects):
+def _all(held: Mapping[str, bool | None], effects: Mapping[str, Estimate], told: str) -> Verdict:
+    """Reproduced where all studies hold, not where all break, conditional where each does one."""
+    holds, breaks = ([name for name, h in held.items() if h is flag] for flag in (True, False))
+    reason = f"{told} in {len(holds)} of {len(held)} studies"
+    if not held or len(holds) + len(breaks) < len(held):
         return Verdict(Outcome.INCONCLUSIVE, f"{reason}; not settled for the rest." if effects else "Not run.", effects)
     if not breaks:
         return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
     outcome = Outcome.CONDITIONAL if holds else Outcome.NOT_REPRODUCED
-    return Verdict(outcome, f"{reason}, not in {', '.join(sorted(breaks))}.", effects)
+    return Verdict(outcome, f"{reason}, not in {', '.join(breaks)}.", effects)
 
 
 def judge_shape(found: Mapping[str, Held]) -> Verdict:
     """Whether steps go with the batch size as predicted, one constant free."""
     if any(not h.reached for h in found.values()):
         return Verdict(Outcome.INCONCLUSIVE, "In theory the target is never met at some batch size.")
-    effects, holds, breaks = {}, set(), set()
-    for name, h in found.items():
-        at, worst = h.worst_miss()
-        effects[f"{name}, B = {at}"] = worst
-        misses = h.misses().values()
-        if all(e.low > 1 / SHAPE and e.high < SHAPE for e in misses):
-            holds.add(name)
-        elif any(e.low > SHAPE or e.high < 1 / SHAPE for e in misses):
-            breaks.add(name)
-    return _all(effects, holds, breaks, f"The curve has the predicted shape, within {SHAPE:g} times,")
+    effects = {name: h.misfit for name, h in found.items()}
+    held = {name: True if e.high < SHAPE else False if e.low > SHAPE else None for name, e in effects.items()}
+    return _all(held, effects, f"The curve has the predicted shape, within {SHAPE:g} times,")
 
 
 def _within(effects: Mapping[str, Estimate], told: str) -> Verdict:
     """Whether ratios lie within STEPS times of one."""
-    holds = {name for name, e in effects.items() if e.low > 1 / STEPS and e.high < STEPS}
-    breaks = {name for name, e in effects.items() if e.low > STEPS or e.high < 1 / STEPS}
-    return _all(effects, holds, breaks, f"{told}, within {STEPS:g} times,")
+
+    def holds(e: Estimate) -> bool | None:
+        if e.low > STEPS or e.high < 1 / STEPS:
+            return False
+        return True if e.low > 1 / STEPS and e.high < STEPS else None
+
+    return _all({name: holds(e) for name, e in effects.items()}, effects, f"{told}, within {STEPS:g} times,")
 
 
 def judge_steps(found: Mapping[str, Held]) -> Verdict:
@@ -151,17 +148,10 @@ def judge_ends(found: Mapping[str, Held]) -> Verdict:
 
 
 def judge_rates(found: Mapping[str, Held]) -> Verdict:
-    """Whether the best learning rate is within an octave of the predicted one, at every batch size."""
-    effects, holds, breaks = {}, set(), set()
-    for name, h in found.items():
-        errors = h.rates()
-        at, worst = max(errors.items(), key=lambda item: abs(item[1].value))
-        effects[f"{name}, B = {at}"] = worst
-        if all(e.within(OCTAVE) for e in errors.values()):
-            holds.add(name)
-        elif any(e.low > OCTAVE or e.high < -OCTAVE for e in errors.values()):
-            breaks.add(name)
-    return _all(effects, holds, breaks, "The best learning rate is within an octave of the predicted one")
+    """Whether the best learning rate is within an octave of the predicted one, over each third of the batch sizes."""
+    effects = {f"{name}, {where}": e for name, h in found.items() for where, e in h.rates().items()}
+    held = {name: in_an_octave(h.rates()) for name, h in found.items()}
+    return _all(held, effects, "The best learning rate is within an octave of the predicted one")
 
 
 def judge(table: pd.DataFrame) -> Verdict:

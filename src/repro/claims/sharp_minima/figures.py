@@ -100,8 +100,10 @@ def comparison_title(table: pd.DataFrame) -> str:
     if not sharper:
         return "Sharpness and test error of the large batch, over the small one's"
     n = len(errors)
-    told = f"The large batch is sharper in {sharper} of {len(found)} comparisons, tests worse in {worse} of {n}"
-    return f"{told} and better in {better} of {n}" if better else told
+    counted = f"sharper in {sharper} of {len(found)} comparisons"
+    if better:
+        return f"{counted.capitalize()}, the large batch tests worse in {worse} of {n}, better in {better} of {n}"
+    return f"The large batch is {counted}, tests worse in {worse} of {n}"
 
 
 def sharpness_dots(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from repro.evidence.spec import Scale, Settings
-from repro.evidence.steps import checkpoints, quasi_random
+from repro.evidence.steps import checkpoints, hyperbola, quasi_random
 from repro.names import SpecError, choose
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
 
@@ -29,13 +30,15 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 BY_MOMENTUM = ("momentum", "Nesterov")  # methods whose momentum is tuned, too
 SLOWEST = 2.0**-6.5  # the least 1 - m that is tried: m up to 0.989
 TARGETS = {"mnist5k": 0.85, "mnist": 0.97, "fashion-mnist": 0.84}  # accuracy on the validation set
+SMALLEST = {"Adam": 16}  # batch size: below it, Adam met the target at no learning rate of the pilot
+DOUBLED = 256  # batch size from which momentum is tuned by twice as many trials: there it matters
 FIRST_LOOK = 1 / 6  # of the steps that a pilot foretold
 FAR_ARM = "SGD, far beyond the target"
 FAR = 10  # times as many steps as to the target are trained where the end is judged
 
 # Where to look, from a few runs of other seeds, made before: learning rate (η/(1 - m) of momentum) and steps to the
-# target that were best at these batch sizes, by dataset and study. Between them both are taken to go as powers of B,
-# beyond the largest to stay, and below the smallest to go as B and 1/B.
+# target that were best at these batch sizes, by dataset and study. Between them the rate is taken to go as powers of B,
+# beyond the largest to stay, and below the smallest to go as B; the steps as S_min (1 + B_c/B), fitted to them.
 Pilot = Mapping[int, tuple[float, float]]
 PILOTS: Mapping[str, Mapping[str, Pilot]] = {
     "mnist5k": {
@@ -47,10 +50,13 @@ PILOTS: Mapping[str, Mapping[str, Pilot]] = {
         "784-256-10, momentum": {8: (0.026, 6660), 256: (0.9, 285), 8192: (2.0, 81)},
         "784-256-10, Adam": {8: (0.0002, 8000), 256: (0.003, 303), 8192: (0.006, 108)},
         "LeNet-5, SGD": {8: (0.04, 2020), 256: (0.15, 222), 4096: (0.12, 179)},
+        "784-1024-1024-10, SGD": {8: (0.02, 6720), 256: (0.4, 227), 2048: (0.4, 156)},
     },
     "fashion-mnist": {
         "784-256-10, SGD": {8: (0.018, 2850), 256: (0.16, 190), 8192: (0.33, 125)},
         "784-256-10, momentum": {8: (0.014, 2510), 256: (0.8, 106), 8192: (1.3, 42)},
+        "LeNet-5, SGD": {8: (0.05, 2280), 256: (0.13, 260), 2048: (0.16, 222)},
+        "784-1024-1024-10, SGD": {8: (0.028, 1180), 256: (0.17, 103), 2048: (0.25, 99)},
     },
 }
 
@@ -62,12 +68,13 @@ PAPER: dict[str, Any] = {
         "784-256-10, Nesterov",
         "784-256-10, Adam",
         "LeNet-5, SGD",
+        "784-1024-1024-10, SGD",
     ),
     "batch_sizes": tuple(2**k for k in range(1, 15)),
+    "other_sizes": tuple(2 * 4**k for k in range(6)),  # of networks other than the first study's
     "trials": 32,  # at each batch size, a power of two
-    "other_trials": 16,  # of networks other than the first study's, where only the learning rate is tuned
-    "other_largest": 4096,  # their largest batch size: beyond it, nearly all of the time would go into these
-    "octaves": 6,  # that learning rates span
+    "octaves": 4,  # that learning rates span
+    "more_octaves": 6,  # where momentum is tuned, too
     "budget": 3,  # times the steps that a pilot foretold
     "look": 1.15,  # steps from one evaluation to the next, times
     "far_batch_sizes": (16, 256, 4096),
@@ -78,8 +85,7 @@ MNIST5K = {
     "dataset": "mnist5k",
     "studies": ("784-16-10, SGD", "784-16-10, momentum"),
     "batch_sizes": tuple(4**k for k in range(1, 6)),
-    "trials": 32,
-    "other_trials": 16,
+    "other_sizes": tuple(4**k for k in range(1, 6)),
     "far_batch_sizes": (16, 256),
     "seeds": 3,
 }
@@ -88,8 +94,8 @@ SETTINGS = {
         {
             **MNIST5K,
             "batch_sizes": (16, 64, 256, 1024),
+            "other_sizes": (16, 64, 256, 1024),
             "trials": 8,
-            "other_trials": 8,
             "far_batch_sizes": (256,),
             "seeds": 2,
         },
@@ -97,18 +103,19 @@ SETTINGS = {
     Scale.LAPTOP: (MNIST5K,),
     Scale.PAPER: (
         PAPER,
-        {**PAPER, "dataset": "fashion-mnist", "studies": PAPER["studies"][:3]},
+        {**PAPER, "dataset": "fashion-mnist", "studies": tuple(s for s in PAPER["studies"] if "Adam" not in s)},
     ),
 }
 
 
 def expected(pilot: Pilot, batch_size: int) -> tuple[float, float]:
     """(learning rate, steps) that the pilot foretells."""
-    known = np.log(sorted(pilot))
-    rates, steps = np.log([pilot[b] for b in sorted(pilot)]).T
-    x = np.log(batch_size)
-    below = min(x - known[0], 0.0)
-    return float(np.exp(np.interp(x, known, rates) + below)), float(np.exp(np.interp(x, known, steps) - below))
+    known = sorted(pilot)
+    rates, steps = np.log([pilot[b] for b in known]).T
+    x = math.log(batch_size)
+    rate = float(np.interp(x, np.log(known), rates)) + min(x - math.log(known[0]), 0.0)
+    least, critical = hyperbola(known, steps)
+    return math.exp(rate), math.exp(float(least) + np.logaddexp(0, float(critical) - x))
 
 
 def split(study: str) -> tuple[str, str]:
@@ -146,9 +153,9 @@ def base_of(dataset: str) -> Trial:
 
 
 def study_sweeps(settings: Settings) -> list[Sweep]:
-    """A sweep a study: at every batch size as many trials, at quasi-random points: the logarithm of the learning rate,
-    of η/(1 - m) where momentum is tuned, too, uniform over `octaves` about the pilot's best; that of 1 - m uniform
-    from 1 to SLOWEST. Trial i has seed i."""
+    """A sweep a study: at every batch size as many trials, twice as many of momentum from DOUBLED on, at quasi-random
+    points: the logarithm of the learning rate, of η/(1 - m) where momentum is tuned, too, uniform over `octaves` (with
+    momentum `more_octaves`) about the pilot's best; that of 1 - m uniform from 1 to SLOWEST. Trial i has seed i."""
     dataset, budget = settings["dataset"], settings["budget"]
     base = base_of(dataset)
     axis = ("batch_size", "lr", "momentum", "steps", "checkpoints", *SEEDS)
@@ -157,17 +164,18 @@ def study_sweeps(settings: Settings) -> list[Sweep]:
     for study in settings["studies"]:
         network, method = split(study)
         by_momentum = method in BY_MOMENTUM
-        count = whole("trials", settings["trials" if network == first else "other_trials"])
         points = []
-        largest = settings["other_largest"] if network != first else max(settings["batch_sizes"])
-        for size in (b for b in settings["batch_sizes"] if b <= largest):
+        sizes = settings["batch_sizes" if network == first else "other_sizes"]
+        for size in (b for b in sizes if b >= SMALLEST.get(method, 1)):
             rate, steps = expected(pilot_of(dataset, study), size)
             most = max(round(budget * steps), 2)
             looks = checkpoints(FIRST_LOOK * steps, most, settings["look"])
-            cube = quasi_random(count, 1 + by_momentum, seed=size)
+            count = whole("trials", settings["trials"]) * (2 if by_momentum and size >= DOUBLED else 1)
+            cube = quasi_random(count, 1 + by_momentum, size, study)
             for i, point in enumerate(cube):
                 slow = SLOWEST ** point[1] if by_momentum else 1.0
-                lr = rate * 2 ** (settings["octaves"] * (point[0] - 0.5)) * slow
+                octaves = settings["more_octaves" if by_momentum else "octaves"]
+                lr = rate * 2 ** (octaves * (point[0] - 0.5)) * slow
                 points.append((size, float(f"{lr:.6g}"), float(f"{1 - slow:.6g}"), most, looks, i, i))
         sweeps.append(Sweep(study, dataclasses.replace(base, **NETWORKS[network], **METHODS[method]), {axis: points}))
     return sweeps

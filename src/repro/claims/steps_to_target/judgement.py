@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from repro.evidence.intervals import Estimate, Unit, equivalence_p, paired_diffe
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.steps import (
     Study,
+    bootstrapped,
     critical,
     efficient,
     slope,
@@ -24,18 +27,20 @@ from repro.evidence.steps import (
 from repro.evidence.tables import by_seed, final, margin_for, select
 from repro.evidence.words import bracketed
 
-SMALL, LARGE = 8, 4  # small batch sizes: up to 8 times the smallest; large ones: from a quarter of the largest on
+SMALL, LARGE = 8, 8  # small batch sizes: up to 8 times the smallest; large ones: from an eighth of the largest on
+MANY = 3  # studies that must agree
 PERFECT, TOLERANCE = -1.0, 0.15  # the power with which steps fall in perfect scaling, and within what it counts as held
 FLAT = -1 / 3  # a power above which a doubling saves less than a fifth of the steps
-ALIKE = 1.25  # times: one law tells all batch sizes within this factor
+ALIKE = 1.25  # times: one law tells a study's batch sizes within this factor, in the root mean square
 OCTAVE = 1.0  # from the best learning rate, within which a heuristic's counts as good
 HEURISTICS = {"in proportion": 1.0, "square root": 0.5, "unchanged": 0.0}
+OPPOSITE = "Equal epochs and equal steps say opposite things"
 MARGIN = 0.2  # percentage points within which test errors are the same, of 10,000 images
 
 POWER = Unit("", "Power of the batch size with which steps to the target go", sides=("steps fall", "less"))
 EXAMPLES = Unit("examples", "Batch size, examples", log=True)
 TIMES = Unit("times", "Ratio", 1.0, log=True)
-OCTAVES = Unit("octaves", "Learning rate by the heuristic over the best, octaves", 0.0, ("too low", "too high"))
+OCTAVES = Unit("octaves", "Learning rate by a rule over the best, octaves", 0.0, ("too low", "too high"))
 POINTS = Unit("points", "Test error, largest batch minus smallest, percentage points", 0.0, ("large better", "worse"))
 
 
@@ -46,12 +51,14 @@ def studies(table: pd.DataFrame) -> dict[str, Study]:
     names = [name for name in table["arm"].unique() if not name.endswith(FAR_ARM)]
     rows = trials(table[table["arm"].isin(names)])
     found = {name: study(name, rows[rows["arm"] == name]) for name in names}
-    return {name: s for name, s in found.items() if s.sizes}
+    return {name: s for name, s in found.items() if s.sizes or s.edges}
 
 
 def regimes(s: Study) -> tuple[Estimate, Estimate] | None:
     """The powers with which steps go over the small and over the large batch sizes; None where either has but one."""
     sizes = s.batch_sizes
+    if not len(sizes):
+        return None
     small, large = sizes <= SMALL * sizes[0], sizes >= sizes[-1] / LARGE
     if small.sum() < 2 or large.sum() < 2 or (small & large).any():
         return None
@@ -62,21 +69,28 @@ def regimes(s: Study) -> tuple[Estimate, Estimate] | None:
 
 
 def flaws(s: Study) -> str:
-    """Why a study cannot decide: a best on the edge of what was tried, or a batch size that hardly met the target."""
-    edges = [f"B = {size.batch_size} ({size.edge})" for size in s.sizes if size.edge]
-    told = [f"{s.name}: the best lies on an edge at {', '.join(edges)}"] if edges else []
+    """Why a study cannot decide: too many batch sizes are left out."""
+    return "" if s.is_sound else f"{s.name}: {left_out(s)}"
+
+
+def left_out(s: Study) -> str:
+    """Batch sizes of a study that are not judged, and why."""
+    told = []
+    if s.edges:
+        edges = ", ".join(f"B = {size.batch_size} ({size.edge})" for size in s.edges)
+        told.append(f"the best lies on an edge at {edges}")
     if s.infeasible:
-        told.append(f"{s.name}: the target is hardly met at B = {', '.join(map(str, s.infeasible))}")
-    return "; ".join(told)
+        told.append(f"the target is hardly met at B = {', '.join(map(str, s.infeasible))}")
+    return "; ".join(told) or "too few batch sizes"
 
 
 def judge_regimes(found: Mapping[str, Study]) -> Verdict:
-    """Whether steps fall in proportion over small batches, and no longer help over large ones, in every study."""
+    """Whether steps fall in proportion over small batches, and no longer help over large ones."""
     effects, holds, breaks, open_ = {}, [], [], []
     for name, s in found.items():
-        both = regimes(s)
-        if both is None or flaws(s):
-            open_.append(name)
+        both = None if flaws(s) else regimes(s)
+        if both is None:
+            open_.append(flaws(s) or f"{name}: too few batch sizes")
             continue
         small, large = both
         effects[f"{name}, small B"], effects[f"{name}, large B"] = small, large
@@ -86,18 +100,13 @@ def judge_regimes(found: Mapping[str, Study]) -> Verdict:
         elif small.low > PERFECT + TOLERANCE or small.high < PERFECT - TOLERANCE or large.high < FLAT:
             breaks.append(name)
         else:
-            open_.append(name)
+            open_.append(f"{name}: not settled")
     told = f"Both regimes are seen in {len(holds)} of {len(found)} studies"
-    if open_:
-        why = [f for name in open_ if (f := flaws(found[name]))] or [f"not settled for {', '.join(open_)}"]
-        if not (holds and breaks):
-            return Verdict(Outcome.INCONCLUSIVE, f"{told}; {'; '.join(why)}.", effects)
-    if not found:
-        return Verdict(Outcome.INCONCLUSIVE, "No study has met its target often enough.", effects)
-    if not breaks:
-        return Verdict(Outcome.REPRODUCED, f"{told}.", effects)
-    reason = f"{told}, and not in {', '.join(breaks)}."
-    return Verdict(Outcome.CONDITIONAL if holds else Outcome.NOT_REPRODUCED, reason, effects)
+    if holds and breaks:
+        return Verdict(Outcome.CONDITIONAL, f"{told}, and not in {', '.join(breaks)}.", effects)
+    if len(holds) >= MANY or len(breaks) >= MANY:
+        return Verdict(Outcome.REPRODUCED if holds else Outcome.NOT_REPRODUCED, f"{told}.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{told}, {MANY} are needed{''.join(f'; {o}' for o in open_)}.", effects)
 
 
 def ratio(a: Study, b: Study, statistic: object) -> Estimate:
@@ -107,27 +116,22 @@ def ratio(a: Study, b: Study, statistic: object) -> Estimate:
     for s in (a, b):
         kept = np.isin(s.batch_sizes, shared)
         values.append(statistic(s.batch_sizes[kept], s.log_steps[:, kept]))  # type: ignore[operator]
-    found = values[0] / values[1]
-    low, high = np.quantile(found[1:], [0.025, 0.975])
-    n = sum(size.num_trials for s in (a, b) for size in s.sizes)
-    value = float(found[0])
-    return Estimate(
-        value, min(float(low), value), max(float(high), value), n, "percentile bootstrap over trials", unit=TIMES
-    )
+    return bootstrapped(values[0] / values[1], a.num_trials + b.num_trials).of(TIMES)
 
 
 def judge_momentum(found: Mapping[str, Study]) -> Verdict:
-    """Whether momentum, of either kind, scales perfectly to larger batches than plain SGD does."""
+    """Whether momentum, of every kind that was run, scales to larger batches than plain SGD does: whether the batch
+    size at which steps are twice the fewest is larger."""
     effects = {}
     for name, s in found.items():
         network, method = split(name)
         plain = found.get(f"{network}, SGD")
         if method in BY_MOMENTUM and plain and not (flaws(s) or flaws(plain)):
-            effects[f"{method} over none, {network}"] = ratio(s, plain, efficient)
+            effects[f"{method} over none, {network}"] = ratio(s, plain, critical)
     if not effects:
         return Verdict(Outcome.INCONCLUSIVE, "Not run, or its best lies on an edge.")
     told = ", ".join(f"{bracketed(e, 'times')} as large with {name}" for name, e in effects.items())
-    reason = f"The largest batch that scales perfectly is {told}."
+    reason = f"The batch size of twice the fewest steps is {told}."
     if all(e.low > 1 for e in effects.values()):
         return Verdict(Outcome.REPRODUCED, reason, effects)
     if all(e.high <= 1 for e in effects.values()):
@@ -135,50 +139,45 @@ def judge_momentum(found: Mapping[str, Study]) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, reason, effects)
 
 
-def heuristic_error(s: Study, power: float) -> dict[int, Estimate]:
-    """By batch size, the learning rate that a heuristic gives, followed from the middle size up and down, over the
-    best, in octaves; with its interval over trials, of both ends."""
-    base = len(s.sizes) // 2
+def heuristic_error(s: Study, moved: Callable[[float, float], float]) -> dict[str, Estimate]:
+    """The learning rate that a heuristic gives, followed from the middle third of a study's batch sizes down and up,
+    over the best, in octaves: the means over the lowest third and over the highest. The heuristic says by how many
+    octaves the rate moves from one batch size to another."""
     best = np.array([np.concatenate([[size.where[0]], size.where_draws[:, 0]]) for size in s.sizes])
-    found = {}
-    for k, size in enumerate(s.sizes):
-        if k == base:
-            continue
-        errors = best[base] + power * np.log2(size.batch_size / s.sizes[base].batch_size) - best[k]
-        low, high = np.quantile(errors[1:], [0.025, 0.975])
-        value = float(errors[0])
-        found[size.batch_size] = Estimate(
-            value,
-            min(float(low), value),
-            max(float(high), value),
-            size.num_trials,
-            "percentile bootstrap over trials",
-            unit=OCTAVES,
-        )
-    return found
+    middle = s.batch_sizes[len(s.sizes) // 2]
+    left = np.array([moved(middle, size.batch_size) for size in s.sizes])[:, None] - best  # off by a constant
+    low, base, high = (part.mean(0) for part in np.array_split(left, 3))
+    ends = {"small B": low - base, "large B": high - base}
+    return {where: bootstrapped(error, s.num_trials).of(OCTAVES) for where, error in ends.items()}
+
+
+def in_an_octave(errors: Mapping[str, Estimate]) -> bool | None:
+    """Whether all of a heuristic's errors lie within an octave; False if one surely does not; else None."""
+    if any(e.low > OCTAVE or e.high < -OCTAVE for e in errors.values()):
+        return False
+    return True if all(e.within(OCTAVE) for e in errors.values()) else None
+
+
+def _as_power(power: float, start: float, end: float) -> float:
+    return power * math.log2(end / start)
 
 
 def judge_heuristics(found: Mapping[str, Study]) -> Verdict:
     """Whether every rule for the learning rate is off by more than an octave somewhere, in every study."""
-    effects, fails, holds, open_ = {}, set(), set(), set()
+    effects, held = dict[str, Estimate](), dict[tuple[str, str], bool | None]()
     for (name, s), (rule, power) in itertools.product(found.items(), HEURISTICS.items()):
-        errors = heuristic_error(s, power)
-        if len(errors) < 2 or flaws(s):
-            open_.add((name, rule))
+        if len(s.sizes) < 3 or flaws(s):
             continue
-        at, worst = max(errors.items(), key=lambda item: max(abs(item[1].value), 0))
-        effects[f"{name}, {rule}, B = {at}"] = worst
-        if any(e.low > OCTAVE or e.high < -OCTAVE for e in errors.values()):
-            fails.add((name, rule))
-        elif all(e.within(OCTAVE) for e in errors.values()):
-            holds.add((name, rule))
-        else:
-            open_.add((name, rule))
+        errors = heuristic_error(s, functools.partial(_as_power, power))
+        effects |= {f"{name}, {rule}, {where}": e for where, e in errors.items()}
+        held[name, rule] = in_an_octave(errors)
     if not effects:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes, or a best on an edge.")
-    everywhere = [rule for rule in HEURISTICS if all((name, rule) in holds for name in found)]
-    nowhere = [rule for rule in HEURISTICS if any((name, rule) in fails for name in found)]
-    told = f"Off by more than an octave somewhere: {len(fails)} of {len(fails) + len(holds) + len(open_)}"
+    names = {name for name, _ in held}
+    everywhere = [rule for rule in HEURISTICS if all(held[name, rule] for name in names)]
+    nowhere = [rule for rule in HEURISTICS if any(held[name, rule] is False for name in names)]
+    fails = sum(h is False for h in held.values())
+    told = f"Off by more than an octave at one end: {fails} of {len(held)}"
     if everywhere:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}; {everywhere[0]} holds in every study.", effects)
     if len(nowhere) == len(HEURISTICS):
@@ -187,53 +186,52 @@ def judge_heuristics(found: Mapping[str, Study]) -> Verdict:
 
 
 def judge_law(found: Mapping[str, Study]) -> Verdict:
-    """Whether S_min (1 + B_c/B) tells every batch size of every study within a factor of ALIKE."""
+    """Whether S_min (1 + B_c/B) tells the batch sizes of every study within a factor of ALIKE."""
     effects, beyond, open_ = {}, [], []
     for name, s in found.items():
         if len(s.sizes) < 4 or flaws(s):
             open_.append(name)
             continue
-        largest = s.estimate(misfit).of(TIMES)
-        effects[name] = largest
-        if largest.low > ALIKE:
+        effects[name] = s.estimate(misfit).of(TIMES)
+        if effects[name].low > ALIKE:
             beyond.append(name)
-        elif largest.high >= ALIKE:
+        elif effects[name].high >= ALIKE:
             open_.append(name)
-    reason = f"S_min (1 + B_c/B) misses some batch size by more than {ALIKE:g} times in {len(beyond)} of {len(found)}."
+    reason = f"S_min (1 + B_c/B) misses by more than {ALIKE:g} times, root mean square, in {', '.join(beyond)}."
     if beyond:
         return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
     if open_ or not effects:
         return Verdict(Outcome.INCONCLUSIVE, f"Not settled for {', '.join(open_) or 'any'}.", effects)
-    return Verdict(Outcome.REPRODUCED, f"S_min (1 + B_c/B) tells every batch size within {ALIKE:g} times.", effects)
+    return Verdict(Outcome.REPRODUCED, f"S_min (1 + B_c/B) misses by less than {ALIKE:g} times everywhere.", effects)
 
 
 def misfit(sizes: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """Statistic: the largest factor by which the fitted law misses a batch size."""
+    """Statistic: the factor by which the fitted law misses, root mean square of logarithms over batch sizes."""
     c = np.log(critical(sizes, logs))
     left = logs - np.logaddexp(0, c[..., None] - np.log(sizes))
-    return np.exp(np.abs(left - left.mean(-1, keepdims=True)).max(-1))
+    return np.exp(left.std(-1))
 
 
 def judge_budgets(found: Mapping[str, Study]) -> Verdict:
     """Whether at equal epochs small batches, and at equal steps large ones, come out ahead: the same table, read by
     either budget."""
     effects: dict[str, Estimate] = {}
-    holds: list[str] = []
-    open_: list[str] = []
+    holds, breaks = 0, 0
     for name, s in found.items():
         if len(s.sizes) < 2 or flaws(s):
-            open_.append(name)
             continue
         first, last = s.batch_sizes[0], s.batch_sizes[-1]
         fewer = s.estimate(lambda sizes, logs: np.exp(logs[..., 0] - logs[..., -1])).of(TIMES)
         more = s.estimate(lambda sizes, logs: np.exp(logs[..., -1] - logs[..., 0]) * sizes[-1] / sizes[0]).of(TIMES)
         effects[f"{name}: steps, B = {first:.0f} over {last:.0f}"] = fewer
         effects[f"{name}: examples, B = {last:.0f} over {first:.0f}"] = more
-        (holds if fewer.low > 1 and more.low > 1 else open_).append(name)
-    if not holds:
-        return Verdict(Outcome.INCONCLUSIVE, "Not settled for any study.", effects)
-    reason = f"The smallest batch takes the most steps and the fewest examples in {len(holds)} of {len(found)} studies."
-    return Verdict(Outcome.INCONCLUSIVE if open_ else Outcome.REPRODUCED, reason, effects)
+        holds += fewer.low > 1 and more.low > 1
+        breaks += fewer.high < 1 or more.high < 1
+    told = f"The smallest batch takes the most steps and the fewest examples in {holds} of {len(found)} studies"
+    if breaks:
+        return Verdict(Outcome.NOT_REPRODUCED, f"{told}, and surely not in {breaks}.", effects)
+    settled = holds and holds == len(effects) / 2
+    return Verdict(Outcome.REPRODUCED if settled else Outcome.INCONCLUSIVE, f"{told}.", effects)
 
 
 def far_errors(table: pd.DataFrame) -> dict[int, dict[int, float]]:
@@ -278,13 +276,17 @@ def judge(table: pd.DataFrame) -> Verdict:
     more = {}
     for name, s in found.items():
         if len(s.sizes) > 2:
+            more[f"{name}: twice the fewest steps at"] = s.estimate(critical).of(EXAMPLES)
             more[f"{name}: scales perfectly up to"] = s.estimate(efficient).of(EXAMPLES)
             more[f"{name}: useful up to"] = s.estimate(useful).of(EXAMPLES)
+    told = [f"{name}: {left_out(s)}" for name, s in found.items() if s.is_sound and (s.edges or s.infeasible)]
+    if told:
+        main = dataclasses.replace(main, reason=f"{main.reason} Left out: {'; '.join(told)}.")
     parts = {
         "Momentum extends perfect scaling": judge_momentum(found),
         "No heuristic for the learning rate holds": judge_heuristics(found),
         "One law, S_min (1 + B_c/B), for every network": judge_law(found),
-        "Equal epochs and equal steps say opposite things": judge_budgets(found),
+        OPPOSITE: judge_budgets(found),
         "Large batches do not test worse": judge_far(table),
     }
     return dataclasses.replace(main, effects={**main.effects, **more}, parts=parts)

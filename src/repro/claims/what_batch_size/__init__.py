@@ -1,0 +1,65 @@
+"""The question of it all: what batch size to use. Does a measured noise scale, with timed steps, tell?"""
+
+from __future__ import annotations
+
+from repro.claims.what_batch_size.experiment import SETTINGS, design
+from repro.claims.what_batch_size.figures import FIGURES
+from repro.claims.what_batch_size.judgement import LEAST, OFF, SAVES, UNASKED, WITHIN, answer, judge
+from repro.evidence.spec import Claim, Revision
+
+CLAIM = Claim(
+    id="what-batch-size",
+    question="What batch size should I use?",
+    statement=(
+        "The noise scale, measured in seconds, and the time of a step on your machine tell which batch size reaches a "
+        "target soonest: fewer steps are bought with more examples, in proportion to one plus noise scale over batch "
+        "size."
+    ),
+    source="mccandlish2018",
+    counter_claim=(
+        "How many steps a batch size takes differs between networks, data and optimizers so much that no rule tells, "
+        "and the best learning rate follows none: measure and tune it each time."
+    ),
+    counter_sources=("shallue2019", "merrill2025"),
+    rule=(
+        "A workload is a study of the chapter on steps to a target, on either dataset, whose noise scale is measured "
+        "along training as in the chapter on the noise scale, and whose steps are timed in a plain PyTorch loop on "
+        "one core (the least of the timings). The advised batch size is the one, from the smallest run to the "
+        "largest, at which (1 + noise scale/B) times the seconds of a step is least: what repro.advise says. Its "
+        "slowdown is the measured time to the target there, least steps times seconds a step, over that at the best "
+        "batch size run; between those run, log steps go as log B. Interval by bootstrap over trials and seeds. A "
+        f"workload holds if its slowdown is below {WITHIN:.2f} with its whole interval, and breaks if the whole "
+        f"interval lies above. Reproduced: {LEAST} hold or more, none breaks. Conditional: some hold, some break. Not "
+        f"reproduced: {LEAST} break or more, none holds. Inconclusive: otherwise. A study too many of whose best "
+        "learning rates lie on an edge is left out. Apart, by the same rule: asked before training begins, with the "
+        f"noise scale of the start. The noise scale matters if one {OFF:g} times as large, or a tenth, makes an advice"
+        f" that breaks in {LEAST} cases or more, and does not if all hold. Measuring beats a batch size that nobody "
+        f"measured for if B = {UNASKED[0]} and B = {UNASKED[1]} both surely take longer than the advised one, in the "
+        f"geometric mean over these workloads; it does not if one of them surely takes less than {SAVES:.2f} times as "
+        "long. The learning rate goes as the adviser says (SGD: as B/(B + noise scale)) if, followed from the middle "
+        "third of the batch sizes down and up, it is surely within an octave of the best in the mean over the lowest "
+        "third and over the highest; over workloads that is judged as the batch sizes are."
+    ),
+    history=(
+        Revision("2026-11-22T13:05", "Written, before the first run."),
+        Revision(
+            "2026-11-22T14:12",
+            "Before the first run still: the two datasets together, for four workloads are few; one threshold where "
+            "there were two; and what could have sunk the advice: a noise scale ten times off, the start, two batch "
+            "sizes that nobody measured for.",
+        ),
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    answer=answer,
+    advice=(
+        "Measure your model's noise scale and step times, and start there.",
+        "It takes a minute; tune the learning rate at the batch size you end with.",
+    ),
+    change=(
+        "Workloads whose best batch size lies far from the others', where one for all would fail; step times of "
+        f"another machine, on which B = {UNASKED[0]} costs as much as B = 1,024."
+    ),
+    figures=FIGURES,
+)
