@@ -158,10 +158,12 @@ def judge(table: pd.DataFrame) -> Verdict:
     }
     if published.outcome != Outcome.REPRODUCED:
         return Verdict(published.outcome, published.reason, parts=parts)
-    reason = f"{published.reason} {tuned.reason}"
     if tuned.outcome == Outcome.NOT_REPRODUCED:
-        return Verdict(Outcome.CONDITIONAL, f"{reason} The drift came from the learning rate.", parts=parts)
-    return Verdict(tuned.outcome, reason, parts=parts)
+        larger, _, cosine = tuned.effects.values()
+        here = f"{bracketed(larger, 'times')} and {bracketed(cosine, form='.3f')}"
+        reason = f"{published.reason} Tuned, {here}: the drift came from the learning rate."
+        return Verdict(Outcome.CONDITIONAL, reason, parts=parts)
+    return Verdict(tuned.outcome, f"{published.reason} {tuned.reason}", parts=parts)
 
 
 # The reader's answer
