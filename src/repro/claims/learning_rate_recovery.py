@@ -28,7 +28,7 @@ PAPER = {
     "lr": 0.01,  # of the small batch, and where the grid begins
     "lr_steps": 8,  # of the grid, each twice the last
     "raise_by": 10.0,
-    "small_lr": 0.02,  # where the small batch is tuned from, and below, the largest
+    "small_lr": 0.08,  # where the small batch is tuned from, and below, the largest
     "largest_lr": 0.16,
     "tuned_steps": 7,  # learning rates each is tuned over, each √2 times the last
     "epochs": 30,
@@ -42,6 +42,7 @@ MNIST5K = {
     "dataset": "mnist5k",
     "batch_sizes": (16, 64, 256, 1024),
     "lr": 0.02,
+    "small_lr": 0.02,
     "seeds": 3,
     "widths": (128,),
 }
@@ -304,6 +305,13 @@ CLAIM = Claim(
             "seeds, and no equivalence was asked. The grid that the post shows is now run once: it is a picture, from "
             "which nothing is judged.",
             {"mnist": Outcome.REPRODUCED, "fashion-mnist": Outcome.INCONCLUSIVE},
+        ),
+        Revision(
+            "2026-11-22T16:50",
+            "The small batch's learning rates on MNIST, 0.02 to 0.16, ended below its best: held out, six seeds were "
+            "on average best at the highest. They now go from 0.08 to 0.64, where the post's grid diverges. The rule is "
+            "the same.",
+            {"mnist": Outcome.INCONCLUSIVE, "fashion-mnist": Outcome.INCONCLUSIVE},
         ),
     ),
     settings=SETTINGS,
