@@ -309,8 +309,8 @@ CLAIM = Claim(
         Revision(
             "2026-11-22T16:50",
             "The small batch's learning rates on MNIST, 0.02 to 0.16, ended below its best: held out, six seeds were "
-            "on average best at the highest. They now go from 0.08 to 0.64, where the post's grid diverges. The rule is "
-            "the same.",
+            "on average best at the highest. They now go from 0.08 to 0.64, where the post's grid diverges. The rule "
+            "is the same.",
             {"mnist": Outcome.INCONCLUSIVE, "fashion-mnist": Outcome.INCONCLUSIVE},
         ),
     ),
