@@ -26,4 +26,6 @@ NAMES: Mapping[str, str] = {
     "simsekli2019": "Şimşekli et al. 2019",
     "panigrahi2019": "Panigrahi et al. 2019",
     "xie2023": "Xie et al. 2023",
+    "wilson2017": "Wilson et al. 2017",
+    "banburski": "Banburski's slides",
 }

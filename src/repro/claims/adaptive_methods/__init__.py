@@ -1,0 +1,50 @@
+"""Wilson: "There exist datasets in which Adam and other adaptive methods do not generalize"; and on images?"""
+
+from __future__ import annotations
+
+from repro.claims.adaptive_methods.experiment import SETTINGS, design
+from repro.claims.adaptive_methods.figures import FIGURES
+from repro.claims.adaptive_methods.judgement import DEFAULT, MARGIN, answer, judge
+from repro.evidence.spec import Claim, Revision
+
+CLAIM = Claim(
+    id="adaptive-methods",
+    question="Do adaptive methods fail to generalise?",
+    statement="“There exist datasets in which Adam and other adaptive methods do not generalize to unseen data at all!”",
+    source="banburski",
+    counter_claim="tuned as widely as it can be, an adaptive method never tests worse than the descent that it contains",
+    counter_sources=("choi2019",),
+    rule=(
+        "Two questions. First, on examples made for it, trained on in float64 from zero: AdaGrad, RMSProp and Adam "
+        "label all that they were shown rightly, and err on exactly 1 − p of what they were not, the error of a "
+        "constant answer, at every share p of the label 1 that is tried; SGD, plain, with momentum and with Nesterov's,"
+        " errs on none. If an adaptive method does better, not reproduced; if descent errs too, or a method does not "
+        "fit what it is shown, inconclusive. Second, on images, of a perceptron whose learning rate is chosen for every"
+        " method by held-out accuracy: Adam's test accuracy minus that of SGD with momentum, paired over seeds, its 95 "
+        "% interval counting the choice of both. Reproduced: surely lower. Conditional, for the first alone holds: "
+        f"within ±{MARGIN} points (two one-sided tests, 5 %; the margin is for 10,000 test images), or higher. "
+        "Inconclusive: anything else, or a best rate on the edge of its grid. Apart: Adam at its default, "
+        f"{DEFAULT:g}, is a good one if it is surely no more than {MARGIN} points below tuned SGD with momentum, and "
+        "none if surely more. And three that could show what the first hangs on: they still learn nothing, where the "
+        "start is random, an example's own features are fainter, or a step sees one example, if the best of the three "
+        "errs more than the worst of descent by at least half of a constant answer's error: reproduced in all settings "
+        "of a kind, conditional in some, not reproduced in none."
+    ),
+    history=(
+        Revision(
+            "2026-11-22T17:05",
+            "Written, before the first run. That the constructed examples do as said, from zero and with all of them at"
+            " every step, was proved in the paper; what the variations do was not known here.",
+        ),
+    ),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    answer=answer,
+    advice=(
+        "Choose the optimizer that you can tune; then tune it.",
+        "That a dataset exists on which a method fails says nothing of yours.",
+    ),
+    change="Images, or a larger network, on which Adam, tuned as widely, tests surely worse than SGD with momentum.",
+    figures=FIGURES,
+)

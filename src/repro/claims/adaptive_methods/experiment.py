@@ -1,0 +1,108 @@
+"""Adaptive methods: what is run, on the constructed examples and on images."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from repro.claims.adam_drift.experiment import OPTIMIZERS, half_decades
+from repro.evidence.spec import Scale, Settings
+from repro.names import choose
+from repro.theory import adaptive
+from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
+
+DESCENT, ADAPTIVE = ("SGD", "momentum", "Nesterov"), ("AdaGrad", "RMSProp", "Adam", "AdamW")
+# Where each is tuned from, in half decades: -3 is 10^-1.5.
+LOWEST = {"SGD": -3, "momentum": -5, "Nesterov": -5, "AdaGrad": -6, "RMSProp": -8, "Adam": -8, "AdamW": -8}
+PAPER = {
+    "dataset": "mnist",
+    "optimizers": tuple(LOWEST),
+    "batch_size": 64,
+    "epochs": 10,
+    "tuned_steps": 5,  # half decades
+    "seeds": 5,
+    "widths": (256,),
+}
+MNIST5K = {**PAPER, "dataset": "mnist5k", "batch_size": 32, "widths": (64,)}
+SETTINGS = {
+    Scale.SMOKE: (
+        {
+            **MNIST5K,
+            "optimizers": ("SGD", "momentum", "Adam"),
+            "batch_size": 64,
+            "epochs": 3,
+            "seeds": 2,
+            "widths": (32,),
+        },
+    ),
+    Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist"}),
+}
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """Every method over half decades of learning rates, evaluated on a validation split, which chooses, and on the test
+    set, without the smaller batch at an epoch's end."""
+    for name in settings["optimizers"]:
+        choose("optimizer", name, LOWEST)
+    base = Trial(
+        dataset=settings["dataset"],
+        widths=settings["widths"],
+        batch_size=settings["batch_size"],
+        epochs=settings["epochs"],
+        evaluate_on="both",
+        drop_last=True,
+        lr=1.0,
+    )
+    steps, seeds = whole("tuned_steps", settings["tuned_steps"]), paired_seeds(settings["seeds"])
+    return [
+        Sweep(name, base, {**_fixed(name), "lr": half_decades(LOWEST[name], steps), SEEDS: seeds})
+        for name in settings["optimizers"]
+    ]
+
+
+def _fixed(name: str) -> dict[str, list[object]]:
+    return {field: [value] for field, value in OPTIMIZERS[name].items()}
+
+
+# The constructed examples
+
+SHARES = (0.55, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the label 1, of 60 examples
+SHARE = 0.6  # where something else is varied
+STARTS, DRAWS = (0.01, 0.1, 1.0), 5  # standard deviations of the weights at the start; starts of each
+SIZES = (0.5, 0.2, 0.1, 0.0)  # of an example's own features
+AS_PUBLISHED, FROM_START, FAINTER, SINGLY = (
+    "as published",
+    "from a random start",
+    "fainter own features",
+    "batch of one",
+)
+
+
+@functools.cache
+def constructed() -> pd.DataFrame:
+    """What every method learns of the constructed examples, a row a method and setting. Columns: variation, setting,
+    method, share (of the label 1), train_error and test_error (means over starts)."""
+    n, p = 60, SHARE
+    starts, sizes = [s for s in STARTS for _ in range(DRAWS)], list(SIZES)
+    positive = np.array([*SHARES, *[p] * (len(starts) + len(sizes))]) * n
+    start = np.array([*[0.0] * len(SHARES), *starts, *[0.0] * len(sizes)])
+    own = np.array([*[1.0] * (len(SHARES) + len(starts)), *sizes])
+    told = [
+        *((AS_PUBLISHED, f"{share:g} of the label 1", share) for share in SHARES),
+        *((FROM_START, f"weights of {s:g} at the start", p) for s in starts),
+        *((FAINTER, f"own features of {s:g}", p) for s in sizes),
+    ]
+    rows = []
+    for method in (*DESCENT, *ADAPTIVE):
+        together = adaptive.learn(method, np.round(positive), start=start, own=own)
+        singly = adaptive.learn(method, round(p * n), batch_size=1)
+        found = zip(together.train_error, together.test_error, strict=True)
+        for (variation, setting, share), (train, test) in zip(told, found, strict=True):
+            rows.append((variation, setting, method, share, train, test))
+        rows.append((SINGLY, "one example a step", method, p, singly.train_error[0], singly.test_error[0]))
+    columns = ["variation", "setting", "method", "share", "train_error", "test_error"]
+    by = columns[:4]
+    return pd.DataFrame(rows, columns=columns).groupby(by, sort=False, as_index=False).mean()

@@ -1,0 +1,110 @@
+"""Adaptive methods: what each figure shows, and what its title says of it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from repro.claims.adaptive_methods.experiment import ADAPTIVE, AS_PUBLISHED, DESCENT, constructed
+from repro.claims.adaptive_methods.judgement import BASE, MARGIN, NAMED, beside, judge_made
+from repro.evidence.spec import Figure, Outcome
+from repro.evidence.tables import margin_for, point
+from repro.theory import adaptive
+
+OF_ADAPTIVE, OF_DESCENT, CONSTANT = "adaptive, the least of three", "descent, the most of three", "always the label 1"
+
+
+def made(rows: pd.DataFrame) -> pd.DataFrame:
+    """Test errors (%) by setting: the least of the three adaptive methods, the most of the three of descent, and that of
+    a constant answer."""
+    errors = rows.pivot_table(index=["setting", "share"], columns="method", values="test_error", sort=False)
+    told = {
+        OF_ADAPTIVE: errors[list(adaptive.ADAPTIVE)].min(axis=1),
+        OF_DESCENT: errors[list(DESCENT)].max(axis=1),
+        CONSTANT: 1 - errors.index.get_level_values("share").to_series(index=errors.index),
+    }
+    frame = pd.DataFrame({name: 100 * values for name, values in told.items()}).reset_index()
+    return frame.melt(["setting", "share"], var_name="series", value_name="mean").assign(low=pd.NA, high=pd.NA, n=pd.NA)
+
+
+def by_share(table: pd.DataFrame) -> pd.DataFrame:
+    """Test errors as published, by the share of the label 1. Nothing where no trial has been run."""
+    found = constructed()
+    drawn = made(found[found["variation"] == AS_PUBLISHED]).rename(columns={"share": "x"})
+    drawn = drawn.astype({"low": float, "high": float, "n": float})
+    return drawn if len(table) else drawn.iloc[:0]
+
+
+def by_share_title(table: pd.DataFrame) -> str:
+    if judge_made(constructed()).outcome == Outcome.REPRODUCED:
+        return "On examples made for it, adaptive methods do no better than a constant answer"
+    return "Test error on the constructed examples, by the share of the label 1"
+
+
+def varied(table: pd.DataFrame) -> pd.DataFrame:
+    """Test errors where something else is varied, a row a setting."""
+    found = constructed()
+    drawn = made(found[found["variation"] != AS_PUBLISHED]).rename(columns={"setting": "name"}).drop(columns="share")
+    drawn = drawn.astype({"low": float, "high": float, "n": float}).assign(none=0.0)
+    return drawn if len(table) else drawn.iloc[:0]
+
+
+def varied_title(table: pd.DataFrame) -> str:
+    return "What the failure hangs on: the start, the own features, the batch"
+
+
+def on_images(table: pd.DataFrame) -> pd.DataFrame:
+    """Every method's tuned test accuracy minus that of SGD with momentum."""
+    if "arm" not in table or table.empty:
+        return pd.DataFrame()
+    margin = margin_for(table, MARGIN)
+    rows = [
+        point(e, name=f"{name} minus momentum", series="tuned")
+        | {"none": 0.0, "band_low": -margin, "band_high": margin}
+        for name in (*DESCENT, *ADAPTIVE)
+        if name != BASE and name in set(table["arm"]) and (e := beside(table, name)).n
+    ]
+    return pd.DataFrame(rows)
+
+
+def on_images_title(table: pd.DataFrame) -> str:
+    if "arm" in table and len(table):
+        e = beside(table, NAMED)
+        if e.n > 1 and e.within(margin_for(table, MARGIN)):
+            return "On images, each tuned, Adam tests as SGD with momentum does"
+    return "On images: test accuracy beside SGD with momentum, each tuned"
+
+
+FIGURES = (
+    Figure(
+        "constructed",
+        "curves",
+        by_share,
+        by_share_title,
+        "share p of the label 1 among the examples",
+        "test error (%)",
+        "Expected error on examples not seen, after 2,000 steps on all of 60 examples from zero. No noise: no interval.",
+        x_scale="linear",
+    ),
+    Figure(
+        "varied",
+        "dots",
+        varied,
+        varied_title,
+        "test error (%)",
+        "",
+        "The same, at p = 0.6, where one thing is another: random weights at the start (means of five starts); features "
+        "of an example's own that are smaller than 1; one example a step.",
+        x_scale="linear",
+    ),
+    Figure(
+        "images",
+        "dots",
+        on_images,
+        on_images_title,
+        "test accuracy, minus that of SGD with momentum, percentage points",
+        "",
+        "Paired by seed; each at the learning rate of its highest held-out accuracy. 95 % intervals count that choice. "
+        "Band: counts as the same.",
+        x_scale="linear",
+    ),
+)

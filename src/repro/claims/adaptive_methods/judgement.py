@@ -1,0 +1,170 @@
+"""Adaptive methods: how they are judged, and what the reader is told."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from repro.claims.adaptive_methods.experiment import (
+    ADAPTIVE,
+    AS_PUBLISHED,
+    DESCENT,
+    FAINTER,
+    FROM_START,
+    SINGLY,
+    constructed,
+)
+from repro.evidence.intervals import Estimate, Unit, mean_interval
+from repro.evidence.spec import Outcome, Verdict
+from repro.evidence.tables import final, margin_for, paired, select
+from repro.evidence.tuning import tune, tuned_difference
+from repro.evidence.words import bracketed
+from repro.names import DATASET_NAMES
+from repro.theory import adaptive
+
+MARGIN = 0.3  # percentage points of 10,000 test images
+EXACT = 1e-9
+BASE, NAMED = "momentum", "Adam"  # whom the slides compare
+DEFAULT = 0.001  # learning rate of torch.optim's Adam
+MADE = "There are examples on which adaptive methods learn nothing"  # parts
+WORSE, GOOD_DEFAULT = "SGD with momentum outperforms Adam, both tuned", "Adam is a good default"
+HANGS = {
+    FROM_START: "They learn nothing from a random start either",
+    FAINTER: "They learn nothing with fainter own features either",
+    SINGLY: "They learn nothing from one example a step either",
+}
+
+
+def judge_made(found: pd.DataFrame) -> Verdict:
+    """Whether adaptive methods fit all that they are shown and err on exactly the share 1 - p of what they are not,
+    where descent errs nowhere."""
+    rows = select(found, variation=AS_PUBLISHED)
+    ours, theirs = (rows[rows["method"].isin(names)] for names in (adaptive.ADAPTIVE, DESCENT))
+    if ours.empty or theirs.empty:
+        return Verdict(Outcome.INCONCLUSIVE, "Nothing has been computed.")
+    if (theirs["test_error"] > EXACT).any() or (rows["train_error"] > 0).any():
+        return Verdict(Outcome.INCONCLUSIVE, "Descent errs there too, or a method does not fit what it is shown.")
+    off = (ours["test_error"] - (1 - ours["share"])).abs().max()
+    shares = f"{rows['share'].min():g} to {rows['share'].max():g}"
+    if off <= EXACT:
+        reason = (
+            f"With a share p of the label 1, {shares}, AdaGrad, RMSProp and Adam fit every example and err on 1 − p of "
+            "those they have not seen: on all of the label −1. SGD errs on none, with momentum or without."
+        )
+        return Verdict(Outcome.REPRODUCED, reason)
+    return Verdict(Outcome.NOT_REPRODUCED, f"An adaptive method is off 1 − p by {off:.2g}, p from {shares}.")
+
+
+def apart(rows: pd.DataFrame) -> pd.Series:
+    """By setting: the least test error of an adaptive method minus the largest of descent, over 1 - p."""
+    errors = rows.pivot(index="setting", columns="method", values="test_error")
+    share = rows.groupby("setting")["share"].first()
+    least, most = (errors[list(names)] for names in (adaptive.ADAPTIVE, DESCENT))
+    return (least.min(axis=1) - most.max(axis=1)) / (1 - share)
+
+
+def judge_hangs(found: pd.DataFrame, variation: str) -> Verdict:
+    """Whether they still learn nothing when something is varied."""
+    gaps = apart(select(found, variation=variation))
+    if gaps.empty:
+        return Verdict(Outcome.INCONCLUSIVE, "Nothing has been computed.")
+    fails = gaps >= 0.5
+    told = [f"{name}: {gap:.2f}" for name, gap in gaps.items()]
+    reason = f"Error of the best adaptive method, minus descent's, over that of a constant answer; {'; '.join(told)}."
+    outcome = Outcome.REPRODUCED if fails.all() else Outcome.CONDITIONAL if fails.any() else Outcome.NOT_REPRODUCED
+    return Verdict(outcome, reason)
+
+
+def points(table: pd.DataFrame) -> Unit:
+    margin = margin_for(table, MARGIN) if len(table) else MARGIN
+    axis = "Test accuracy, the first named minus the second, percentage points"
+    return Unit("points", axis, 0.0, ("worse", "better"), (-margin, margin))
+
+
+def beside(table: pd.DataFrame, name: str, level: float = 0.95) -> Estimate:
+    """Test accuracy of a method minus that of SGD with momentum, both tuned, the choice of both counted."""
+    rows = (select(table, arm=arm, final=True) for arm in (name, BASE))
+    return tuned_difference(*rows, level).of(points(table))
+
+
+def by_default(table: pd.DataFrame) -> Estimate:
+    """Adam's test accuracy at its default learning rate minus that of tuned SGD with momentum."""
+    best = tune(select(table, arm=BASE, final=True), "validation_accuracy", largest=True)
+    if best is None or final(table, arm=NAMED, lr=DEFAULT).empty:
+        return mean_interval([])
+    pair = ({"arm": NAMED, "lr": DEFAULT}, {"arm": BASE, "lr": best.lr})
+    return paired(table, *pair, "test_accuracy", 100).of(points(table))
+
+
+def edges(table: pd.DataFrame) -> list[str]:
+    """What is said of those of the two compared whose best learning rate lies on the edge of its grid."""
+    found = {
+        name: tune(select(table, arm=name, final=True), "validation_accuracy", largest=True) for name in (NAMED, BASE)
+    }
+    return [f"the {best.edge} rate of {name}, {best.lr:g}" for name, best in found.items() if best and best.edge]
+
+
+def judge_worse(table: pd.DataFrame) -> Verdict:
+    """Whether Adam tests worse than SGD with momentum, both tuned."""
+    margin = margin_for(table, MARGIN)
+    names = [name for name in (*DESCENT, *ADAPTIVE) if name != BASE and name in set(table["arm"])]
+    effects = {f"{name} minus momentum, both tuned": beside(table, name) for name in names}
+    e = beside(table, NAMED)
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
+    reason = f"Each tuned, {NAMED} tests {bracketed(e, 'points')} beside SGD with momentum"
+    if on := edges(table):
+        return Verdict(Outcome.INCONCLUSIVE, f"{reason}; best is {' and '.join(on)}: a better may lie beyond.", effects)
+    if e.low > 0 or beside(table, NAMED, 0.9).within(margin):
+        return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: no worse.", effects)
+    if e.high < 0:
+        return Verdict(Outcome.REPRODUCED, f"{reason}: worse.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{reason}: too uncertain to decide.", effects)
+
+
+def judge_default(table: pd.DataFrame) -> Verdict:
+    """Whether Adam, untuned, tests as well as SGD with momentum, tuned."""
+    e = by_default(table)
+    effects = {f"{NAMED} at its default minus momentum tuned": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Too few paired seeds that finished.", effects)
+    reason = f"At {DEFAULT:g}, its default, {NAMED} tests {bracketed(e, 'points')} beside SGD with momentum, tuned."
+    margin = margin_for(table, MARGIN)
+    if e.low > -margin:
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    return Verdict(Outcome.NOT_REPRODUCED if e.high < -margin else Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    if "arm" not in table or table.empty:
+        return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
+    return judge_both(constructed(), table)
+
+
+def judge_both(found: pd.DataFrame, table: pd.DataFrame) -> Verdict:
+    """The claim, of what is learnt of the constructed examples and of images."""
+    made, worse = judge_made(found), judge_worse(table)
+    parts = {MADE: made, WORSE: worse, GOOD_DEFAULT: judge_default(table)}
+    parts |= {name: judge_hangs(found, variation) for variation, name in HANGS.items()}
+    if made.outcome != Outcome.REPRODUCED:
+        return Verdict(made.outcome, made.reason, parts=parts)
+    where = DATASET_NAMES[table["dataset"].iloc[0]]
+    told = worse.reason[0].lower() + worse.reason[1:]
+    reason = f"On the constructed examples adaptive methods err as said, on 1 − p. On {where}, {told}"
+    outcome = {Outcome.NOT_REPRODUCED: Outcome.CONDITIONAL}.get(worse.outcome, worse.outcome)
+    return Verdict(outcome, reason, parts=parts)
+
+
+def answer(table: pd.DataFrame, verdict: Verdict) -> str:
+    if not verdict.parts:
+        return "Not settled: no trial has been run."
+    made, worse = verdict.parts[MADE], verdict.parts[WORSE]
+    if made.outcome != Outcome.REPRODUCED:
+        return f"{'No' if made.outcome == Outcome.NOT_REPRODUCED else 'Not settled'}. {made.reason}"
+    e = beside(table, NAMED)
+    made_for = "On examples made for it, yes: they err on all of one label, where SGD errs on none."
+    if worse.outcome == Outcome.NOT_REPRODUCED:
+        where = DATASET_NAMES[table["dataset"].iloc[0]]
+        return f"{made_for} On {where} Adam, tuned, tests {bracketed(e, 'points')} beside SGD with momentum."
+    if worse.outcome == Outcome.REPRODUCED:
+        return f"Yes. {made_for} And on images Adam, tuned, tests {bracketed(e, 'points')} beside SGD with momentum."
+    return f"Not settled on images. {made_for}"

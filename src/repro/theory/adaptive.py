@@ -1,0 +1,126 @@
+"""Examples on which adaptive methods learn nothing (Wilson et al. 2017, §3.3), and what every method learns there.
+
+Labels are y = 1 for the share p > 1/2 of n examples and -1 for the rest. Of an example's features, the first is its
+label; the second and third are 1; and it has some of its own, 0 for all others: one if y = 1, five if y = -1. A linear
+model without bias is trained by least squares. From zero, the first step of an adaptive method has the same length in
+every weight, and its examples' outputs are 4y: from there on all weights keep one size, the second and third outvote
+the first, and an example that was not seen, whose own features weigh nothing, is told to be a 1. Test error is then
+1 - p exactly. Descent stays in the span of the examples, where the first feature decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm
+
+COMMON, OWN = 3, 5  # features: of all examples, and of one, at most
+LEARNING_RATES = {
+    "SGD": 0.4,
+    "momentum": 0.04,
+    "Nesterov": 0.04,
+    "AdaGrad": 0.1,
+    "RMSProp": 0.01,
+    "Adam": 0.01,
+    "AdamW": 0.01,
+}
+ADAPTIVE = ("AdaGrad", "RMSProp", "Adam")  # Wilson et al.'s
+MOMENTUM, WEIGHT_DECAY = 0.9, 0.01  # of AdamW alone
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a method has learnt of K constructions: arrays (K,). Errors are shares of examples: of those it was trained
+    on, and of unseen ones, of which the share p is positive, in expectation over the start of their own features."""
+
+    train_error: np.ndarray
+    test_error: np.ndarray
+
+
+def _method(name: str, weights: np.ndarray) -> Callable[[np.ndarray], None]:
+    """A step of torch.optim's method of that name, at its defaults but for the learning rate and momentum: takes a
+    gradient of the shape of `weights`, and changes these in place."""
+    lr, first, second, steps = LEARNING_RATES[name], np.zeros_like(weights), np.zeros_like(weights), 0
+
+    def step(gradient: np.ndarray) -> None:
+        nonlocal first, second, steps
+        steps += 1
+        if name == "SGD":
+            weights[:] -= lr * gradient
+        elif name in ("momentum", "Nesterov"):
+            first = MOMENTUM * first + gradient
+            weights[:] -= lr * (gradient + MOMENTUM * first if name == "Nesterov" else first)
+        elif name == "AdaGrad":
+            second += gradient**2
+            weights[:] -= lr * gradient / (np.sqrt(second) + 1e-10)
+        elif name == "RMSProp":
+            second = 0.99 * second + 0.01 * gradient**2
+            weights[:] -= lr * gradient / (np.sqrt(second) + 1e-8)
+        else:
+            if name == "AdamW":
+                weights[:] *= 1 - lr * WEIGHT_DECAY
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            denominator = np.sqrt(second / (1 - 0.999**steps)) + 1e-8
+            weights[:] -= lr * first / (1 - 0.9**steps) / denominator
+
+    return step
+
+
+def learn(
+    name: str,
+    positive: ArrayLike,
+    *,
+    examples: int = 60,
+    start: ArrayLike = 0.0,
+    own: ArrayLike = 1.0,
+    batch_size: int | None = None,
+    steps: int = 2000,
+    seed: int = 0,
+) -> Learnt:
+    """Train by the method `name` on K constructions at once, of which `positive` (K,) of `examples` have the label 1.
+
+    `start` (K,) is the standard deviation of the weights at the start, normal; `own` (K,) the value of the features of
+    an example's own, 1 in the paper. `batch_size` None: all examples at every step; else so many, which divide
+    `examples`, in an order drawn anew every epoch, from `seed`, as the start is. float64 throughout."""
+    given = (np.asarray(value, dtype=np.float64) for value in (positive, start, own))
+    count, spread, size = (np.atleast_1d(value) for value in np.broadcast_arrays(*given))
+    size_of_batch = batch_size or examples
+    if not ((count > examples / 2) & (count < examples)).all() or (spread < 0).any():
+        raise ValueError(f"positive must be more than half of {examples} and fewer than all; start at least 0")
+    if examples % size_of_batch:
+        raise ValueError(f"batch_size {batch_size}: must divide {examples}")
+    random = np.random.default_rng(seed)
+    y = np.where(np.arange(examples) < count[:, None], 1.0, -1.0)
+    has = np.where((np.arange(OWN) == 0) | (y[..., None] < 0), size[:, None, None], 0.0)  # (K, n, OWN)
+    weights = spread[:, None] * random.standard_normal((len(count), COMMON + OWN * examples))
+    step = _method(name, weights)
+
+    def output() -> np.ndarray:
+        of_own = (has * weights[:, COMMON:].reshape(has.shape)).sum(-1)
+        return y * weights[:, :1] + weights[:, 1:2] + weights[:, 2:3] + of_own
+
+    order = np.arange(examples)
+    per_epoch = examples // size_of_batch
+    for done in range(steps):
+        if batch_size is not None and done % per_epoch == 0:
+            order = random.permutation(examples)
+        left = np.zeros_like(y)  # dL/d output, of L the mean of half the squares
+        batch = order[done % per_epoch * size_of_batch :][:size_of_batch]
+        left[:, batch] = (output() - y)[:, batch] / size_of_batch
+        common = np.stack([(left * y).sum(-1), left.sum(-1), left.sum(-1)], 1)
+        step(np.concatenate([common, (left[..., None] * has).reshape(len(count), -1)], 1))
+
+    # What an unseen example's own features weigh is what they weighed at the start, but for weight decay.
+    kept = spread * ((1 - LEARNING_RATES[name] * WEIGHT_DECAY) ** steps if name == "AdamW" else 1.0)
+    wrong = []
+    for label, features in ((1.0, 1), (-1.0, OWN)):
+        margin = label * (label * weights[:, 0] + weights[:, 1] + weights[:, 2])
+        noise = kept * size * np.sqrt(features)
+        wrong.append(norm.sf(margin / np.where(noise > 0, noise, 1)) if noise.any() else np.zeros(len(count)))
+        wrong[-1] = np.where(noise > 0, wrong[-1], margin <= 0)
+    p = count / examples
+    return Learnt((y * output() <= 0).mean(-1), p * wrong[0] + (1 - p) * wrong[1])
