@@ -10,9 +10,11 @@ from repro.evidence.spec import Claim, Revision
 CLAIM = Claim(
     id="adaptive-methods",
     question="Do adaptive methods fail to generalise?",
-    statement="“There exist datasets in which Adam and other adaptive methods do not generalize to unseen data at all!”",
+    statement=(
+        "“There exist datasets in which Adam and other adaptive methods do not generalize to unseen data at all!”"
+    ),
     source="banburski",
-    counter_claim="tuned as widely as it can be, an adaptive method never tests worse than the descent that it contains",
+    counter_claim="tuned as widely as it can be, an adaptive method tests no worse than the descent that it contains",
     counter_sources=("choi2019",),
     rule=(
         "Two questions. First, on examples made for it, trained on in float64 from zero: AdaGrad, RMSProp and Adam "
@@ -32,7 +34,7 @@ CLAIM = Claim(
     ),
     history=(
         Revision(
-            "2026-11-22T17:05",
+            "2026-11-22T16:59",
             "Written, before the first run. That the constructed examples do as said, from zero and with all of them at"
             " every step, was proved in the paper; what the variations do was not known here.",
         ),

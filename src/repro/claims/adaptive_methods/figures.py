@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import pandas as pd
 
 from repro.claims.adaptive_methods.experiment import ADAPTIVE, AS_PUBLISHED, DESCENT, constructed
@@ -14,8 +16,8 @@ OF_ADAPTIVE, OF_DESCENT, CONSTANT = "adaptive, the least of three", "descent, th
 
 
 def made(rows: pd.DataFrame) -> pd.DataFrame:
-    """Test errors (%) by setting: the least of the three adaptive methods, the most of the three of descent, and that of
-    a constant answer."""
+    """Test errors (%) by setting: the least of the three adaptive methods, the most of the three of descent, and a
+    constant answer's."""
     errors = rows.pivot_table(index=["setting", "share"], columns="method", values="test_error", sort=False)
     told = {
         OF_ADAPTIVE: errors[list(adaptive.ADAPTIVE)].min(axis=1),
@@ -23,14 +25,13 @@ def made(rows: pd.DataFrame) -> pd.DataFrame:
         CONSTANT: 1 - errors.index.get_level_values("share").to_series(index=errors.index),
     }
     frame = pd.DataFrame({name: 100 * values for name, values in told.items()}).reset_index()
-    return frame.melt(["setting", "share"], var_name="series", value_name="mean").assign(low=pd.NA, high=pd.NA, n=pd.NA)
+    return frame.melt(["setting", "share"], var_name="series", value_name="mean").assign(low=nan, high=nan, n=nan)
 
 
 def by_share(table: pd.DataFrame) -> pd.DataFrame:
     """Test errors as published, by the share of the label 1. Nothing where no trial has been run."""
     found = constructed()
     drawn = made(found[found["variation"] == AS_PUBLISHED]).rename(columns={"share": "x"})
-    drawn = drawn.astype({"low": float, "high": float, "n": float})
     return drawn if len(table) else drawn.iloc[:0]
 
 
@@ -44,7 +45,6 @@ def varied(table: pd.DataFrame) -> pd.DataFrame:
     """Test errors where something else is varied, a row a setting."""
     found = constructed()
     drawn = made(found[found["variation"] != AS_PUBLISHED]).rename(columns={"setting": "name"}).drop(columns="share")
-    drawn = drawn.astype({"low": float, "high": float, "n": float}).assign(none=0.0)
     return drawn if len(table) else drawn.iloc[:0]
 
 
@@ -82,7 +82,7 @@ FIGURES = (
         by_share_title,
         "share p of the label 1 among the examples",
         "test error (%)",
-        "Expected error on examples not seen, after 2,000 steps on all of 60 examples from zero. No noise: no interval.",
+        "Expected error on examples not seen, after 2,000 steps on all of 60, from zero. Exact, so without intervals.",
         x_scale="linear",
     ),
     Figure(
@@ -92,8 +92,8 @@ FIGURES = (
         varied_title,
         "test error (%)",
         "",
-        "The same, at p = 0.6, where one thing is another: random weights at the start (means of five starts); features "
-        "of an example's own that are smaller than 1; one example a step.",
+        "The same, at p = 0.6, where one thing is another: random weights at the start (means of five starts); an "
+        "example's own features smaller than 1; one example a step.",
         x_scale="linear",
     ),
     Figure(

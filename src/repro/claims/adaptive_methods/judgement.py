@@ -82,8 +82,8 @@ def points(table: pd.DataFrame) -> Unit:
 
 def beside(table: pd.DataFrame, name: str, level: float = 0.95) -> Estimate:
     """Test accuracy of a method minus that of SGD with momentum, both tuned, the choice of both counted."""
-    rows = (select(table, arm=arm, final=True) for arm in (name, BASE))
-    return tuned_difference(*rows, level).of(points(table))
+    method, base = (select(table, arm=arm, final=True) for arm in (name, BASE))
+    return tuned_difference(method, base, level).of(points(table))
 
 
 def by_default(table: pd.DataFrame) -> Estimate:
