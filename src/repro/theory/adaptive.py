@@ -19,16 +19,15 @@ from scipy.stats import norm
 
 COMMON, OWN = 3, 5  # features: of all examples, and of one, at most
 LEARNING_RATES = {
-    "SGD": 0.4,
-    "momentum": 0.04,
-    "Nesterov": 0.04,
+    "SGD": 0.1,
+    "momentum": 0.01,
+    "Nesterov": 0.01,
     "AdaGrad": 0.1,
     "RMSProp": 0.01,
     "Adam": 0.01,
-    "AdamW": 0.01,
 }
 ADAPTIVE = ("AdaGrad", "RMSProp", "Adam")  # Wilson et al.'s
-MOMENTUM, WEIGHT_DECAY = 0.9, 0.01  # of AdamW alone
+MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,6 @@ def _method(name: str, weights: np.ndarray) -> Callable[[np.ndarray], None]:
             second = 0.99 * second + 0.01 * gradient**2
             weights[:] -= lr * gradient / (np.sqrt(second) + 1e-8)
         else:
-            if name == "AdamW":
-                weights[:] *= 1 - lr * WEIGHT_DECAY
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient**2
             denominator = np.sqrt(second / (1 - 0.999**steps)) + 1e-8
@@ -78,14 +75,15 @@ def learn(
     start: ArrayLike = 0.0,
     own: ArrayLike = 1.0,
     batch_size: int | None = None,
-    steps: int = 2000,
+    steps: int = 1000,
     seed: int = 0,
 ) -> Learnt:
     """Train by the method `name` on K constructions at once, of which `positive` (K,) of `examples` have the label 1.
 
     `start` (K,) is the standard deviation of the weights at the start, normal; `own` (K,) the value of the features of
     an example's own, 1 in the paper. `batch_size` None: all examples at every step; else so many, which divide
-    `examples`, in an order drawn anew every epoch, from `seed`, as the start is. float64 throughout."""
+    `examples`, in an order drawn anew for each construction and epoch, from `seed`, as the start is. float64
+    throughout."""
     given = (np.asarray(value, dtype=np.float64) for value in (positive, start, own))
     count, spread, size = (np.atleast_1d(value) for value in np.broadcast_arrays(*given))
     size_of_batch = batch_size or examples
@@ -103,24 +101,24 @@ def learn(
         of_own = (has * weights[:, COMMON:].reshape(has.shape)).sum(-1)
         return y * weights[:, :1] + weights[:, 1:2] + weights[:, 2:3] + of_own
 
-    order = np.arange(examples)
+    order = np.tile(np.arange(examples), (len(count), 1))
     per_epoch = examples // size_of_batch
+    share = np.full_like(y, 1 / examples)  # of each example in the loss of a step
     for done in range(steps):
-        if batch_size is not None and done % per_epoch == 0:
-            order = random.permutation(examples)
-        left = np.zeros_like(y)  # dL/d output, of L the mean of half the squares
-        batch = order[done % per_epoch * size_of_batch :][:size_of_batch]
-        left[:, batch] = (output() - y)[:, batch] / size_of_batch
+        at = done % per_epoch
+        if per_epoch > 1:
+            order = order if at else random.permuted(order, axis=1)
+            share[:] = 0
+            np.put_along_axis(share, order[:, at * size_of_batch :][:, :size_of_batch], 1 / size_of_batch, 1)
+        left = share * (output() - y)  # dL/d output, of L the mean of half the squares
         common = np.stack([(left * y).sum(-1), left.sum(-1), left.sum(-1)], 1)
         step(np.concatenate([common, (left[..., None] * has).reshape(len(count), -1)], 1))
 
-    # What an unseen example's own features weigh is what they weighed at the start, but for weight decay.
-    kept = spread * ((1 - LEARNING_RATES[name] * WEIGHT_DECAY) ** steps if name == "AdamW" else 1.0)
-    wrong = []
-    for label, features in ((1.0, 1), (-1.0, OWN)):
+    def wrong(label: float, features: int) -> np.ndarray:
+        """The chance to err on an unseen example, whose own features weigh what they did at the start."""
         margin = label * (label * weights[:, 0] + weights[:, 1] + weights[:, 2])
-        noise = kept * size * np.sqrt(features)
-        wrong.append(norm.sf(margin / np.where(noise > 0, noise, 1)) if noise.any() else np.zeros(len(count)))
-        wrong[-1] = np.where(noise > 0, wrong[-1], margin <= 0)
+        noise = spread * size * np.sqrt(features)
+        return np.where(noise > 0, norm.sf(margin / np.where(noise > 0, noise, 1)), margin <= 0)
+
     p = count / examples
-    return Learnt((y * output() <= 0).mean(-1), p * wrong[0] + (1 - p) * wrong[1])
+    return Learnt((y * output() <= 0).mean(-1), p * wrong(1.0, 1) + (1 - p) * wrong(-1.0, OWN))

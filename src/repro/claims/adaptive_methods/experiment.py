@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -57,34 +58,29 @@ def design(settings: Settings) -> list[Sweep]:
         lr=1.0,
     )
     steps, seeds = whole("tuned_steps", settings["tuned_steps"]), paired_seeds(settings["seeds"])
-    return [
-        Sweep(name, base, {**_fixed(name), "lr": half_decades(LOWEST[name], steps), SEEDS: seeds})
-        for name in settings["optimizers"]
-    ]
 
+    def tuned(name: str) -> Sweep:
+        spec = dataclasses.replace(base, **OPTIMIZERS[name])  # type: ignore[arg-type]
+        return Sweep(name, spec, {"lr": half_decades(LOWEST[name], steps), SEEDS: seeds})
 
-def _fixed(name: str) -> dict[str, list[object]]:
-    return {field: [value] for field, value in OPTIMIZERS[name].items()}
+    return [tuned(name) for name in settings["optimizers"]]
 
 
 # The constructed examples
 
 SHARES = (0.55, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the label 1, of 60 examples
 SHARE = 0.6  # where something else is varied
-STARTS, DRAWS = (0.01, 0.1, 1.0), 5  # standard deviations of the weights at the start; starts of each
+STARTS = (0.01, 0.1, 1.0)  # standard deviations of the weights
 SIZES = (0.5, 0.2, 0.1, 0.0)  # of an example's own features
-AS_PUBLISHED, FROM_START, FAINTER, SINGLY = (
-    "as published",
-    "from a random start",
-    "fainter own features",
-    "batch of one",
-)
+BATCHES = (30, 15, 4, 1)  # of 60
+DRAWS = 3  # starts, or orders, of each
+AS_PUBLISHED, FROM_START, FAINTER, IN_BATCHES = "as published", "random start", "fainter own features", "in batches"
 
 
 @functools.cache
 def constructed() -> pd.DataFrame:
     """What every method learns of the constructed examples, a row a method and setting. Columns: variation, setting,
-    method, share (of the label 1), train_error and test_error (means over starts)."""
+    method, share (of the label 1), train_error and test_error (means over draws)."""
     n, p = 60, SHARE
     starts, sizes = [s for s in STARTS for _ in range(DRAWS)], list(SIZES)
     positive = np.array([*SHARES, *[p] * (len(starts) + len(sizes))]) * n
@@ -96,13 +92,15 @@ def constructed() -> pd.DataFrame:
         *((FAINTER, f"own features of {s:g}", p) for s in sizes),
     ]
     rows = []
-    for method in (*DESCENT, *ADAPTIVE):
+    for method in adaptive.LEARNING_RATES:
         together = adaptive.learn(method, np.round(positive), start=start, own=own)
-        singly = adaptive.learn(method, round(p * n), batch_size=1)
         found = zip(together.train_error, together.test_error, strict=True)
         for (variation, setting, share), (train, test) in zip(told, found, strict=True):
             rows.append((variation, setting, method, share, train, test))
-        rows.append((SINGLY, "one example a step", method, p, singly.train_error[0], singly.test_error[0]))
+        for size in BATCHES:
+            drawn = adaptive.learn(method, [round(p * n)] * DRAWS, batch_size=size)
+            train, test = drawn.train_error.mean(), drawn.test_error.mean()
+            rows.append((IN_BATCHES, f"B = {size}", method, p, train, test))
     columns = ["variation", "setting", "method", "share", "train_error", "test_error"]
     by = columns[:4]
     return pd.DataFrame(rows, columns=columns).groupby(by, sort=False, as_index=False).mean()

@@ -82,7 +82,7 @@ FIGURES = (
         by_share_title,
         "share p of the label 1 among the examples",
         "test error (%)",
-        "Expected error on examples not seen, after 2,000 steps on all of 60, from zero. Exact, so without intervals.",
+        "Expected error on examples not seen, after 1,000 steps on all of 60, from zero. Exact, so without intervals.",
         x_scale="linear",
     ),
     Figure(
@@ -93,7 +93,7 @@ FIGURES = (
         "test error (%)",
         "",
         "The same, at p = 0.6, where one thing is another: random weights at the start (means of five starts); an "
-        "example's own features smaller than 1; one example a step.",
+        "example's own features smaller than 1; smaller batches.",
         x_scale="linear",
     ),
     Figure(

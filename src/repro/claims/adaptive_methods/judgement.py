@@ -10,7 +10,7 @@ from repro.claims.adaptive_methods.experiment import (
     DESCENT,
     FAINTER,
     FROM_START,
-    SINGLY,
+    IN_BATCHES,
     constructed,
 )
 from repro.evidence.intervals import Estimate, Unit, mean_interval
@@ -30,7 +30,7 @@ WORSE, GOOD_DEFAULT = "SGD with momentum outperforms Adam, both tuned", "Adam is
 HANGS = {
     FROM_START: "They learn nothing from a random start either",
     FAINTER: "They learn nothing with fainter own features either",
-    SINGLY: "They learn nothing from one example a step either",
+    IN_BATCHES: "They learn nothing in smaller batches either",
 }
 
 
@@ -56,17 +56,18 @@ def judge_made(found: pd.DataFrame) -> Verdict:
 
 def apart(rows: pd.DataFrame) -> pd.Series:
     """By setting: the least test error of an adaptive method minus the largest of descent, over 1 - p."""
-    errors = rows.pivot(index="setting", columns="method", values="test_error")
-    share = rows.groupby("setting")["share"].first()
+    errors = rows.pivot_table(index="setting", columns="method", values="test_error", sort=False)
+    share = rows.groupby("setting", sort=False)["share"].first()
     least, most = (errors[list(names)] for names in (adaptive.ADAPTIVE, DESCENT))
     return (least.min(axis=1) - most.max(axis=1)) / (1 - share)
 
 
 def judge_hangs(found: pd.DataFrame, variation: str) -> Verdict:
     """Whether they still learn nothing when something is varied."""
-    gaps = apart(select(found, variation=variation))
-    if gaps.empty:
+    rows = select(found, variation=variation)
+    if rows.empty:
         return Verdict(Outcome.INCONCLUSIVE, "Nothing has been computed.")
+    gaps = apart(rows)
     fails = gaps >= 0.5
     told = [f"{name}: {gap:.2f}" for name, gap in gaps.items()]
     reason = f"Error of the best adaptive method, minus descent's, over that of a constant answer; {'; '.join(told)}."
