@@ -315,8 +315,8 @@ CLAIM = Claim(
         ),
         Revision(
             "2026-11-22T17:10",
-            "On Fashion-MNIST the same: in the post's grid the small batch is best at 0.08, where its rates ended. They "
-            "now go from 0.02 to 0.16.",
+            "On Fashion-MNIST the same: in the post's grid the small batch is best at 0.08, where its rates ended. "
+            "They now go from 0.02 to 0.16.",
         ),
     ),
     settings=SETTINGS,
