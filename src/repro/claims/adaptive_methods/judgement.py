@@ -69,8 +69,8 @@ def judge_hangs(found: pd.DataFrame, variation: str) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "Nothing has been computed.")
     gaps = apart(rows)
     fails = gaps >= 0.5
-    told = [f"{name}: {gap:.2f}" for name, gap in gaps.items()]
-    reason = f"Error of the best adaptive method, minus descent's, over that of a constant answer; {'; '.join(told)}."
+    told = [f"{gap:.2f} ({name})".replace("-", "−") for name, gap in gaps.items()]
+    reason = f"What the best of them errs beyond descent, in shares of a constant answer's error: {', '.join(told)}."
     outcome = Outcome.REPRODUCED if fails.all() else Outcome.CONDITIONAL if fails.any() else Outcome.NOT_REPRODUCED
     return Verdict(outcome, reason)
 
