@@ -90,8 +90,8 @@ FIGURES = (
         by_share_title,
         "share p of the label 1 among the examples",
         "test error (%)",
-        "Expected error on examples not seen, after 1,000 steps on all of 60, from zero. Exact, so without intervals. Where "
-        "one line hides another, they are the same.",
+        "Expected error on examples not seen, after 1,000 steps on all of 60, from zero. Exact, so without intervals. "
+        "Where one line hides another, they are the same.",
         x_scale="linear",
     ),
     Figure(
