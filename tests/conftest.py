@@ -30,6 +30,20 @@ def pytest_pyfunc_call(pyfuncitem):
             pyfuncitem.funcargs[name] = make()
 
 
+def _take_trained(trained: Path) -> None:
+    """Copy into this worker's ledger what another has trained, once, if one has."""
+    taken = Path(_cache.name) / "taken"
+    if trained.is_dir() and not taken.exists():
+        shutil.copytree(trained, Path(_cache.name) / "ledger", dirs_exist_ok=True)
+        taken.touch()
+
+
+def pytest_runtest_setup(item):
+    """A notebook's kernel finds the trials that this test run has trained already."""
+    if item.path.suffix == ".ipynb":
+        _take_trained(_shared(item.config._tmp_path_factory) / "smoke-ledger")
+
+
 @pytest.fixture(scope="session")
 def smoke_ledger(tmp_path_factory):
     """A ledger that holds the smoke-scale trials of every claim: trained once, by the worker that asks first."""
@@ -39,13 +53,13 @@ def smoke_ledger(tmp_path_factory):
 
     ledger, trained = Ledger(), _shared(tmp_path_factory) / "smoke-ledger"
     with filelock.FileLock(trained.with_suffix(".lock")):
-        if trained.is_dir():
-            shutil.copytree(trained, ledger.working, dirs_exist_ok=True)
+        _take_trained(trained)
         plan = {c.id: claims.find(c, "smoke", ledger).trials for c in claims.all_claims().values()}
         report = runner.run(plan, ledger, workers=0)
         assert not report.failed
-        if not trained.is_dir():
-            shutil.copytree(ledger.working, trained)
+        if not trained.is_dir():  # whole at once, for those who do not wait
+            shutil.copytree(ledger.working, aside := trained.with_suffix(".partial"))
+            aside.rename(trained)
     return ledger
 
 

@@ -76,7 +76,7 @@ def judge_hangs(found: pd.DataFrame, variation: str) -> Verdict:
 
 
 def points(table: pd.DataFrame) -> Unit:
-    margin = margin_for(table, MARGIN) if len(table) else MARGIN
+    margin = margin_for(table, MARGIN)
     axis = "Test accuracy, the first named minus the second, percentage points"
     return Unit("points", axis, 0.0, ("worse", "better"), (-margin, margin))
 
