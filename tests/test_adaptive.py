@@ -84,6 +84,12 @@ def test_constructions_that_are_none(given):
         adaptive.learn("Adam", **given)
 
 
-def test_batches_that_do_not_divide():
-    with pytest.raises(ValueError, match=r"^batch_size 7: must divide 60$"):
-        adaptive.learn("Adam", 36, batch_size=7)
+@pytest.mark.parametrize("batch_size", [7, 0, -1])
+def test_batches_that_do_not_divide(batch_size):
+    with pytest.raises(ValueError, match=rf"^batch_size {batch_size}: must divide 60$"):
+        adaptive.learn("Adam", 36, batch_size=batch_size)
+
+
+def test_a_method_that_is_not_known():
+    with pytest.raises(ValueError, match=r"^method 'Adm': must be one of SGD, momentum, "):
+        adaptive.learn("Adm", 36)

@@ -83,13 +83,15 @@ def learn(
     `start` (K,) is the standard deviation of the weights at the start, normal; `own` (K,) the value of the features of
     an example's own, 1 in the paper. `batch_size` None: all examples at every step; else so many, which divide
     `examples`, in an order drawn anew for each construction and epoch, from `seed`, as the start is. float64
-    throughout."""
+    throughout. ValueError for what is none of these."""
+    if name not in LEARNING_RATES:
+        raise ValueError(f"method {name!r}: must be one of {', '.join(LEARNING_RATES)}")
     given = (np.asarray(value, dtype=np.float64) for value in (positive, start, own))
     count, spread, size = (np.atleast_1d(value) for value in np.broadcast_arrays(*given))
-    size_of_batch = batch_size or examples
+    size_of_batch = examples if batch_size is None else batch_size
     if not ((count > examples / 2) & (count < examples)).all() or (spread < 0).any():
         raise ValueError(f"positive must be more than half of {examples} and fewer than all; start at least 0")
-    if examples % size_of_batch:
+    if size_of_batch < 1 or examples % size_of_batch:
         raise ValueError(f"batch_size {batch_size}: must divide {examples}")
     random = np.random.default_rng(seed)
     y = np.where(np.arange(examples) < count[:, None], 1.0, -1.0)
