@@ -77,13 +77,13 @@ def _final_probe_seconds(shape: Trial, name: str) -> float:
 
 
 def estimate_stack(stack: Sequence[Trial]) -> float:
-    """Seconds that one worker needs for the stack, if no trial of it diverges."""
+    """Seconds that one worker needs for the stack, if no trial of it diverges or meets its target."""
     trial = stack[0]
     data.load(trial.dataset, trial.preprocessing, trial.train_size, trial.evaluate_on)  # not part of the timing
     shape = dataclasses.replace(
         trial, epochs=None, steps=1, checkpoints=(), schedule=(), lr=1e-6, precision=engine.choose_precision(trial)
     )
-    alike = {"init_seed": 0, "data_seed": 0, "momentum": 0.9 if trial.momentum else 0.0}
+    alike = {"init_seed": 0, "data_seed": 0, "momentum": 0.9 if trial.momentum else 0.0, "target_accuracy": None}
     shape = dataclasses.replace(shape, **alike, final_probes=(), partner_batch_size=None)  # type: ignore[arg-type]
     phases = [Phase(0, trial.lr, trial.batch_size), *trial.schedule]
     ends = [*(trial.step_at(p.epoch) for p in trial.schedule), trial.num_steps]
