@@ -577,26 +577,31 @@ def what_batch_size(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
 
 def switching(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """A large batch for some epochs, then a small one for thirty: beside the small one alone, and the large kept."""
+    narrow, wide = ("[256]", {"mnist": 5}.get(dataset, 7)), ("[1024, 1024]", 3)
 
-    def arm(start: int, size: int, phase: tuple[float, int] | None = None) -> Rows:
+    def arm(start: int, size: int, phase: tuple[float, int] | None = None, net: tuple[str, int] = narrow) -> Rows:
         looks = [start, *(start + e for e in (1, 2, 5, 10, 20))]
         told = f'[{{"batch_size": {phase[1]}, "epoch": {start}, "lr": {phase[0]}}}]' if phase else "[]"
-        checkpoints = str([float(e) for e in looks if e])
-        return trials(rows, 5, batch_size=size, epochs=start + 30, schedule=told, checkpoints=checkpoints)
+        of = {"widths": net[0], "schedule": told, "checkpoints": str([float(e) for e in looks if e])}
+        return trials(rows, net[1], batch_size=size, epochs=start + 30, **of)
 
     alone, kept, stuck = arm(0, 64), arm(30, 1024), arm(30, 1024, (1e-05, 64))
     switched = {f"switched after epoch {e}": arm(e, 1024, (0.01, 64)) for e in (1, 3, 10, 30)}
-    faster = {"large batch kept, ten times the learning rate": arm(30, 1024, (0.1, 1024))}
-    arms = {"small batch from the start": alone, **switched, **faster}
-    behind, gain = (
-        [points(rows, alone) for rows in switched.values()],
-        points(switched["switched after epoch 30"], kept),
-    )
+    of_post = {f"network of the post: switched after epoch {e}": arm(e, 1024, (0.01, 64), wide) for e in (1, 30)}
+    first = {"small batch from the start": arm(0, 64, net=wide)}
+    faster = {"large batch kept, ten times the learning rate": arm(30, 1024, (0.1, 1024), wide)}
+    post_arms = {f"network of the post: {name}": found for name, found in (first | faster).items()}
+    arms = {"small batch from the start": alone, **switched, **post_arms, **of_post}
+    pairs = [(rows, alone) for rows in switched.values()]
+    if dataset == "mnist":
+        pairs += [(rows, first["small batch from the start"]) for rows in of_post.values()]
+    behind = [points(*pair) for pair in pairs]
+    gain = points(switched["switched after epoch 30"], kept)
     if min(e.n for e in behind) < 2:
         return Found(OPEN, None, arms)
     caught = [
-        True if e.side > 0 or same(points(rows, alone, 0.9)) else False if e.high < -0.3 else None
-        for e, rows in zip(behind, switched.values(), strict=True)
+        True if e.side > 0 or same(points(*pair, 0.9)) else False if e.high < -0.3 else None
+        for e, pair in zip(behind, pairs, strict=True)
     ]
     worst = min(behind, key=lambda e: e.value)
     phrases = [f"{number(worst.value, '+.2f')}, {worst.ends('+.2f')} points"]

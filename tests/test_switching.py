@@ -17,9 +17,11 @@ CLAIM = claims.get("switching")
 ARMS = {s.name: s.trials()[0] for s in CLAIM.sweeps("paper")}
 
 
-def switching_table(behind=0.0, *, late=None, kept=-2.0, stuck=-3.0, faster=0.0, equal=0.0, rest=0.0, seeds=5, sd=0.05):
+def switching_table(
+    behind=0.0, *, late=None, kept=-2.0, stuck=-3.0, faster=0.0, equal=0.0, rest=0.0, seeds=5, sd=0.05, post=None
+):
     """Test accuracies: 98 % of the small batch; so many points more of what is switched, or is not; `late`: switched
-    last."""
+    last; `post`: on the post's network."""
     rng, rows = np.random.default_rng(0), []
     shift = {switching.SMALL_KEPT: 0.0, switching.LARGE_KEPT: kept, switching.STUCK: stuck, switching.FASTER: faster}
     shift |= {
@@ -27,10 +29,13 @@ def switching_table(behind=0.0, *, late=None, kept=-2.0, stuck=-3.0, faster=0.0,
         switching.AT_EQUAL_STEPS: equal,
         "switched after epoch 30": behind if late is None else late,
     }
+    on_post = switching.OF_POST.format
+    shift |= {on_post(arm): shift.get(arm, behind) for arm in (switching.SMALL_KEPT, switching.LARGE_KEPT)}
+    shift |= {arm: behind if post is None else post for arm in ARMS if arm.startswith(on_post("")) and arm not in shift}
     for arm, trial in ARMS.items():
         fields = json.loads(trial.to_json())
         told = {name: json.dumps(v) if isinstance(v, list) else v for name, v in fields.items()} | {"arm": arm}
-        for seed in range(seeds):
+        for seed in range(min(seeds, 3) if arm.startswith(on_post("")) else seeds):
             accuracy = 0.98 + shift.get(arm, behind) / 100 + rng.normal(0, sd / 100)
             told |= {"key": f"{arm}{seed}", "init_seed": seed, "data_seed": seed, "status": "finished"}
             for epoch in (*trial.checkpoints, trial.epochs):
@@ -45,6 +50,7 @@ TABLES = [
     (lambda: switching_table(0.5), Outcome.REPRODUCED),  # better than the small batch alone
     (lambda: switching_table(-1.0), Outcome.NOT_REPRODUCED),  # breaks
     (lambda: switching_table(late=-1.0), Outcome.CONDITIONAL),
+    (lambda: switching_table(post=-1.0), Outcome.CONDITIONAL),  # on the post's network it is stuck
     (lambda: switching_table(kept=1.0), Outcome.NOT_REPRODUCED),  # switching harms
     (lambda: switching_table(sd=0.6), Outcome.INCONCLUSIVE),  # noisy
     (lambda: switching_table(seeds=1), Outcome.INCONCLUSIVE),  # too small
@@ -87,6 +93,9 @@ def test_nothing_is_judged_of_nothing(table):
         ({"rest": -1.0}, "Switched when the large batch is at rest", Outcome.NOT_REPRODUCED),
         ({}, "A network that is stuck", Outcome.REPRODUCED),
         ({"stuck": 0.0}, "A network that is stuck", Outcome.NOT_REPRODUCED),
+        ({}, "On the post's network, it", Outcome.REPRODUCED),
+        ({"post": -1.0}, "On the post's network, it", Outcome.NOT_REPRODUCED),
+        ({"post": -1.0}, "On the post's network, a higher", Outcome.NOT_REPRODUCED),
     ],
 )
 def test_parts(fields, part, outcome):
@@ -104,12 +113,21 @@ def test_the_published_arms_are_as_published():
     """The post's five: B = 64 for 30 epochs, 1024 for 60, 1 or 30 epochs of 1024 and then 30 of 64, or of ten times
     the learning rate."""
     told = {
-        arm: (t.batch_size, t.epochs, [(p.epoch, p.batch_size, p.lr) for p in t.schedule]) for arm, t in ARMS.items()
+        arm.removeprefix(switching.OF_POST.format("")): (
+            t.batch_size,
+            t.epochs,
+            [(p.epoch, p.batch_size, p.lr) for p in t.schedule],
+        )
+        for arm, t in ARMS.items()
+        if t.widths == (1024, 1024)
     }
-    assert told[switching.SMALL_KEPT] == (64, 30, []) and told[switching.LARGE_KEPT] == (1024, 60, [])
-    assert told["switched after epoch 1"] == (1024, 31, [(1, 64, 0.01)])
-    assert told["switched after epoch 30"] == (1024, 60, [(30, 64, 0.01)])
-    assert told[switching.FASTER] == (1024, 60, [(30, 1024, 0.1)])
+    assert told == {
+        switching.SMALL_KEPT: (64, 30, []),
+        switching.LARGE_KEPT: (1024, 60, []),
+        "switched after epoch 1": (1024, 31, [(1, 64, 0.01)]),
+        "switched after epoch 30": (1024, 60, [(30, 64, 0.01)]),
+        switching.FASTER: (1024, 60, [(30, 1024, 0.1)]),
+    }
 
 
 def test_as_many_steps_in_all_are_as_many():
