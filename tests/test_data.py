@@ -1,8 +1,10 @@
 """Datasets: what loads is right, and what is absent or damaged is refused in one line."""
 
+import dataclasses
 import gzip
 import hashlib
 import http.server
+import math
 import os
 import struct
 import threading
@@ -17,6 +19,7 @@ import torchvision
 from repro.names import DATASETS
 from repro.training import data
 from repro.training.data import DataError, load
+from repro.trial import Trial
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = list(data.RAW_FILES["mnist"])
@@ -144,6 +147,27 @@ def test_a_subset_for_validation_leaves_the_held_out_examples_alone():
     d = load("mnist5k", train_size=300, evaluate_on="validation")
     assert d.y_train.bincount().tolist() == [30] * 10
     assert not rows(d.x_train) & rows(d.held["validation"][0])
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_noisy_labels_are_a_share_of_the_training_labels_drawn_from_all_classes(share, fresh):
+    noisy, clean = load("mnist5k", evaluate_on="both", label_noise=share), load("mnist5k", evaluate_on="both")
+    n = len(clean.y_train)
+    wrong = int((noisy.y_train != clean.y_train).sum())
+    expected, sd = 0.9 * share * n, math.sqrt(0.09 * share * n)  # a tenth of those drawn is what it was
+    assert abs(wrong - expected) < 4 * sd
+    assert int(noisy.y_train.min()) == 0 and int(noisy.y_train.max()) == 9
+    assert torch.equal(noisy.x_train, clean.x_train)
+    for split, (_, y) in clean.held.items():
+        assert torch.equal(noisy.held[split][1], y)  # what is held out is judged by its true labels
+    load.cache_clear()
+    assert torch.equal(load("mnist5k", evaluate_on="both", label_noise=share).y_train, noisy.y_train)
+
+
+def test_a_trial_is_trained_on_its_own_labels():
+    trial = Trial(train_size=200, label_noise=1.0, epochs=1)
+    assert torch.equal(data.of(trial).y_train, load("mnist5k", train_size=200, label_noise=1.0).y_train)
+    assert not torch.equal(data.of(trial).y_train, data.of(dataclasses.replace(trial, label_noise=0.0)).y_train)
 
 
 @pytest.mark.parametrize("damage", ["a pixel", "a label"])

@@ -75,6 +75,9 @@ BAD = [
     ({"weight_decay": NAN}, ["weight_decay nan"]),
     ({"batch_norm": 1}, ["batch_norm 1", "True or False"]),
     ({"batch_norm": "no"}, ["batch_norm 'no'", "True or False"]),
+    ({"label_noise": 10}, ["label_noise 10", "from 0 to 1", "0.1"]),
+    ({"label_noise": -0.1}, ["label_noise -0.1"]),
+    ({"label_noise": "all"}, ["label_noise 'all'"]),
     ({"target_accuracy": 97}, ["target_accuracy 97", "at most 1", "0.97"]),
     ({"target_accuracy": 0}, ["target_accuracy 0", "above 0"]),
     ({"target_accuracy": 0.9, "probes": ("travel",)}, ["target_accuracy", "held-out fit"]),
@@ -235,6 +238,7 @@ CHANGES = {
     "norm_statistics": "batch",
     "norm_eps": 1e-3,
     "target_accuracy": 0.97,
+    "label_noise": 0.1,
 }
 
 
@@ -254,11 +258,11 @@ def test_every_change_gives_its_own_key():
 def test_a_field_added_later_with_a_default_leaves_keys_alone():
     @dataclasses.dataclass(frozen=True)
     class LaterTrial(Trial):
-        label_noise: float = 0.0
+        crop: float = 0.0
 
     fields = {"dataset": "mnist", "epochs": 30, "lr": 0.1}
     assert LaterTrial(**fields).key == Trial(**fields).key
-    assert LaterTrial(**fields, label_noise=0.1).key != Trial(**fields).key
+    assert LaterTrial(**fields, crop=0.1).key != Trial(**fields).key
 
 
 def test_a_field_told_at_its_default_is_the_same_trial():
@@ -274,7 +278,7 @@ def test_the_defaults_behind_the_pinned_key_are_pinned():
     """Defaults stand in no key, so one that changed would silently give old rows a new meaning."""
     assert REFERENCE.to_json() == (
         '{"batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
-        '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"lr":0.01,"model":"mlp",'
+        '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"label_noise":0.0,"lr":0.01,"model":"mlp",'
         '"momentum":0.0,"norm_eps":1e-05,"norm_statistics":"kept",'
         '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize","probe_examples":null,'
         '"probes":["fit","travel"],"schedule":[],"steps":null,"target_accuracy":null,"train_size":null,'

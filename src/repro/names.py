@@ -104,6 +104,7 @@ NUMBERS = (
     "eps",
     "warmup_epochs",
     "norm_eps",
+    "label_noise",
 )  # fields that are floats
 
 

@@ -60,7 +60,8 @@ class Trial:
 
     The budget is either `epochs` (may be a fraction) or `steps`. `checkpoints` are positions inside the budget, in its
     unit, at which the `probes` measure; the start and the end are always measured. `final_probes` measure at the end
-    alone, of trials that finish. `train_size` keeps a fixed, class-stratified subset of the training set.
+    alone, of trials that finish. `train_size` keeps a fixed, class-stratified subset of the training set. Of a share
+    `label_noise` of the training examples, the same in every trial, the labels are drawn anew from all classes.
     `evaluate_on="validation"` holds the end of the training set out and measures there, leaving the test set untouched;
     "both" measures on either, so that what is chosen on one can be judged on the other. Over the first `warmup_epochs`
     the learning rate rises linearly, step by step, from 0. `beta1`, `beta2` and `eps` are Adam's. `draws` is the number
@@ -108,6 +109,7 @@ class Trial:
     norm_statistics: str = "kept"
     norm_eps: float = 1e-5
     target_accuracy: float | None = None
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("widths", "schedule", "probes", "final_probes", "checkpoints"):
@@ -185,6 +187,8 @@ class Trial:
             size = getattr(self, name)
             if size is not None and not (type(size) is int and 1 <= size <= self.num_train):
                 raise SpecError(f"{name} {size!r}: must be a whole number from 1 to {self.num_train}")
+        if not is_number(self.label_noise) or not 0 <= self.label_noise <= 1:
+            raise SpecError(f"label_noise {self.label_noise!r}: must be a share from 0 to 1, such as 0.1")
         if self.target_accuracy is not None:
             if not is_number(self.target_accuracy) or not 0 < self.target_accuracy <= 1:
                 raise SpecError(

@@ -108,10 +108,10 @@ def design(settings: Settings) -> list[Sweep]:
         Sweep(arm, spec, {SEEDS: paired_seeds(min(many, 3) if arm == AT_REST else many)}) for arm, spec in arms.items()
     ]
     if settings["post_seeds"]:
-        axes = {SEEDS: paired_seeds(settings["post_seeds"])}
+        seeds = paired_seeds(settings["post_seeds"])
         of_post = (SMALL_KEPT, LARGE_KEPT, SWITCHED.format(switches[0]), SWITCHED.format(longest), FASTER)
         wide = {arm: dataclasses.replace(arms[arm], widths=settings["post_widths"]) for arm in of_post}
-        sweeps += [Sweep(OF_POST.format(arm), spec, axes) for arm, spec in wide.items()]
+        sweeps += [Sweep(OF_POST.format(arm), spec, {SEEDS: seeds}) for arm, spec in wide.items()]
     return sweeps
 
 

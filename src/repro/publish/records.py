@@ -22,6 +22,7 @@ COLUMNS: Mapping[str, str] = {
     "epoch": "The same in epochs.",
     "dataset": "Setting: the dataset.",
     "train_size": "Setting: how many training images are kept, drawn by class; none: all.",
+    "label_noise": "Setting: the share of training images whose labels are drawn anew, from all classes.",
     "evaluate_on": "Setting: what is held out: “test”, “validation” (the end of the training set), or both.",
     "preprocessing": "Setting: pixels over 255, “unit”, and then standardised, “standardize”.",
     "model": "Setting: a perceptron, Keskar's F1, or a convolutional network.",

@@ -79,7 +79,7 @@ def _final_probe_seconds(shape: Trial, name: str) -> float:
 def estimate_stack(stack: Sequence[Trial]) -> float:
     """Seconds that one worker needs for the stack, if no trial of it diverges or meets its target."""
     trial = stack[0]
-    data.load(trial.dataset, trial.preprocessing, trial.train_size, trial.evaluate_on)  # not part of the timing
+    data.of(trial)  # not part of the timing
     shape = dataclasses.replace(
         trial, epochs=None, steps=1, checkpoints=(), schedule=(), lr=1e-6, precision=engine.choose_precision(trial)
     )

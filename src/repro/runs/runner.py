@@ -105,7 +105,7 @@ def run_stack(stack: list[Trial], engine_version: int = ENGINE_VERSION) -> list[
     machine()
     _keep_memory()
     first = stack[0]
-    dataset = data.load(first.dataset, first.preprocessing, first.train_size, first.evaluate_on)
+    dataset = data.of(first)
     began = time.perf_counter()
     probes, final_probes = ([PROBES[name] for name in names] for names in (first.probes, first.final_probes))
     trained = engine.train(stack, dataset, probes, final_probes)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from repro.names import DATASETS, ReproError
+from repro.trial import Trial
 
 # SHA-256 of the raw, uncompressed files.
 RAW_FILES = {
@@ -222,12 +223,18 @@ def _subset(labels: np.ndarray, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def load(
-    name: str, preprocessing: str = "standardize", train_size: int | None = None, evaluate_on: str = "test"
+    name: str,
+    preprocessing: str = "standardize",
+    train_size: int | None = None,
+    evaluate_on: str = "test",
+    label_noise: float = 0.0,
 ) -> Dataset:
     """The dataset `name`, read once a process.
 
     Pixels are divided by 255 ("unit") and then, by default, standardised by the dataset's published mean
-    and standard deviation. Raises DataError, in one line, if it is absent, damaged or unwritable.
+    and standard deviation. Of a share `label_noise` of the training examples the labels are drawn anew, from all
+    classes alike (Zhang et al. 2017), always the same. Raises DataError, in one line, if it is absent, damaged or
+    unwritable.
     """
     info = DATASETS[name]
     x_train, y_train, *test = _read_mnist5k() if name == "mnist5k" else _read_torchvision(name)
@@ -239,6 +246,10 @@ def load(
     if train_size is not None:
         kept = _subset(y_train, train_size)
         x_train, y_train = x_train[kept], y_train[kept]
+    random = generator("label noise", 0)
+    noisy = torch.randperm(len(y_train), generator=random)[: round(label_noise * len(y_train))].numpy()
+    y_train = y_train.copy()
+    y_train[noisy] = torch.randint(info.num_classes, noisy.shape, generator=random).numpy()
 
     def pixels(raw: np.ndarray) -> Tensor:
         x = torch.from_numpy(raw.copy()).float().div_(255)
@@ -252,3 +263,8 @@ def load(
 
     held = {split: (pixels(x), labels(y)) for split, (x, y) in splits.items() if evaluate_on in (split, "both")}
     return Dataset(name, pixels(x_train), labels(y_train), held)
+
+
+def of(trial: Trial) -> Dataset:
+    """The dataset that the trial is trained and evaluated on."""
+    return load(trial.dataset, trial.preprocessing, trial.train_size, trial.evaluate_on, trial.label_noise)
