@@ -7,6 +7,7 @@ been run to judge; and the rows by the names that the printed numbers use. panda
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -630,10 +631,54 @@ def adaptive_methods(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fo
     return Found(IN_PART if e.side > 0 or same(narrow) else YES, told, {})
 
 
+def travel(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """B = 1024 against B = 64 at equal epochs; where it ends, against B = 64 where that was as far from the start; and
+    at as many steps, and at sixteen times the learning rate."""
+    seeds = 5 if dataset == "mnist" else 7
+
+    def at(size: int, epochs: float, lr: float = 0.01, most: int = seeds) -> Rows:
+        return trials(rows, most, batch_size=size, epochs=epochs, lr=lr, checkpoints=log_checkpoints(epochs))
+
+    small, large, longer, raised = at(64, 30), at(1024, 30), at(1024, 480), at(1024, 30, 0.16, 5)
+    arms = {
+        "equal epochs": pd.concat([small, large, *(at(size, 30, most=3) for size in (16, 256, 4096))]),
+        "equal steps": pd.concat([small, longer, at(16, 7.5, most=3), at(256, 120, most=3)]),
+    }
+    nearer, worse = over(large, small, "weight_distance"), points(large, small)
+    if min(nearer.n, worse.n) < 2:
+        return Found(OPEN, None, arms)
+    ends, gaps = by_seed(large, "weight_distance"), []
+    for seed, accuracy in by_seed(large, "test_accuracy").items():
+        way = small[(small["init_seed"] == seed) & (small["step"] > 0) & (small["status"] == "finished")]
+        for (_, before), (_, after) in itertools.pairwise(way.iterrows()):
+            if before["weight_distance"] <= ends[seed] < after["weight_distance"]:
+                share = math.log(ends[seed] / before["weight_distance"])
+                share /= math.log(after["weight_distance"] / before["weight_distance"])
+                error = (1 - before["test_accuracy"]) ** (1 - share) * (1 - after["test_accuracy"]) ** share
+                gaps.append(100 * (accuracy - 1 + error))
+    at_same = mean(gaps)
+    far = f"B = 1024 goes {number(nearer.value)} times as far as B = 64"
+    phrases = [far, at_same.told("points", "+.2f")]
+    if nearer.low > 1 / 1.1 or worse.low > 0 or same(points(large, small, 0.9)):
+        return Found(NO, [far, worse.told("points", "+.2f")], arms)
+    ways = []
+    for way in (longer, raised):
+        distance, accuracy = over(way, small, "weight_distance"), points(way, small)
+        fails = distance.high < 1 / 1.1 or accuracy.high < -0.3
+        as_good = same(points(way, small, 0.9)) or accuracy.side > 0
+        known = min(distance.n, accuracy.n) > 1
+        ways.append(True if known and distance.low > 1 / 1.1 and as_good else False if known and fails else None)
+    if nearer.high >= 1 or worse.high >= 0:
+        return Found(OPEN, phrases, arms)
+    if at_same.high < -0.3 or False in ways:
+        return Found(IN_PART, phrases if at_same.high < -0.3 else [far], arms)
+    return Found(YES if at_same.low > -0.3 and all(ways) else OPEN, phrases, arms)
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
     *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale, noisy_quadratic),
-    *(what_batch_size, switching, adaptive_methods),
+    *(what_batch_size, switching, adaptive_methods, travel),
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL

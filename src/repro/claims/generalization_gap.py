@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -64,13 +65,17 @@ SETTINGS = {
 }
 
 
+def base_of(sizes: Sequence[int]) -> int:
+    """The batch size whose steps are the equal steps."""
+    return BASE_BATCH_SIZE if BASE_BATCH_SIZE in sizes else min(sizes)
+
+
 def design(settings: Settings) -> list[Sweep]:
     """Equal epochs: every batch size for `epochs`. Equal steps, for base/4 … 16 · base: epochs in proportion
     to the batch size, which gives every arm the steps of the base, to within one step an epoch."""
     trial = Trial(dataset=settings["dataset"], widths=settings["widths"], lr=settings["lr"], epochs=1)
     sizes = settings["batch_sizes"]
-    base = BASE_BATCH_SIZE if BASE_BATCH_SIZE in sizes else min(sizes)
-
+    base = base_of(sizes)
     near = [size for size in sizes if base / 4 <= size <= 16 * base]
 
     def sweep(arm: str, size: int, epochs: float) -> Sweep:

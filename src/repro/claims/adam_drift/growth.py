@@ -20,8 +20,8 @@ LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"linear": lambda t: t, "â
 POWER = "power of t"
 
 
-def _extrapolate(t: np.ndarray, d: np.ndarray, law: str, kept: int) -> np.ndarray:
-    """Distances at all epochs t (n,), by a law of two constants fitted to the first `kept`."""
+def extrapolate(t: np.ndarray, d: np.ndarray, law: str, kept: int) -> np.ndarray:
+    """Distances at all times t (n,), by a law of two constants fitted to the first `kept`."""
     if law == POWER:
         slope, offset = np.polyfit(np.log(t[:kept]), np.log(d[:kept]), 1)
         return np.exp(offset + slope * np.log(t))
@@ -46,7 +46,7 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
         for law in (*LAWS, POWER) if kept >= 3 else ():
             t, errors = distances.index.to_numpy(dtype=float), []
             for d in distances.to_numpy().T:
-                off = _extrapolate(t, d, law, kept)[kept:] / d[kept:] - 1
+                off = extrapolate(t, d, law, kept)[kept:] / d[kept:] - 1
                 errors.append(100 * float(np.sqrt((off**2).mean())))
             rows.append(point(mean_interval(errors), name=law, series=arm))
     return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series"])
