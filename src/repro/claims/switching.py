@@ -34,7 +34,7 @@ PAPER = {
     "rest": 480,  # epochs after which the large batch has taken as many steps as the small one takes alone
     "seeds": 5,
     "widths": (256,),
-    "post_seeds": 3,  # of the arms that the post publishes, on its network; 0 leaves them out
+    "post_seeds": 3,  # at most, of the arms that the post publishes, on its network; 0 leaves them out
     "post_widths": (1024, 1024),
 }
 SETTINGS = {
@@ -108,7 +108,7 @@ def design(settings: Settings) -> list[Sweep]:
         Sweep(arm, spec, {SEEDS: paired_seeds(min(many, 3) if arm == AT_REST else many)}) for arm, spec in arms.items()
     ]
     if settings["post_seeds"]:
-        seeds = paired_seeds(settings["post_seeds"])
+        seeds = paired_seeds(min(many, settings["post_seeds"]))
         of_post = (SMALL_KEPT, LARGE_KEPT, SWITCHED.format(switches[0]), SWITCHED.format(longest), FASTER)
         wide = {arm: dataclasses.replace(arms[arm], widths=settings["post_widths"]) for arm in of_post}
         sweeps += [Sweep(OF_POST.format(arm), spec, {SEEDS: seeds}) for arm, spec in wide.items()]

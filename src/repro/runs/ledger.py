@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -115,12 +116,11 @@ class Ledger:
         found: list[pd.DataFrame] = []
         seen: set[str] = set()
         for path in self.files():
-            table = _read_cached(path)
-            part = table[table["key"].isin(set(keys) - seen) & (table["status"] != FAILED)]
-            # one trial trained by two runs at once: the first stays
-            part = part.drop_duplicates(["key", "step"])
-            seen.update(part["key"])
-            if len(part):
+            finished, places = _finished(_version(path))
+            here = [key for key in keys if key in places and key not in seen]
+            seen.update(here)
+            if here:
+                part = finished.take(np.sort(np.concatenate([places[key] for key in here])))
                 # empty columns go before concat, which would turn a number column into one of objects
                 part = part.dropna(axis="columns", how="all")
                 found.append(part.assign(recorded=path.parent == self.recorded))
@@ -245,3 +245,12 @@ def _read_cached(path: Path) -> pd.DataFrame:
 def _read_version(version: Version) -> pd.DataFrame:
     path = Path(version[0])
     return _read(path, _is_ours(path)).to_pandas()
+
+
+@functools.lru_cache(maxsize=64)
+def _finished(version: Version) -> tuple[pd.DataFrame, Mapping[str, np.ndarray]]:
+    """The rows of finished trials in a file, and where those of each key stand among them. Of a trial trained by two
+    runs at once the first row of each step stays."""
+    table = _read_version(version)
+    table = table[table["status"] != FAILED].drop_duplicates(["key", "step"])
+    return table, {str(key): np.asarray(places) for key, places in table.groupby("key").indices.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -156,29 +157,35 @@ def study_sweeps(settings: Settings) -> list[Sweep]:
     """A sweep a study: at every batch size as many trials, twice as many of momentum from DOUBLED on, at quasi-random
     points: the logarithm of the learning rate, of η/(1 - m) where momentum is tuned, too, uniform over `octaves` (with
     momentum `more_octaves`) about the pilot's best; that of 1 - m uniform from 1 to SLOWEST. Trial i has seed i."""
-    dataset, budget = settings["dataset"], settings["budget"]
-    base = base_of(dataset)
-    axis = ("batch_size", "lr", "momentum", "steps", "checkpoints", *SEEDS)
     first, _ = split(settings["studies"][0])
     sweeps = []
     for study in settings["studies"]:
         network, method = split(study)
-        by_momentum = method in BY_MOMENTUM
-        points = []
         sizes = settings["batch_sizes" if network == first else "other_sizes"]
-        for size in (b for b in sizes if b >= SMALLEST.get(method, 1)):
-            rate, steps = expected(pilot_of(dataset, study), size)
-            most = max(round(budget * steps), 2)
-            looks = checkpoints(FIRST_LOOK * steps, most, settings["look"])
-            count = whole("trials", settings["trials"]) * (2 if by_momentum and size >= DOUBLED else 1)
-            cube = quasi_random(count, 1 + by_momentum, size, study)
-            for i, point in enumerate(cube):
-                slow = SLOWEST ** point[1] if by_momentum else 1.0
-                octaves = settings["more_octaves" if by_momentum else "octaves"]
-                lr = rate * 2 ** (octaves * (point[0] - 0.5)) * slow
-                points.append((size, float(f"{lr:.6g}"), float(f"{1 - slow:.6g}"), most, looks, i, i))
-        sweeps.append(Sweep(study, dataclasses.replace(base, **NETWORKS[network], **METHODS[method]), {axis: points}))
+        octaves = settings["more_octaves" if method in BY_MOMENTUM else "octaves"]
+        others = (settings[name] for name in ("budget", "look", "trials"))
+        sweeps.append(_study_sweep(settings["dataset"], study, tuple(sizes), octaves, *others))
     return sweeps
+
+
+@functools.lru_cache(maxsize=None, typed=True)  # several chapters rest on the same thousands of trials
+def _study_sweep(
+    dataset: str, study: str, sizes: tuple[int, ...], octaves: float, budget: float, look: float, trials: int
+) -> Sweep:
+    network, method = split(study)
+    by_momentum, points = method in BY_MOMENTUM, []
+    for size in (b for b in sizes if b >= SMALLEST.get(method, 1)):
+        rate, steps = expected(pilot_of(dataset, study), size)
+        most = max(round(budget * steps), 2)
+        looks = checkpoints(FIRST_LOOK * steps, most, look)
+        count = whole("trials", trials) * (2 if by_momentum and size >= DOUBLED else 1)
+        for i, point in enumerate(quasi_random(count, 1 + by_momentum, size, study)):
+            slow = SLOWEST ** point[1] if by_momentum else 1.0
+            lr = rate * 2 ** (octaves * (point[0] - 0.5)) * slow
+            points.append((size, float(f"{lr:.6g}"), float(f"{1 - slow:.6g}"), most, looks, i, i))
+    axis = ("batch_size", "lr", "momentum", "steps", "checkpoints", *SEEDS)
+    base = dataclasses.replace(base_of(dataset), **NETWORKS[network], **METHODS[method])
+    return Sweep(study, base, {axis: points})
 
 
 def design(settings: Settings) -> list[Sweep]:

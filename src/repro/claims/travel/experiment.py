@@ -21,7 +21,7 @@ PAPER = {
     "narrow_widths": (256,),
     "narrow_lr": 0.02,  # of the smallest batch
     "narrow_steps": 2048,
-    "narrow_seeds": 5,
+    "narrow_seeds": 5,  # at most
     "labels_lr": 0.1,
     "f1": 1,  # 0: without Keskar's network
 }
@@ -53,7 +53,7 @@ def design(settings: Settings) -> list[Sweep]:
         narrow, epochs=None, steps=steps, checkpoints=doubled, probes=("held-out fit", "travel")
     )
     labels = dataclasses.replace(narrow, lr=settings["labels_lr"], batch_size=small, checkpoints=raised.checkpoints)
-    seeds = paired_seeds(settings["narrow_seeds"])
+    seeds = paired_seeds(min(settings["seeds"], settings["narrow_seeds"]))
     root = [(size, round(settings["narrow_lr"] * math.sqrt(size / min(sizes)), 10)) for size in sizes]
     sweeps += [
         Sweep(RAISED, raised, {SEEDS: paired_seeds(min(settings["seeds"], settings["raised_seeds"]))}),
