@@ -21,9 +21,11 @@ from independent_statistics import (
     Rows,
     Tables,
     best_rate,
+    bootstrap,
     by_seed,
     chance,
     chosen,
+    ended,
     finished,
     grid,
     is_inner,
@@ -675,10 +677,67 @@ def travel(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     return Found(YES if at_same.low > -0.3 and all(ways) else OPEN, phrases, arms)
 
 
+def noise_collapse(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """A thousand images, η from ½ to 1/32: do networks that fit, at batches up to 1/8 of that, go by η/B?"""
+    plain = {"widths": "[64]", "train_size": 1000, "evaluate_on": "both", "drop_last": True, "probes": '["fit"]'}
+    few, by = [2**k for k in range(7)], ["lr", "batch_size", "weight_decay"]
+
+    def settings(powers: Sequence[int], decays: Sequence[float] = (0.0,), least: float = 0.99) -> pd.DataFrame:
+        found = [
+            trials(rows, 10, batch_size=few, lr=0.5**k, steps=64 * 2**k, weight_decay=decay, **plain)
+            for k in powers
+            for decay in decays
+        ]
+        ends = ended(pd.concat(found))
+        ends = ends[ends.groupby(by)["train_accuracy"].transform("mean") >= least]
+        return 100 * ends.pivot(index=by, columns="init_seed", values="test_accuracy").dropna()
+
+    def in_groups(table: pd.DataFrame, over: str) -> tuple[np.ndarray, np.ndarray]:
+        """Accuracies (cells, seeds) of three or more that have `over` / B in common, and which have."""
+        at = table.index.to_frame()
+        label = np.log2(at[over] / at["batch_size"]).round(6)
+        kept = label.groupby(label).transform("size") >= 3
+        return table[kept].to_numpy(), label[kept].to_numpy()
+
+    def luck(y: np.ndarray) -> float:
+        return float((y - y.mean(0)).var(1, ddof=1).mean() / y.shape[1])
+
+    def ratio(y: np.ndarray, label: np.ndarray, noise: float) -> float:
+        groups = [y[label == g] for g in np.unique(label)]
+        within = sum(((g - g.mean()) ** 2).sum() for g in groups) / (len(y) - len(groups))
+        size = (len(y) - sum(len(g) ** 2 for g in groups) / len(y)) / (len(groups) - 1)
+        between = sum(len(g) * (g.mean() - y.mean()) ** 2 for g in groups) / (len(groups) - 1)
+        return math.sqrt(max(within - noise, 0) / max((between - within) / size, 1e-9))
+
+    def spread(y: np.ndarray, label: np.ndarray) -> Interval | None:
+        if len({*label}) < 2 or y.shape[1] < 2:
+            return None
+        return bootstrap(lambda s: ratio(y[:, s].mean(1), label, luck(y[:, s])), y.shape[1])
+
+    powers = (1, 2, 3, 4, 5)
+    fitting = in_groups(settings(powers), "lr")
+    e, every = spread(*fitting), spread(*in_groups(settings(powers, least=0.0), "lr"))
+    control = spread(*in_groups(settings((5,), [1e-4 * 2**k for k in range(5)]), "weight_decay"))
+    if e is None or every is None or control is None:
+        return Found(OPEN, None, {})
+    told, (y, label) = [f"differ {e.times} as much"], fitting
+    if not y.mean(1).var(ddof=1) > 4 * luck(y):
+        return Found(OPEN, told, {})
+    if e.low > 0.5 and not every.high < 0.5:
+        return Found(NO, told, {})
+    if control.low <= e.high:
+        return Found(OPEN, told, {})
+    rng, means = np.random.default_rng(0), y.mean(1)
+    dealt = [ratio(rng.permutation(means), label, 0.0) <= ratio(means, label, 0.0) for _ in range(999)]
+    if e.high < 0.5 and (1 + sum(dealt)) / 1000 < 0.05:
+        return Found(YES, told, {})
+    return Found(IN_PART, [every.times], {}) if e.low > 0.5 else Found(OPEN, told, {})
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
     *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale, noisy_quadratic),
-    *(what_batch_size, switching, adaptive_methods, travel),
+    *(what_batch_size, switching, adaptive_methods, travel, noise_collapse),
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL

@@ -55,7 +55,8 @@ def trials(rows: Rows, seeds: int, **fields: Any) -> Rows:
     is one."""
     whole = fields | {field: value for field, value in PLAIN.items() if field not in fields}  # the telling ones first
     rows = rows[(rows["init_seed"] < seeds) & (rows["init_seed"] == rows["data_seed"])]
-    left_over = {"test": 60_000, "both": 50_000}[whole["evaluate_on"]] % rows["batch_size"] > 0
+    num_train = whole["train_size"] or {"test": 60_000, "both": 50_000}[whole["evaluate_on"]]
+    left_over = num_train % rows["batch_size"] > 0
     rows = rows[rows["drop_last"] == (left_over & whole.pop("drop_last"))]
     for field, allowed in whole.items():
         found = pd.Series(False, rows.index)
