@@ -592,7 +592,7 @@ class TestEveryClaim:
             claim.sweeps("labtop")
         with pytest.raises(SpecError, match="seeds 0"):
             claim.sweeps("smoke", seeds=0)
-        number = next(name for name in ("epochs", "budget") if name in claim.settings[Scale.SMOKE][0])
+        number = next(name for name in ("epochs", "budget", "time") if name in claim.settings[Scale.SMOKE][0])
         with pytest.raises(SpecError, match=f"{number} 'ten': must be a number, such as"):
             claim.sweeps("smoke", **{number: "ten"})
         several = next(name for name in ("widths", "batch_sizes") if name in claim.settings[Scale.SMOKE][0])
