@@ -8,6 +8,7 @@ been run to judge; and the rows by the names that the printed numbers use. panda
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -734,10 +735,44 @@ def noise_collapse(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Foun
     return Found(IN_PART, [every.times], {}) if e.low > 0.5 else Found(OPEN, told, {})
 
 
+def grow_the_batch(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """η/4 after epochs 9, 18 and 24, or 4 B; or neither. From the rate that η/4 does best from."""
+    plain = {"widths": "[256]", "epochs": 30, "evaluate_on": "both", "drop_last": True, "batch_size": 64}
+    plain |= {"label_noise": {"mnist": 0.1}.get(dataset, 0.0)}
+    plain |= {"checkpoints": "[1.0, 3.0, 9.0, 10.0, 18.0, 19.0, 24.0, 25.0]"}
+
+    def arm(lr: float, changes: Sequence[tuple[int, float]]) -> Rows:
+        """`changes`: the batch and the learning rate from each epoch on."""
+        told = [
+            {"batch_size": size, "epoch": epoch, "lr": rate}
+            for (size, rate), epoch in zip(changes, (9, 18, 24), strict=False)
+        ]
+        return trials(rows, 8, lr=lr, schedule=json.dumps(told), **plain)
+
+    rates = [0.05, 0.1, 0.2, 0.4]
+    decay = pd.concat([arm(lr, [(64, float(f"{lr / 4**k:.8g}")) for k in (1, 2, 3)]) for lr in rates])
+    if not chosen(decay):  # on an edge, too
+        return Found(OPEN, [], {})
+    best = best_rate(grid(decay, "validation_accuracy"))
+    grow, neither = arm(best, [(64 * 4**k, best) for k in (1, 2, 3)]), arm(best, [])
+    decay = decay[decay["lr"] == best]
+    e, gain, control = points(grow, decay), points(grow, neither), points(neither, decay)
+    if min(e.n, control.n) < 2:
+        return Found(OPEN, None, {})
+    told = [f"tests {e.told('points', '+.2f')} beside"]
+    if control.high >= -0.2:
+        return Found(OPEN, told, {})
+    if same(points(grow, decay, 0.9), 0.2) or e.side > 0:
+        return Found(YES, told, {})
+    if e.high < -0.2:
+        return Found(IN_PART if gain.side > 0 else NO, told, {})
+    return Found(OPEN, told, {})
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
     *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale, noisy_quadratic),
-    *(what_batch_size, switching, adaptive_methods, travel, noise_collapse),
+    *(what_batch_size, switching, adaptive_methods, travel, noise_collapse, grow_the_batch),
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL

@@ -1,0 +1,297 @@
+"""Smith et al.: "don't decay the learning rate, increase the batch size"; is it the same, for fewer steps?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from repro.evidence.intervals import Estimate, Unit, equivalence_p, geometric, mean_interval, paired_difference
+from repro.evidence.intervals import paired_values as in_pairs
+from repro.evidence.spec import Claim, Figure, Outcome, Published, Revision, Scale, Settings, Verdict
+from repro.evidence.tables import by_seed, final, margin_for, paired, point, select
+from repro.evidence.tuning import Tuned, tune, tuned_difference
+from repro.evidence.words import bracketed
+from repro.names import SpecError
+from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds, whole
+
+DECAY, GROW, RAISED, CONSTANT = (
+    "the learning rate decays",
+    "the batch grows",
+    "the batch grows, higher learning rate",
+    "neither",
+)
+MARGIN = 0.2  # percentage points of 10,000 test images, as close as the paper's own results are
+CAP = 10  # the batch grows to one in so many training examples at most; then the learning rate decays after all
+PAPER = {
+    "dataset": "mnist",
+    "label_noise": 0.1,  # without it, MNIST is learnt as well without a schedule
+    "batch_size": 64,  # where it begins
+    "factor": 4,
+    "changes": (9, 18, 24),  # epochs, at the shares of the whole at which the paper has them
+    "epochs": 30,
+    "lr": 0.05,  # the lowest of the grid
+    "lr_steps": 4,  # each twice the last
+    "seeds": 8,
+    "widths": (256,),
+}
+MNIST5K = {**PAPER, "dataset": "mnist5k", "batch_size": 16, "lr": 0.025, "widths": (64,)}
+SETTINGS = {
+    Scale.SMOKE: ({**MNIST5K, "changes": (1, 2, 3), "epochs": 4, "seeds": 2, "widths": (32,)},),
+    Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "label_noise": 0.0}),
+}
+
+
+def phases(trial: Trial, lr: float, size: int, factor: int, changes: Sequence[int], decays: bool) -> list[Phase]:
+    """From the start and from each of `changes` on: either the learning rate is divided by `factor`, or the batch is
+    multiplied by it, up to one in CAP of the training examples; what it then lacks the learning rate makes up."""
+    most = max(trial.num_train // CAP, size)
+    found = []
+    for k, epoch in enumerate((0, *changes)):
+        wanted = size * factor**k
+        batch = size if decays else min(wanted, most)
+        found.append(Phase(epoch, float(f"{lr * batch / wanted:.8g}"), batch))
+    return found
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """The learning rate decays in steps; or the batch grows in as many; or it grows from a batch and a learning rate
+    `factor` times as large; or neither. Each from every learning rate of a grid, evaluated on a validation split, which
+    chooses, and on the test set, without the smaller batch at an epoch's end."""
+    changes, epochs, size, factor = (settings[name] for name in ("changes", "epochs", "batch_size", "factor"))
+    if list(changes) != sorted(set(changes)) or changes[-1] >= epochs:
+        raise SpecError(f"changes {list(changes)}: must rise, below the {epochs} epochs")
+    ends = {e + 1 for e in changes}
+    base = Trial(
+        dataset=settings["dataset"],
+        label_noise=settings["label_noise"],
+        widths=settings["widths"],
+        evaluate_on="both",
+        drop_last=True,
+        epochs=epochs,
+        checkpoints=tuple(float(e) for e in sorted({1, epochs // 10, *changes, *ends} - {0}) if e < epochs),
+    )
+    rates = [settings["lr"] * 2**k for k in range(whole("lr_steps", settings["lr_steps"]))]
+    seeds = paired_seeds(settings["seeds"])
+
+    def arm(name: str, times: int, decays: bool = False, constant: bool = False) -> Sweep:
+        points = []
+        for lr in rates:
+            first, *rest = phases(base, lr * times, size * times, factor, changes, decays)
+            points.append((first.lr, first.batch_size, () if constant else tuple(rest)))
+        return Sweep(name, base, {("lr", "batch_size", "schedule"): points, SEEDS: seeds})
+
+    return [arm(DECAY, 1, decays=True), arm(GROW, 1), arm(RAISED, factor), arm(CONSTANT, 1, constant=True)]
+
+
+def chosen(table: pd.DataFrame) -> Tuned | None:
+    """The learning rate that decay does best from, by held-out accuracy."""
+    return tune(select(table, arm=DECAY, final=True), "validation_accuracy", largest=True)
+
+
+def arm_at(table: pd.DataFrame, name: str, best: Tuned) -> dict[str, Any]:
+    """The rows of an arm at the learning rate that belongs to the chosen one: the same, or as many times as high as
+    the arm's lowest is."""
+    rates = [sorted(select(table, arm=arm)["lr"].unique()) for arm in (DECAY, name)]
+    return {"arm": name, "lr": rates[1][rates[0].index(best.lr)]} if len(rates[0]) == len(rates[1]) else {"arm": ""}
+
+
+def points(table: pd.DataFrame) -> Unit:
+    margin = margin_for(table, MARGIN)
+    axis = "Test accuracy, the first named minus the second, percentage points"
+    return Unit("points", axis, 0.0, ("worse", "better"), (-margin, margin))
+
+
+def beside(table: pd.DataFrame, a: str, b: str) -> Estimate:
+    """Test accuracy of one arm minus another, from the rate that decay does best from."""
+    best = chosen(table)
+    if best is None:
+        return mean_interval([]).of(points(table))
+    return paired(table, arm_at(table, a, best), arm_at(table, b, best), "test_accuracy", 100).of(points(table))
+
+
+def times_over(table: pd.DataFrame, column: str, a: str, b: str) -> Estimate:
+    """How many times as much of a positive column one arm ends with as another."""
+    best = chosen(table)
+    arms: list[Mapping[str, Any]] = [arm_at(table, name, best) if best else {"arm": ""} for name in (a, b)]
+    values = (by_seed(final(table, **where), column) for where in arms)
+    x, y = in_pairs(*values)
+    unit = Unit("times", "Of the first named over the second, times", 1.0, ("less", "more"), log=True)
+    return geometric(paired_difference(pd.Series(x).transform("log"), pd.Series(y).transform("log"))).of(unit)
+
+
+def same(table: pd.DataFrame, e: Estimate) -> bool:
+    return e.n > 1 and equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05
+
+
+def judge_same(table: pd.DataFrame, name: str, what: str) -> Verdict:
+    """Whether an arm tests as decay does, or better."""
+    e = beside(table, name, DECAY)
+    effects = {f"{name} minus {DECAY}": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = f"{what} it tests {bracketed(e, 'points')} beside a learning rate that decays."
+    if same(table, e) or e.low > 0:
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    worse = e.high < -margin_for(table, MARGIN)
+    return Verdict(Outcome.NOT_REPRODUCED if worse else Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge_tuned(table: pd.DataFrame) -> Verdict:
+    """The same, each from its own best rate, the choice of both counted."""
+    grow, decay = (select(table, arm=name, final=True) for name in (GROW, DECAY))
+    e = tuned_difference(grow, decay).of(points(table))
+    effects = {f"{GROW} minus {DECAY}, each tuned": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = f"Each from its own best learning rate, it tests {bracketed(e, 'points')} beside decay."
+    margin = margin_for(table, MARGIN)
+    if tuned_difference(grow, decay, 0.9).within(margin) or e.low > 0:
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    return Verdict(Outcome.NOT_REPRODUCED if e.high < -margin else Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge_control(table: pd.DataFrame) -> Verdict:
+    """Whether the schedule is worth anything: without one, it is surely worse."""
+    e = beside(table, CONSTANT, DECAY)
+    effects = {f"{CONSTANT} minus {DECAY}": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = f"With neither it tests {bracketed(e, 'points')} beside a learning rate that decays."
+    margin = margin_for(table, MARGIN)
+    if e.high < -margin:
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    return Verdict(Outcome.NOT_REPRODUCED if e.low > -margin else Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge(table: pd.DataFrame) -> Verdict:
+    if "arm" not in table or table.empty:
+        return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
+    grow, control = judge_same(table, GROW, "Where the batch grows,"), judge_control(table)
+    gain = beside(table, GROW, CONSTANT)
+    updates = times_over(table, "step", GROW, DECAY)
+    parts = {
+        "So does a higher learning rate at the start": judge_same(table, RAISED, "From a higher learning rate"),
+        "Each tuned, it is the same": judge_tuned(table),
+        "Without either, it is worse": control,
+    }
+    effects = {
+        **grow.effects,
+        f"{GROW} minus {CONSTANT}": gain,
+        "updates, growing over decaying": updates,
+        "seconds of training, growing over decaying": times_over(table, "run_seconds", GROW, DECAY),
+    }
+    best = chosen(table)
+    if best and best.edge:
+        reason = f"{grow.reason} Decay does best from the {best.edge} learning rate tried, {best.lr:g}."
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects, parts)
+    reason = f"{grow.reason} {control.reason}"
+    if control.outcome != Outcome.REPRODUCED:
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects, parts)
+    outcome = grow.outcome
+    if outcome == Outcome.NOT_REPRODUCED and gain.low > 0:
+        outcome = Outcome.CONDITIONAL
+    return Verdict(outcome, reason, effects, parts)
+
+
+def answer(table: pd.DataFrame, verdict: Verdict) -> str:
+    e = verdict.effects.get(f"{GROW} minus {DECAY}")
+    if e is None or e.n < 2:
+        return "Not settled: too few seeds have been run of a batch that grows."
+    updates = verdict.effects["updates, growing over decaying"]
+    if verdict.outcome == Outcome.REPRODUCED:
+        return (
+            f"Yes. A batch that grows tests {bracketed(e, 'points')} beside a learning rate that decays, with "
+            f"{updates.value:.2f} times the updates."
+        )
+    if verdict.outcome == Outcome.CONDITIONAL:
+        return f"In part. It is better than neither, but tests {bracketed(e, 'points')} beside a rate that decays."
+    if verdict.outcome == Outcome.NOT_REPRODUCED:
+        return f"No. A batch that grows tests {bracketed(e, 'points')} beside a learning rate that decays."
+    return f"Not settled: a batch that grows tests {bracketed(e, 'points')} beside a learning rate that decays."
+
+
+def _curve(table: pd.DataFrame, x: str) -> pd.DataFrame:
+    """Test error of every arm on its way, by epoch or step, from the rate that decay does best from."""
+    rows, best = [], chosen(table) if "arm" in table and len(table) else None
+    for name in (DECAY, GROW, RAISED, CONSTANT) if best else ():
+        of_arm = select(table, status="finished", **arm_at(table, name, best))  # type: ignore[arg-type]
+        for at, group in of_arm[of_arm["step"] > 0].groupby(x):
+            errors = [100 - a for a in by_seed(group, "test_accuracy", 100).values()]
+            rows.append(point(mean_interval(errors), x=float(str(at)), series=name))
+    return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
+
+
+def by_epoch(table: pd.DataFrame) -> pd.DataFrame:
+    return _curve(table, "epoch")
+
+
+def by_update(table: pd.DataFrame) -> pd.DataFrame:
+    return _curve(table, "step")
+
+
+def by_epoch_title(table: pd.DataFrame) -> str:
+    if judge(table).outcome == Outcome.REPRODUCED:
+        return "By epoch, a batch that grows goes with a learning rate that decays"
+    return "Test error by epoch"
+
+
+def by_update_title(table: pd.DataFrame) -> str:
+    if judge(table).outcome == Outcome.REPRODUCED:
+        return "By update, it is there long before"
+    return "Test error by update"
+
+
+INTERVALS = "Means over seeds, 95 % t intervals."
+ELSEWHERE = "a wide residual network on CIFAR-10"
+CLAIM = Claim(
+    id="grow-the-batch",
+    question="Can the batch grow instead of the learning rate decaying?",
+    statement="“instead of decaying η, we can increase batch size dynamically”",
+    source="banburski",
+    counter_claim="what a learning rate that decays is good for is not only less noise",
+    counter_sources=("you2019",),
+    rule=(
+        "Paired differences over seeds of the test accuracy at the end, 95 % t intervals, all from the learning rate "
+        "that decay does best from by held-out accuracy. Reproduced: a batch that grows tests the same as a learning "
+        f"rate that decays to within ±{MARGIN} points (two one-sided tests, 5 %; the margin is for 10,000 test images)"
+        f" or surely better. Conditional: surely more than {MARGIN} points worse, but surely better than neither. Not "
+        "reproduced: that much worse, and not surely better than neither. Inconclusive: anything else; if the "
+        f"control, with neither, is not surely more than {MARGIN} points worse than decay, for then there is nothing "
+        "to reproduce; or if decay does best from the lowest or highest learning rate tried. The parts are judged "
+        "likewise: from a batch and a learning rate as many times as large at the start; and each from its own best "
+        "learning rate, the choice counted in the interval. The target was made hard before any run, by what is known"
+        " of these images: MNIST with a tenth of its labels drawn anew, which a learning rate that stays high fits; "
+        "Fashion-MNIST as it is."
+    ),
+    history=(Revision("2026-11-22T20:58", "Written, before the first run."),),
+    settings=SETTINGS,
+    design=design,
+    judge=judge,
+    answer=answer,
+    advice=(
+        "Where a schedule would lower the learning rate, raise the batch size instead, as long as memory allows.",
+        "It ends alike, and takes fewer updates.",
+    ),
+    change="A schedule under which a batch that grows ends surely more than the margin behind one that decays.",
+    published=(
+        Published("test accuracy, the learning rate decays", "94.3", unit="%", note=ELSEWHERE),
+        Published("test accuracy, the batch grows", "94.4", unit="%", note=ELSEWHERE),
+        Published("test accuracy, the batch grows, five times the learning rate", "94.5", unit="%", note=ELSEWHERE),
+    ),
+    figures=(
+        Figure("epochs", "curves", by_epoch, by_epoch_title, "epoch", "test error (%)", INTERVALS, x_scale="linear"),
+        Figure(
+            "updates",
+            "curves",
+            by_update,
+            by_update_title,
+            "updates",
+            "test error (%)",
+            f"The same, by how many steps were taken. {INTERVALS}",
+            x_scale="log",
+        ),
+    ),
+)

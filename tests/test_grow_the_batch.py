@@ -1,0 +1,115 @@
+"""The claim that a batch may grow where a learning rate would decay: judged on tables that obey it and break it."""
+
+import json
+
+import independent
+import independent_statistics
+import numpy as np
+import pandas as pd
+import pytest
+
+from repro import claims
+from repro.claims import grow_the_batch as claim
+from repro.evidence.spec import Outcome
+from repro.names import SpecError
+from repro.trial import Phase
+
+CLAIM = claims.get("grow-the-batch")
+TRIALS = [(s.name, trial) for s in CLAIM.sweeps("paper") for trial in s.trials()]
+
+
+def table_of(grow=0.0, *, raised=0.0, constant=-1.5, seeds=8, sd=0.05, best=0.1):
+    """Test accuracies: 97 % where the learning rate decays from `best`, less elsewhere; others as much more."""
+    rng, rows = np.random.default_rng(0), []
+    more = {claim.DECAY: 0.0, claim.GROW: grow, claim.RAISED: raised, claim.CONSTANT: constant}
+    for arm, t in TRIALS:
+        if t.init_seed >= seeds:
+            continue
+        lr = t.lr / (4 if arm == claim.RAISED else 1)
+        end = 97.0 + more[arm] - abs(np.log2(lr / best)) + rng.normal(0, sd)
+        fields = json.loads(t.to_json())
+        told = {name: json.dumps(v) if isinstance(v, list) else v for name, v in fields.items()} | {"arm": arm}
+        told |= {"key": t.key, "status": "finished", "run_seconds": t.num_steps * 0.01}
+        for step in t.checkpoint_steps:
+            done = step / t.num_steps
+            accuracy = (10 + (end - 10) * done) / 100
+            told |= {"step": step, "epoch": done * t.epochs, "final": done == 1}
+            rows.append(told | {"test_accuracy": accuracy, "validation_accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+TABLES = [
+    (lambda: table_of(), Outcome.REPRODUCED),  # obeys
+    (lambda: table_of(0.6), Outcome.REPRODUCED),  # better
+    (lambda: table_of(-1.0), Outcome.CONDITIONAL),  # better than neither
+    (lambda: table_of(-1.5), Outcome.NOT_REPRODUCED),  # breaks
+    (lambda: table_of(constant=0.0), Outcome.INCONCLUSIVE),  # nothing to gain
+    (lambda: table_of(sd=1.0), Outcome.INCONCLUSIVE),  # noisy
+    (lambda: table_of(seeds=1), Outcome.INCONCLUSIVE),  # too small
+    (lambda: table_of(best=0.4), Outcome.INCONCLUSIVE),  # the best rate may lie beyond
+]
+
+
+@pytest.mark.parametrize(("table", "outcome"), TABLES)
+def test_the_judge(table, outcome):
+    verdict = claim.judge(table)
+    assert verdict.outcome == outcome, verdict
+    told = CLAIM.answer(table, verdict)
+    assert 0 < len(told) <= 260
+    again = independent.grow_the_batch(independent_statistics.filled(table.drop(columns="arm")), "mnist", [])
+    assert again.outcome == outcome
+    for phrase in again.phrases or ["Not settled"]:
+        assert phrase in told
+
+
+PARTS = [
+    ({}, "So does", Outcome.REPRODUCED),
+    ({"raised": -1.0}, "So does", Outcome.NOT_REPRODUCED),
+    ({}, "Each tuned", Outcome.REPRODUCED),
+    ({"grow": -1.0}, "Each tuned", Outcome.NOT_REPRODUCED),
+    ({"grow": -0.3}, "Each tuned", Outcome.INCONCLUSIVE),
+    ({}, "Without either", Outcome.REPRODUCED),
+    ({"constant": 0.0}, "Without either", Outcome.NOT_REPRODUCED),
+]
+
+
+@pytest.mark.parametrize(("fields", "part", "outcome"), PARTS)
+def test_parts(fields, part, outcome):
+    verdict = next(v for name, v in claim.judge(table_of(**fields)).parts.items() if name.startswith(part))
+    assert verdict.outcome == outcome, verdict
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame({"key": []}), pd.DataFrame({"key": [], "arm": []})])
+def test_nothing_is_judged_of_nothing(table):
+    verdict = claim.judge(table)
+    assert verdict.outcome == Outcome.INCONCLUSIVE and CLAIM.answer(table, verdict).startswith("Not settled")
+    assert all(figure.data(table).empty and figure.title(table) for figure in CLAIM.figures)
+
+
+def test_figures_draw_every_arm_and_say_what_was_found():
+    for figure in CLAIM.figures:
+        assert figure.data(table_of())["series"].nunique() == 4
+        assert figure.title(table_of()) != figure.title(table_of(-1.5))
+
+
+def test_the_noise_scale_falls_alike_in_every_arm():
+    """η/B after each change, beside decay's; a batch that may not grow on leaves the rest to the learning rate."""
+    of = {arm: next(t for name, t in TRIALS if name == arm) for arm in (claim.DECAY, claim.GROW, claim.RAISED)}
+    noise = {arm: [t.lr / t.batch_size, *(p.lr / p.batch_size for p in t.schedule)] for arm, t in of.items()}
+    assert noise[claim.GROW] == pytest.approx(noise[claim.DECAY], rel=1e-6)
+    assert noise[claim.RAISED] == pytest.approx(noise[claim.DECAY], rel=1e-6)
+    assert of[claim.GROW].schedule == tuple(Phase(e, 0.05, b) for e, b in ((9, 256), (18, 1024), (24, 4096)))
+    assert [p.batch_size for p in of[claim.RAISED].schedule] == [1024, 4096, 5000]
+
+
+def test_a_batch_that_grows_takes_fewer_updates():
+    updates = {arm: t.num_steps for arm, t in TRIALS}
+    assert updates[claim.RAISED] < updates[claim.GROW] < updates[claim.DECAY] == updates[claim.CONSTANT]
+    e = claim.judge(table_of()).effects["updates, growing over decaying"]
+    assert e.value == pytest.approx(updates[claim.GROW] / updates[claim.DECAY])
+
+
+@pytest.mark.parametrize("given", [{"changes": [9, 9]}, {"changes": [40]}, {"epochs": 12}])
+def test_a_design_that_makes_no_sense_is_refused(given):
+    with pytest.raises(SpecError, match="must rise, below the"):
+        CLAIM.sweeps("paper", **given)
