@@ -1,4 +1,4 @@
-"""Smith et al.: "don't decay the learning rate, increase the batch size"; is it the same, for fewer steps?"""
+"""Smith et al.: do not decay the learning rate, increase the batch size; is it the same, for fewer steps?"""
 
 from __future__ import annotations
 

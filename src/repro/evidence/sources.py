@@ -27,5 +27,8 @@ NAMES: Mapping[str, str] = {
     "panigrahi2019": "Panigrahi et al. 2019",
     "xie2023": "Xie et al. 2023",
     "wilson2017": "Wilson et al. 2017",
+    "smith2018bayesian": "Smith and Le 2018",
+    "smith2018": "Smith et al. 2018",
+    "you2019": "You et al. 2019",
     "banburski": "Banburski's slides",
 }
