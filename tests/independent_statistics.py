@@ -26,7 +26,7 @@ PLAIN: dict[str, Any] = {
     "epochs": None, "steps": None, "probes": '["fit", "travel"]', "final_probes": "[]", "draws": 1000.0,
     "partner_batch_size": None, "checkpoints": "[]", "precision": "auto", "drop_last": False,
     "norm_statistics": "kept", "norm_eps": 1e-5, "probe_examples": None, "target_accuracy": None,
-    "label_noise": 0.0,
+    "label_noise": 0.0, "ghost_size": None, "max_gradient_norm": None, "restart_optimizer": False,
 }  # fmt: skip
 
 

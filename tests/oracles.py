@@ -97,6 +97,8 @@ def train(trial: Trial, dataset: Dataset, model: nn.Module, num_steps: int) -> d
     while done < num_steps:
         lr, batch_size = phase_of(trial, epoch)
         order = torch.randperm(len(dataset.x_train), generator=random).tolist()
+        if trial.restart_optimizer:
+            updates = {name: Update(trial) for name, _ in model.named_parameters()}
         for start in range(0, len(order), batch_size):
             if done == num_steps:
                 break
@@ -106,7 +108,11 @@ def train(trial: Trial, dataset: Dataset, model: nn.Module, num_steps: int) -> d
             x, y = dataset.x_train[batch].double(), dataset.y_train[batch]
             model.zero_grad()
             (-torch.log_softmax(model(x), 1)[range(len(batch)), y].mean()).backward()
+            length = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
+            cut = min(1.0, (trial.max_gradient_norm or math.inf) / length)
             with torch.no_grad():
+                for p in model.parameters():
+                    p.grad.mul_(cut)
                 for name, p in model.named_parameters():
                     p.copy_(updates[name](p, p.grad, lr))
             done += 1

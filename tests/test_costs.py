@@ -187,6 +187,7 @@ def test_an_estimate_is_positive_and_grows_with_the_steps(quick, fields):
         {"precision": "bfloat16", "batch_norm": True},
         {"evaluate_on": "validation", "preprocessing": "unit"},
         {"probes": ()},
+        {"batch_norm": True, "ghost_size": 5},
         {"probes": ("fit",), "target_accuracy": 0.5},
         {"train_size": 101},
         {"lr": 1e20},  # it would diverge; the estimate says how long it takes if not

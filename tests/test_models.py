@@ -8,7 +8,7 @@ from torch import nn
 
 from repro.names import DATASETS
 from repro.probes import fit
-from repro.training.models import build
+from repro.training.models import GhostBatchNorm1d, GhostBatchNorm2d, build
 from repro.trial import Trial
 
 LAYERS = ((784, 1024), (1024, 1024), (1024, 10))  # of the reference net
@@ -161,3 +161,29 @@ def test_norm_eps_is_added_to_the_variance():
         before = model[0](x)
         expected = (before - before.mean(0)) / (before.var(0, unbiased=False) + 0.5).sqrt()
         assert torch.allclose(model[1](before), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("model", "shape"), [("f1", (512,)), ("cnn", (16, 28, 28))])
+def test_ghosts_are_batches_of_their_own(model, shape):
+    """By the formula, ghost by ghost, the last one smaller; running statistics move with every ghost in turn."""
+    trial = Trial(epochs=1, model=model, batch_norm=model == "cnn", ghost_size=10, norm_eps=1e-3)
+    layer = next(m for m in build(trial).modules() if isinstance(m, GhostBatchNorm1d | GhostBatchNorm2d))
+    x = torch.randn(24, *shape, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    dims = [0, *range(2, x.ndim)]
+    mean, var, expected = torch.zeros(shape[0]), torch.ones(shape[0]), []
+    for ghost in (x[:10], x[10:20], x[20:]):
+        of_ghost = ghost.mean(dims, keepdim=True), ghost.var(dims, unbiased=False, keepdim=True)
+        expected.append((ghost - of_ghost[0]) / (of_ghost[1] + 1e-3).sqrt())
+        mean, var = 0.9 * mean + 0.1 * ghost.mean(dims), 0.9 * var + 0.1 * ghost.var(dims)
+    with torch.no_grad():
+        assert torch.allclose(layer.train()(x), torch.cat(expected), atol=1e-5)
+        assert torch.allclose(layer.running_mean, mean, atol=1e-5) and torch.allclose(layer.running_var, var, atol=1e-4)
+        whole = layer.eval()(x)
+        assert torch.allclose(whole[:1], layer(x[:1]))  # in evaluation no example depends on another
+
+
+def test_a_ghost_as_large_as_the_batch_is_plain_batch_norm():
+    x = torch.randn(32, 784, generator=torch.Generator().manual_seed(1))
+    plain, ghost = (build(Trial(epochs=1, model="f1", ghost_size=size)).train() for size in (None, 32))
+    with torch.no_grad():
+        assert torch.equal(plain(x), ghost(x))

@@ -75,6 +75,12 @@ BAD = [
     ({"weight_decay": NAN}, ["weight_decay nan"]),
     ({"batch_norm": 1}, ["batch_norm 1", "True or False"]),
     ({"batch_norm": "no"}, ["batch_norm 'no'", "True or False"]),
+    ({"model": "f1", "ghost_size": 1}, ["ghost_size 1", "≥ 2", "128"]),
+    ({"ghost_size": 32}, ["ghost_size", "leave it out"]),
+    ({"model": "f1", "ghost_size": 32, "norm_statistics": "batch"}, ["ghost_size", "leave it out"]),
+    ({"model": "f1", "batch_size": 65, "ghost_size": 32}, ["batch_size 65", "a batch of one example"]),
+    ({"max_gradient_norm": 0}, ["max_gradient_norm 0", "above 0"]),
+    ({"restart_optimizer": 1}, ["restart_optimizer 1", "True or False"]),
     ({"label_noise": 10}, ["label_noise 10", "from 0 to 1", "0.1"]),
     ({"label_noise": -0.1}, ["label_noise -0.1"]),
     ({"label_noise": "all"}, ["label_noise 'all'"]),
@@ -239,6 +245,9 @@ CHANGES = {
     "norm_eps": 1e-3,
     "target_accuracy": 0.97,
     "label_noise": 0.1,
+    "ghost_size": 32,
+    "max_gradient_norm": 5.0,
+    "restart_optimizer": True,
 }
 
 
@@ -249,7 +258,7 @@ def test_every_change_gives_its_own_key():
         extra = {"epochs": None} if name == "steps" else {}
         if name in ("beta1", "beta2", "eps"):
             extra = {"optimizer": "adam"}
-        if name.startswith("norm_"):
+        if name.startswith(("norm_", "ghost_")):
             extra = {"batch_norm": True}
         keys.append(dataclasses.replace(REFERENCE, **{name: value, **extra}).key)
     assert len(set(keys)) == 1 + len(CHANGES)
@@ -278,10 +287,10 @@ def test_the_defaults_behind_the_pinned_key_are_pinned():
     """Defaults stand in no key, so one that changed would silently give old rows a new meaning."""
     assert REFERENCE.to_json() == (
         '{"batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
-        '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"init":"glorot","init_seed":0,"label_noise":0.0,"lr":0.01,"model":"mlp",'
+        '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"ghost_size":null,"init":"glorot","init_seed":0,"label_noise":0.0,"lr":0.01,"max_gradient_norm":null,"model":"mlp",'
         '"momentum":0.0,"norm_eps":1e-05,"norm_statistics":"kept",'
         '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize","probe_examples":null,'
-        '"probes":["fit","travel"],"schedule":[],"steps":null,"target_accuracy":null,"train_size":null,'
+        '"probes":["fit","travel"],"restart_optimizer":false,"schedule":[],"steps":null,"target_accuracy":null,"train_size":null,'
         '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
     )
 

@@ -62,18 +62,20 @@ class Trial:
     unit, at which the `probes` measure; the start and the end are always measured. `final_probes` measure at the end
     alone, of trials that finish. `train_size` keeps a fixed, class-stratified subset of the training set. Of a share
     `label_noise` of the training examples, the same in every trial, the labels are drawn anew from all classes.
-    `evaluate_on="validation"` holds the end of the training set out and measures there, leaving the test set untouched;
-    "both" measures on either, so that what is chosen on one can be judged on the other. Over the first `warmup_epochs`
-    the learning rate rises linearly, step by step, from 0. `beta1`, `beta2` and `eps` are Adam's. `draws` is the number
-    of random batches that a probe draws, where it draws any. `partner_batch_size` is that of a second network, alike in
-    all else, for probes that compare two. Sharpness and curvature are measured over the first `probe_examples` of the
-    training set, or all of it. `precision="auto"` lets the engine choose (it is recorded); a forced precision is a
-    different trial. `drop_last` leaves out the smaller batch at the end of an epoch, whose step is as large as any and
-    as noisy as its size; without one it is False. `norm_statistics` says what batch norm divides by in evaluation:
-    "kept", the running means of training, or "batch", those of the batch it is given, as in training; `norm_eps` is
-    what is added to its variances. A trial with a `target_accuracy` (a fraction) ends at the first checkpoint after
-    the start at which it has it on what is held out, on the validation set if there are two; its budget is then the
-    most that it gets.
+    `evaluate_on="validation"` holds the end of the training set out and measures there, leaving the test set
+    untouched; "both" measures on either, so that what is chosen on one can be judged on the other. Over the first
+    `warmup_epochs` the learning rate rises linearly, step by step, from 0. `beta1`, `beta2` and `eps` are Adam's.
+    `draws` is the number of random batches that a probe draws, where it draws any. `partner_batch_size` is that of a
+    second network, alike in all else, for probes that compare two. Sharpness and curvature are measured over the first
+    `probe_examples` of the training set, or all of it. `precision="auto"` lets the engine choose (it is recorded); a
+    forced precision is a different trial. `drop_last` leaves out the smaller batch at the end of an epoch, whose step
+    is as large as any and as noisy as its size; without one it is False. `norm_statistics` says what batch norm
+    divides by in evaluation: "kept", the running means of training, or "batch", those of the batch it is given, as in
+    training; `norm_eps` is what is added to its variances, and `ghost_size` over how many examples of a batch its
+    statistics are taken in training, all of them by default (Hoffer et al. 2017, algorithm 1). Gradients longer than
+    `max_gradient_norm` are cut to that; `restart_optimizer` gives every epoch an optimizer without memory. A trial
+    with a `target_accuracy` (a fraction) ends at the first checkpoint after the start at which it has it on what is
+    held out, on the validation set if there are two; its budget is then the most that it gets.
     """
 
     dataset: str = "mnist5k"
@@ -110,6 +112,9 @@ class Trial:
     norm_eps: float = 1e-5
     target_accuracy: float | None = None
     label_noise: float = 0.0
+    ghost_size: int | None = None
+    max_gradient_norm: float | None = None
+    restart_optimizer: bool = False
 
     def __post_init__(self) -> None:
         for name in ("widths", "schedule", "probes", "final_probes", "checkpoints"):
@@ -121,7 +126,7 @@ class Trial:
         for name in NUMBERS:  # 1 and 1.0 are one spec, so one key; -0.0 is 0.0
             if is_number(getattr(self, name)):
                 object.__setattr__(self, name, float(getattr(self, name)) + 0.0)
-        for name in ("epochs", "target_accuracy"):
+        for name in ("epochs", "target_accuracy", "max_gradient_norm"):
             if is_number(getattr(self, name)):
                 object.__setattr__(self, name, float(getattr(self, name)))
         object.__setattr__(self, "checkpoints", tuple(float(c) if is_number(c) else c for c in self.checkpoints))
@@ -154,7 +159,7 @@ class Trial:
             )
         if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
             raise SpecError(f"widths {self.widths!r}: must be whole numbers ≥ 1, such as (1024, 1024)")
-        for name in ("batch_norm", "drop_last"):
+        for name in ("batch_norm", "drop_last", "restart_optimizer"):
             if type(getattr(self, name)) is not bool:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must be True or False")
         for name in ("init_seed", "data_seed"):
@@ -181,6 +186,14 @@ class Trial:
             raise SpecError(f"norm_eps {self.norm_eps!r}: must be a number above 0")
         if (self.norm_statistics, self.norm_eps) != ("kept", 1e-5) and not self.has_batch_norm:
             raise SpecError("norm_statistics, norm_eps: are of batch norm, and this network has none; leave them out")
+        if self.ghost_size is not None:
+            if type(self.ghost_size) is not int or self.ghost_size < 2:
+                raise SpecError(f"ghost_size {self.ghost_size!r}: must be a whole number ≥ 2, such as 128")
+            if not self.has_batch_norm or self.norm_statistics != "kept":
+                raise SpecError("ghost_size: is of batch norm whose statistics are kept; leave it out")
+        clip = self.max_gradient_norm
+        if clip is not None and (not is_number(clip) or clip <= 0):
+            raise SpecError(f"max_gradient_norm {clip!r}: must be a number above 0, such as 5")
         if type(self.draws) is not int or self.draws < 1:
             raise SpecError(f"draws {self.draws!r}: must be a whole number ≥ 1")
         for name in ("partner_batch_size", "probe_examples"):
@@ -212,7 +225,8 @@ class Trial:
                     f"of {self.dataset}; allowed are 1 to {self.num_train}"
                 )
             leftover = 0 if self.drop_last else self.num_train % phase.batch_size
-            if self.has_batch_norm and 1 in (phase.batch_size, leftover):
+            ghost = self.ghost_size or self.num_train
+            if self.has_batch_norm and any(size % ghost == 1 for size in (phase.batch_size, leftover)):
                 raise SpecError(
                     f"batch_size {phase.batch_size}: leaves a batch of one example, of which batch norm has no "
                     "variance; choose another size"

@@ -91,9 +91,11 @@ def choose_precision(trial: Trial) -> str:
 
 
 def choose_path(trial: Trial) -> str:
-    """ "stacked", in closed form, for SGD on a batch-norm-free MLP; "autograd" for everything else."""
+    """ "stacked", in closed form, for SGD on a batch-norm-free MLP whose gradients are not cut; "autograd" for all
+    else."""
     mlp = trial.model == "mlp" and not trial.batch_norm
-    return "stacked" if mlp and trial.optimizer in ("sgd", "nesterov") else "autograd"
+    plain = trial.max_gradient_norm is None and not trial.restart_optimizer
+    return "stacked" if mlp and plain and trial.optimizer in ("sgd", "nesterov") else "autograd"
 
 
 def stack_key(trial: Trial) -> Trial:
@@ -168,6 +170,7 @@ def train(
         for done, (epoch, lr, indices) in enumerate(batches(stack, len(x_train)), start=1):
             if epoch != start_of_epoch[0]:
                 start_of_epoch = (epoch, done - 1)
+                step.begin_epoch()
             if len(training) < len(stack):
                 lr, indices = lr[training], indices[training]
             # index_select: a third of the time of x[indices]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from repro.names import DATASETS
 from repro.training.data import generator
 from repro.trial import Trial
 
 F1_WIDTHS = (512,) * 5  # Keskar et al. (2017), table 1
-Norm = Callable[[Callable[..., nn.Module], int], nn.Module]  # (kind of batch norm, features) -> a layer
+Norm = Callable[[type[nn.Module], int], nn.Module]  # (kind of batch norm, features) -> a layer
 
 
 def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, norm: Norm | None) -> nn.Sequential:
@@ -26,6 +26,32 @@ def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, norm: Norm | None) 
             layers.append(norm(nn.BatchNorm1d, fan_out))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-1], outputs))
+
+
+class _Ghosts(nn.modules.batchnorm._BatchNorm):
+    """In training every `ghost_size` examples of a batch are normalised by their own statistics, and move the running
+    ones in turn, as if each were a batch (Hoffer et al. 2017, algorithm 1). In evaluation as any batch norm."""
+
+    def __init__(self, num_features: int, ghost_size: int, **options: Any) -> None:
+        super().__init__(num_features, **options)
+        self.ghost_size = ghost_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (n, features, ...) -> the same shape. ValueError where a ghost of one example is left."""
+        if not self.training:
+            return super().forward(x)
+        return torch.cat([super(_Ghosts, self).forward(ghost) for ghost in x.split(self.ghost_size)])
+
+
+class GhostBatchNorm1d(_Ghosts, nn.BatchNorm1d):
+    """Of (n, features)."""
+
+
+class GhostBatchNorm2d(_Ghosts, nn.BatchNorm2d):
+    """Of (n, channels, height, width)."""
+
+
+GHOSTS: Mapping[type[nn.Module], type[_Ghosts]] = {nn.BatchNorm1d: GhostBatchNorm1d, nn.BatchNorm2d: GhostBatchNorm2d}
 
 
 class Convolutional(NamedTuple):
@@ -111,7 +137,9 @@ def build(trial: Trial) -> nn.Sequential:
     inputs = math.prod(info.shape)
     keep = trial.norm_statistics == "kept"
 
-    def batch_norm(kind: Callable[..., nn.Module], features: int) -> nn.Module:
+    def batch_norm(kind: type[nn.Module], features: int) -> nn.Module:
+        if trial.ghost_size is not None:
+            return GHOSTS[kind](features, trial.ghost_size, eps=trial.norm_eps)
         return kind(features, eps=trial.norm_eps, track_running_stats=keep)
 
     norm = batch_norm if trial.has_batch_norm else None

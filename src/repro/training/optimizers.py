@@ -23,6 +23,9 @@ class Step(Protocol):
     def keep(self, rows: Sequence[int]) -> None:
         """Train these networks of the stack alone from now on, in this order."""
 
+    def begin_epoch(self) -> None:
+        """Called before the first step of every epoch but the first."""
+
 
 def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
     """One tensor (S, ...) of the parameters of S networks, which become views of it."""
@@ -65,6 +68,9 @@ class ClosedForm:
         self._momentum, self._decay = self._momentum[rows], self._decay[rows]
         self._velocities = [v[rows] for v in self._velocities]
         self._gather()
+
+    def begin_epoch(self) -> None:
+        """Nothing changes."""
 
     def _descend(self, parameter: Tensor, gradient: Tensor, lr: Tensor, place: int) -> None:
         if self._plain:
@@ -115,11 +121,16 @@ class Autograd:
     """Any model, any torch optimizer. In bfloat16, products run under autocast; weights stay float32."""
 
     def __init__(self, trial: Trial, model: nn.Module, precision: str) -> None:
-        self._model, self._optimizer = model, make_optimizer(trial, model)
+        self._trial, self._model, self._optimizer = trial, model, make_optimizer(trial, model)
         self._half = precision == "bfloat16"
 
     def keep(self, rows: Sequence[int]) -> None:
         """Its only network, as it is."""
+
+    def begin_epoch(self) -> None:
+        """An optimizer that remembers nothing, if the trial wants one."""
+        if self._trial.restart_optimizer:
+            self._optimizer = make_optimizer(self._trial, self._model)
 
     def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
         for group in self._optimizer.param_groups:
@@ -128,5 +139,7 @@ class Autograd:
             logits = self._model(x[0])
         self._optimizer.zero_grad()
         functional.cross_entropy(logits.float(), y[0]).backward()
+        if self._trial.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), self._trial.max_gradient_norm)
         self._optimizer.step()
         return logits.detach().unsqueeze(0)
