@@ -769,10 +769,24 @@ def grow_the_batch(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Foun
     return Found(OPEN, told, {})
 
 
+def batch_norm(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """F1 at B = 1024 for the 780 steps that B = 128 takes: statistics over ghosts of 128, or over all."""
+    fields = {"widths": "[512, 512, 512, 512, 512]", "batch_norm": True, "train_size": 10_000, "evaluate_on": "both"}
+    fields |= {"drop_last": True, "momentum": 0.9, "probes": '["fit"]', "batch_size": 1024, "steps": 780}
+    ghosts, all_of_it = (trials(rows, 5, ghost_size=size, **fields) for size in (128, None))
+    e = points(ghosts, all_of_it)
+    if e.n < 2:
+        return Found(OPEN, None, {})
+    told = [f"of a batch test {e.told('points', '+.2f')} beside"]
+    if same(points(ghosts, all_of_it, 0.9), 0.2):
+        return Found(NO, told, {})
+    return Found(YES if e.side else OPEN, told, {})
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
     *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale, noisy_quadratic),
-    *(what_batch_size, switching, adaptive_methods, travel, noise_collapse, grow_the_batch),
+    *(what_batch_size, switching, adaptive_methods, travel, noise_collapse, grow_the_batch, batch_norm),
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL
