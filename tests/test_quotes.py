@@ -16,7 +16,9 @@ import yaml
 
 from repro import claims
 from repro.evidence.sources import NAMES
+from repro.publish import sentences
 from repro.publish.book import notebooks
+from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 
 SENTENCES = yaml.safe_load((PROJECT / "book" / "sources.yml").read_text(encoding="utf-8"))
@@ -154,3 +156,39 @@ def test_what_is_quoted_can_be_cited():
     assert used <= KEYS & set(NAMES)
     listed = [plain(sentence) for sentences in SENTENCES.values() for sentence in sentences]
     assert len(listed) == len(set(listed)) > 30
+
+
+# Where each sentence is judged
+
+
+def test_every_sentence_is_judged_or_it_is_said_why_not():
+    for key, told in SENTENCES.items():
+        for sentence in told:
+            why = [start for start in sentences.UNJUDGED if sentence.startswith(start)]
+            assert bool(sentences.judged(sentence)) != bool(why), (key, sentence)
+
+
+@pytest.mark.parametrize("claim", ALL, ids=lambda c: c.id)
+def test_what_a_claim_judges_is_a_sentence_and_its_parts_are_parts(claim):
+    told = [plain(s) for of_source in SENTENCES.values() for s in of_source]
+    path = PROJECT / "src" / "repro" / "claims" / claim.id.replace("-", "_")
+    files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else sorted(path.glob("*.py"))
+    code = ast.unparse(ast.Module([node for f in files for node in ast.parse(f.read_text(encoding="utf-8")).body], []))
+    for start, parts in claim.sentences.items():
+        assert sum(s.startswith(plain(start)) for s in told) == 1, start
+        for part in parts:  # named where it is judged, beside where it is listed
+            assert code.count(repr(part)) + code.count(part) > 1, part
+    for finding in claims.findings(claim, "paper", Ledger()):
+        named = set(finding.verdict.parts)
+        assert not named or {part for parts in claim.sentences.values() for part in parts} <= named
+
+
+def test_the_page_of_sentences_holds_each_with_its_verdicts():
+    found = {c.id: list(claims.findings(c, "paper", Ledger())) for c in ALL}
+    page = html.unescape(sentences.fragment(found))
+    for told in SENTENCES.values():
+        for sentence in told:
+            assert f"“{sentence}”" in page
+    assert page.count('href="../notebooks/travel.html"') == 4
+    [gap] = [line for line in page.split("<tr>") if "“higher batch sizes leads" in line]
+    assert "conditional" in gap and "MNIST" in gap and "Fashion-MNIST" in gap

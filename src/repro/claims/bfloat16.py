@@ -309,6 +309,9 @@ CLAIM = Claim(
             {"fashion-mnist": Outcome.INCONCLUSIVE},
         ),
     ),
+    sentences={
+        "deep learning training using BFLOAT16 tensors": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

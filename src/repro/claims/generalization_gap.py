@@ -256,6 +256,10 @@ CLAIM = Claim(
             "margin had been named before them.",
         ),
     ),
+    sentences={
+        "higher batch sizes leads to lower asymptotic": (),
+        "when using a larger batch there is a degradation": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -267,6 +267,9 @@ CLAIM = Claim(
         "Fashion-MNIST as it is."
     ),
     history=(Revision("2026-11-22T20:58", "Written, before the first run."),),
+    sentences={
+        "instead of decaying η, we can increase": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -319,6 +319,9 @@ CLAIM = Claim(
             "They now go from 0.02 to 0.16.",
         ),
     ),
+    sentences={
+        "we can recover the lost test accuracy": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -296,6 +296,9 @@ CLAIM = Claim(
         Revision("2026-11-20T09:17", "Written, before the first run."),
         Revision("2026-11-21T19:51", "The twin was added and is judged apart, before its runs; nothing else changed."),
     ),
+    sentences={
+        "The best solutions seem to be about ~6": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -303,6 +303,9 @@ CLAIM = Claim(
             "that one alone it took twenty core hours, two fifths of them for one arm.",
         ),
     ),
+    sentences={
+        "starting with a large batch size doesn't": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

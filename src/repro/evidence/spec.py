@@ -150,7 +150,8 @@ class Claim:
     two sentences written for each outcome, with the table's numbers. The first of `figures` is the one that carries it.
     An instrument is checked as a claim is, but is not one about batch size: what other chapters rest on. What a source
     says stands in quotation marks, and in book/sources.yml: without them `statement` and `counter_claim` are in our
-    words.
+    words. `sentences`: which of those are judged here, each by its first words, and by what parts of the verdict; by
+    none of them: by the verdict itself.
     """
 
     id: str
@@ -170,6 +171,7 @@ class Claim:
     figures: tuple[Figure, ...] = ()
     instrument: bool = False
     history: tuple[Revision, ...] = ()  # of the rule, first to last
+    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sweeps(self, scale: Scale | str, **overrides: Any) -> list[Sweep]:
         """The sweeps of the main setting at `scale`, with overrides (None leaves a setting as it is)."""

@@ -12,7 +12,7 @@ from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tables import Comparison, met_of_tested
 from repro.names import BOTH, DATASET_NAMES
-from repro.publish import tables
+from repro.publish import sentences, tables
 from repro.publish.chapter import answer, label, origin, outcome, progress
 from repro.publish.tables import Forest, Mark, badge
 from repro.runs.ledger import Ledger
@@ -41,7 +41,9 @@ def fragments(ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float])
         found[claim.id] = list(claims.findings(claim, Scale.PAPER, ledger))
         if scale and scale != Scale.PAPER:
             found[claim.id].append(claims.find(claim, scale, ledger))
-    return {"landing.md": _landing(found), "status.md": _status(found, seconds)}
+    at_paper = {name: [f for f in fs if f.scale == Scale.PAPER] for name, fs in found.items()}
+    told = {"landing.md": _landing(found), "status.md": _status(found, seconds)}
+    return told | {"sentences.md": sentences.fragment(at_paper)}
 
 
 def raw(text: str) -> str:

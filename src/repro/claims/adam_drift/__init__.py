@@ -54,6 +54,14 @@ CLAIM = Claim(
             {"mnist": Outcome.CONDITIONAL, "fashion-mnist": Outcome.CONDITIONAL},
         ),
     ),
+    sentences={
+        "ADAM finds solutions with much larger weights": (
+            "Drift as published",
+            "Adam generalises worse, at tuned learning rates",
+        ),
+        "for SGD the weights are initialized": ("Drift as published",),
+        "is almost linear whereas for SGD": ("Distance grows near-linearly for Adam, sublinearly for SGD",),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repro.claims.adaptive_methods.experiment import SETTINGS, design
 from repro.claims.adaptive_methods.figures import FIGURES
-from repro.claims.adaptive_methods.judgement import DEFAULT, MARGIN, answer, judge
+from repro.claims.adaptive_methods.judgement import DEFAULT, GOOD_DEFAULT, MADE, MARGIN, WORSE, answer, judge
 from repro.evidence.spec import Claim, Revision
 
 CLAIM = Claim(
@@ -46,6 +46,11 @@ CLAIM = Claim(
             "which changed no error that is proved.",
         ),
     ),
+    sentences={
+        "There exist datasets in which Adam": (MADE,),
+        "Adam is a good default in many cases": (GOOD_DEFAULT,),
+        "SGD with Momentum and a decay rate": (WORSE,),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

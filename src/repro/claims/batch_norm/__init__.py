@@ -28,6 +28,11 @@ CLAIM = Claim(
         "worth as much as the margin (whole intervals), else its table confounds them."
     ),
     history=(Revision("2026-11-22T21:15", "Written, before the first run."),),
+    sentences={
+        "batch norm's artificial dependence": (),
+        "Using BN usually nets you a gain": ("Batch norm is worth a few per cent",),
+        "this reduces dependence on initialization": ("It reduces the dependence on the start",),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

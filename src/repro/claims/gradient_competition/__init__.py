@@ -47,6 +47,11 @@ CLAIM = Claim(
             {"mnist": Outcome.CONDITIONAL, "fashion-mnist": Outcome.CONDITIONAL},
         ),
     ),
+    sentences={
+        "larger batch sizes make larger gradient steps": ("the mean norm grows as √B",),
+        "for the same average Euclidean norm distance": ("scaled to equal means, larger batches spread more",),
+        "large batch size means the model makes": ("scaled so, larger batches have both larger and smaller values",),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -55,6 +55,9 @@ CLAIM = Claim(
             {"mnist": Outcome.NOT_REPRODUCED, "fashion-mnist": Outcome.NOT_REPRODUCED},
         ),
     ),
+    sentences={
+        "the distribution of gradients for larger batch sizes": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

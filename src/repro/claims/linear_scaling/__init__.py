@@ -72,6 +72,9 @@ CLAIM = Claim(
             {"mnist": Outcome.CONDITIONAL, "fashion-mnist": Outcome.CONDITIONAL},
         ),
     ),
+    sentences={
+        "When the minibatch size is multiplied by k": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

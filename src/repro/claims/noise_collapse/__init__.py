@@ -43,6 +43,11 @@ CLAIM = Claim(
             "the learning rate ½ too high for any batch size.",
         ),
     ),
+    sentences={
+        "An interesting linear scaling relationship": (),
+        "If b ≪ N, we can approximate SGD": (),
+        "As b approaches N the dynamics": ("It vanishes as B approaches N",),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

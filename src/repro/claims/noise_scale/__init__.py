@@ -52,6 +52,11 @@ CLAIM = Claim(
             "first look on; and one workload that is not settled no longer keeps all open.",
         ),
     ),
+    sentences={
+        "a simple and easy-to-measure statistic": (),
+        "We find that the noise scale increases": ("It grows during training",),
+        "While their method has been adopted in practice": ("It tells workloads apart",),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -46,6 +46,9 @@ CLAIM = Claim(
             "errors, by which made-up studies that obey the theory were found undecided.",
         ),
     ),
+    sentences={
+        "The NQM predicts our results": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -60,6 +60,17 @@ CLAIM = Claim(
             {"mnist": Outcome.REPRODUCED, "fashion-mnist": Outcome.INCONCLUSIVE},
         ),
     ),
+    sentences={
+        "large-batch methods tend to converge": (
+            "“large-batch methods tend to converge to sharp minimizers”, as published",
+            "“sharp minima lead to poorer generalization”, at every learning rate",
+        ),
+        "small-batch methods consistently converge": (),
+        "most notions of flatness are problematic": ("φ is a property of the function that was learnt",),
+        "they don't find any evidence for a 'sharp/flat optima'": (
+            "“sharp minima lead to poorer generalization”, at every learning rate",
+        ),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

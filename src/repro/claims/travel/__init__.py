@@ -66,6 +66,17 @@ CLAIM = Claim(
             {"mnist": Outcome.CONDITIONAL, "fashion-mnist": Outcome.CONDITIONAL},
         ),
     ),
+    sentences={
+        "better solutions can be far away": (),
+        "one can compensate for a larger batch size": (
+            "More epochs bring the large batch as far, and make it as good",
+            "A learning rate as many times as high brings it as far, and makes it as good",
+        ),
+        "for a fixed number of steps": ("For as many steps, distance does not depend on the batch size",),
+        "the gradient from a single large batch size step": (
+            "A step of a large batch is less than the sum of many small ones",
+        ),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,

@@ -49,6 +49,9 @@ CLAIM = Claim(
             "sizes that nobody measured for.",
         ),
     ),
+    sentences={
+        "what batch size should I use": (),
+    },
     settings=SETTINGS,
     design=design,
     judge=judge,
