@@ -36,7 +36,7 @@ SETTINGS = {
             "train_size": 200,
             "batch_sizes": (1, 4, 16, 64),
             "lr_halvings": (1, 3, 5),
-            "time": 4.0,
+            "time": 16.0,
             "momentum_halvings": (3,),
             "train_sizes": (100, 400),
             "decays": 3,

@@ -273,4 +273,6 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
         return f"In part. {far}, but to go farther does not make it as good."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         return f"No. {far}, and tests {bracketed(worse, 'points')} beside it."
+    if at_same.n < 2:
+        return f"Not settled. {far}; no small batch was measured on its way as far from the start."
     return f"Not settled. {far}; at the same distance it tests {bracketed(at_same, 'points')} beside it."
