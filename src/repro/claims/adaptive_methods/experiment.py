@@ -80,7 +80,7 @@ AS_PUBLISHED, FROM_START, FAINTER, IN_BATCHES = "as published", "random start", 
 @functools.cache
 def constructed() -> pd.DataFrame:
     """What every method learns of the constructed examples, a row a method and setting. Columns: variation, setting,
-    method, share (of the label 1), train_error and test_error (means over draws)."""
+    method, share (of the label 1), train_error and test_error (means over draws), and draws."""
     n, p = 60, SHARE
     starts, sizes = [s for s in STARTS for _ in range(DRAWS)], list(SIZES)
     positive = np.array([*SHARES, *[p] * (len(starts) + len(sizes))]) * n
@@ -96,11 +96,11 @@ def constructed() -> pd.DataFrame:
         together = adaptive.learn(method, np.round(positive), start=start, own=own)
         found = zip(together.train_error, together.test_error, strict=True)
         for (variation, setting, share), (train, test) in zip(told, found, strict=True):
-            rows.append((variation, setting, method, share, train, test))
+            rows.append((variation, setting, method, share, train, test, 1))
         for size in BATCHES:
             drawn = adaptive.learn(method, [round(p * n)] * DRAWS, batch_size=size)
             train, test = drawn.train_error.mean(), drawn.test_error.mean()
-            rows.append((IN_BATCHES, f"B = {size}", method, p, train, test))
-    columns = ["variation", "setting", "method", "share", "train_error", "test_error"]
-    by = columns[:4]
-    return pd.DataFrame(rows, columns=columns).groupby(by, sort=False, as_index=False).mean()
+            rows.append((IN_BATCHES, f"B = {size}", method, p, train, test, DRAWS))
+    columns = ["variation", "setting", "method", "share", "train_error", "test_error", "draws"]
+    groups = pd.DataFrame(rows, columns=columns).groupby(columns[:4], sort=False, as_index=False)
+    return groups.agg({"train_error": "mean", "test_error": "mean", "draws": "sum"})

@@ -11,7 +11,6 @@ from repro.claims.adaptive_methods.experiment import (
     ADAPTIVE,
     AS_PUBLISHED,
     DESCENT,
-    DRAWS,
     FAINTER,
     FROM_START,
     IN_BATCHES,
@@ -32,7 +31,8 @@ def made(variations: Sequence[str]) -> pd.DataFrame:
     errors = 100 * rows.pivot_table(index=["setting", "share"], columns="method", values="test_error", sort=False)
     told = {OF_ADAPTIVE: errors[list(adaptive.ADAPTIVE)].min(axis=1), OF_DESCENT: errors[list(DESCENT)].max(axis=1)}
     frame = pd.DataFrame(told).reset_index().melt(["setting", "share"], var_name="series", value_name="mean")
-    return frame.assign(low=nan, high=nan, n=1, counted="construction")
+    draws = rows.groupby("setting")["draws"].first()
+    return frame.assign(low=nan, high=nan, n=frame["setting"].map(draws), counted="construction")
 
 
 def by_share(table: pd.DataFrame) -> pd.DataFrame:
@@ -52,7 +52,6 @@ def by_share_title(table: pd.DataFrame) -> str:
 def varied(table: pd.DataFrame) -> pd.DataFrame:
     """Test errors where something else is varied, a row a setting."""
     drawn = made([FROM_START, FAINTER, IN_BATCHES]).rename(columns={"setting": "name"}).drop(columns="share")
-    drawn = drawn.assign(n=[1 if "own" in name else DRAWS for name in drawn["name"]])
     return drawn if len(table) else drawn.iloc[:0]
 
 
