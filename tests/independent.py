@@ -612,7 +612,7 @@ def switching(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     if gain.n < 2 or gain.side == 0 or not points(stuck, alone).high < -0.3:
         return Found(OPEN, phrases, arms)
     if gain.side < 0:
-        return Found(NO, phrases, arms)
+        return Found(NO, [gain.told("points", "+.2f")], arms)
     if all(caught):
         return Found(YES, [*phrases, gain.told("points", "+.2f")], arms)
     return Found(IN_PART if {True, False} <= {*caught} else NO if False in caught else OPEN, phrases, arms)
@@ -685,7 +685,7 @@ def noise_collapse(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Foun
 
     def settings(powers: Sequence[int], decays: Sequence[float] = (0.0,), least: float = 0.99) -> pd.DataFrame:
         found = [
-            trials(rows, 10, batch_size=few, lr=0.5**k, steps=64 * 2**k, weight_decay=decay, **plain)
+            trials(rows, 10, batch_size=few, lr=0.5**k, steps=256 * 2**k, weight_decay=decay, **plain)
             for k in powers
             for decay in decays
         ]
@@ -773,6 +773,7 @@ def batch_norm(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """F1 at B = 1024 for the 780 steps that B = 128 takes: statistics over ghosts of 128, or over all."""
     fields = {"widths": "[512, 512, 512, 512, 512]", "batch_norm": True, "train_size": 10_000, "evaluate_on": "both"}
     fields |= {"drop_last": True, "momentum": 0.9, "probes": '["fit"]', "batch_size": 1024, "steps": 780}
+    fields |= {"precision": "float32"}
     ghosts, all_of_it = (trials(rows, 5, ghost_size=size, **fields) for size in (128, None))
     e = points(ghosts, all_of_it)
     if e.n < 2:

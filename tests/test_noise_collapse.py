@@ -148,7 +148,7 @@ def test_a_peak_lies_between_batch_sizes():
 
 
 def test_runs_take_as_much_rate_times_steps():
-    assert {round(t.lr / (1 - t.momentum) * t.steps, 6) for _, t in TRIALS} == {64.0}
+    assert {round(t.lr / (1 - t.momentum) * t.steps, 6) for _, t in TRIALS} == {256.0}
 
 
 @pytest.mark.parametrize("given", [{"batch_sizes": [64, 2048]}, {"batch_sizes": [512]}])

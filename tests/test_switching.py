@@ -25,7 +25,7 @@ def switching_table(
     rng, rows = np.random.default_rng(0), []
     shift = {switching.SMALL_KEPT: 0.0, switching.LARGE_KEPT: kept, switching.STUCK: stuck, switching.FASTER: faster}
     shift |= {
-        switching.AT_REST: rest,
+        switching.LATEST: rest,
         switching.AT_EQUAL_STEPS: equal,
         "switched after epoch 30": behind if late is None else late,
     }
@@ -90,7 +90,7 @@ def test_nothing_is_judged_of_nothing(table):
         ({"equal": -1.0}, "Switched with as many", Outcome.NOT_REPRODUCED),
         ({"faster": -1.0}, "A higher", Outcome.NOT_REPRODUCED),
         ({"faster": -0.28}, "A higher", Outcome.INCONCLUSIVE),
-        ({"rest": -1.0}, "Switched when the large batch is at rest", Outcome.NOT_REPRODUCED),
+        ({"rest": -1.0}, "Switched after as many steps of the large batch", Outcome.NOT_REPRODUCED),
         ({}, "A network that is stuck", Outcome.REPRODUCED),
         ({"stuck": 0.0}, "A network that is stuck", Outcome.NOT_REPRODUCED),
         ({}, "On the post's network, it", Outcome.REPRODUCED),

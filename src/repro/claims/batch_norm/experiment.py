@@ -88,6 +88,7 @@ def design(settings: Settings) -> list[Sweep]:
         momentum=settings["momentum"],
         epochs=epochs,
         probes=("fit",),
+        precision="float32",  # else large batches alone would be rounded, and their statistics with them
     )
     of_network: dict[str, dict[str, Any]] = {
         "perceptron": {"widths": settings["widths"]},

@@ -26,7 +26,7 @@ def by_norm(table: pd.DataFrame) -> pd.DataFrame:
 
 def by_norm_title(table: pd.DataFrame) -> str:
     told = {
-        Outcome.REPRODUCED: "At as many steps, what is left between batch sizes hangs on batch norm's statistics",
+        Outcome.REPRODUCED: "At as many steps, it matters over how many examples statistics are taken",
         Outcome.NOT_REPRODUCED: "At as many steps, batch norm's statistics make no difference",
     }
     return told.get(judge(table).outcome, "Large batch minus small, with batch norm and without")

@@ -26,6 +26,7 @@ from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import by_seed, final, margin_for, paired, select
 from repro.evidence.tuning import tune, tuned_difference
 from repro.evidence.words import bracketed
+from repro.names import INITS
 
 MARGIN = 0.2  # percentage points of 10,000 test images
 FEW = 1.0  # percentage points that a few per cent are more than
@@ -90,7 +91,10 @@ def judge_share(table: pd.DataFrame) -> Verdict:
     """Whether ghosts remove more than half of the gap."""
     gap, gains = removed(table)
     ghosts = gains[GHOSTS]
-    beyond = mean_interval([g + x / 2 for g, x in zip(ghosts.values, gap.values, strict=False)]).of(points(table))
+    ends = (where(table, WHOLE, EPOCHS), where(table, WHOLE, EPOCHS, large=False), where(table, GHOSTS, EPOCHS))
+    large, small, of_ghosts = (by_seed(final(table, **rows), "test_accuracy", 100) for rows in ends)
+    shared = sorted(set(large) & set(small) & set(of_ghosts))
+    beyond = mean_interval([of_ghosts[s] - (large[s] + small[s]) / 2 for s in shared]).of(points(table))
     effects = {
         "large batch minus small, as many epochs": gap,
         "gain by ghosts": ghosts,
@@ -138,8 +142,10 @@ def judge_gain(table: pd.DataFrame) -> Verdict:
 
 
 def spread_of_starts(table: pd.DataFrame, norm: str) -> dict[int, float]:
-    """By seed: how far apart test accuracies (points) from different kinds of start lie, largest minus least."""
+    """By seed: how far apart test accuracies (points) from all kinds of start lie, largest minus least; of the seeds
+    of which none diverged."""
     rows = final(table, arm=STARTS.format(norm))
+    rows = rows[rows.groupby("init_seed")["init"].transform("nunique") == len(INITS)] if len(rows) else rows
     ranges = 100 * rows.groupby("init_seed")["test_accuracy"].agg(np.ptp) if len(rows) else pd.Series(dtype=float)
     return {int(str(seed)): float(x) for seed, x in ranges.items()}
 
@@ -205,7 +211,7 @@ def judge(table: pd.DataFrame) -> Verdict:
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if not verdict.parts:
         return "Not settled: no trial has been run."
-    e = of_statistics(table, STEPS)
+    e = next(e for name, e in verdict.effects.items() if name.endswith(STEPS))
     if e.n < 2:
         return "Not settled: too few seeds have been run with ghosts."
     told = f"At equal batches and steps, statistics over ghosts of a batch test {bracketed(e, 'points')} beside"

@@ -42,6 +42,12 @@ CLAIM = Claim(
             "images of MNIST-5k, six seeds, in which test accuracy was highest at ηN/B of 8 and fell from 16 on, and "
             "the learning rate ½ too high for any batch size.",
         ),
+        Revision(
+            "2026-11-22T21:58",
+            "Still before it: four times as much learning rate times steps, 256. In a second pilot, on the validation "
+            "split of Fashion-MNIST, too few settings fitted at 64 for groups of three; and part of the fall beyond "
+            "the best noise was too short a training: the best moved from 6 to 8.",
+        ),
     ),
     sentences={
         "An interesting linear scaling relationship": (),

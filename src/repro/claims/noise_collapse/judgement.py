@@ -48,27 +48,34 @@ class Cells:
 
     about: pd.DataFrame
     values: np.ndarray
+    seeds: tuple[int, ...] = ()
 
     def where(self, keep: pd.Series) -> Cells:
-        return Cells(self.about[keep].reset_index(drop=True), self.values[keep.to_numpy()])
+        return Cells(self.about[keep].reset_index(drop=True), self.values[keep.to_numpy()], self.seeds)
+
+    def on(self, seeds: tuple[int, ...]) -> Cells:
+        """Of these seeds alone."""
+        return Cells(self.about, self.values[:, [self.seeds.index(s) for s in seeds]], seeds)
 
 
 COLUMNS = ["batch_size", "lr", "momentum", "weight_decay", "train_size"]
 
 
 def cells(table: pd.DataFrame, arm: str) -> Cells:
-    """Those settings of an arm that every seed of it finished, or diverged in: then at the accuracy it ended with."""
+    """An arm's settings, over the seeds that all of them were run with. A trial that diverged has the accuracy that it
+    ended with."""
     rows = select(table, arm=arm, final=True) if "arm" in table and len(table) else table.iloc[:0]
     if rows.empty:
         return Cells(pd.DataFrame(columns=[*COLUMNS, "noise", "train"], dtype=float), np.zeros((0, 0)))
     test, train = (
         rows.pivot(index=COLUMNS, columns="init_seed", values=f"{split}_accuracy") for split in ("test", "train")
     )
-    known = test.notna().all(axis=1) & train.notna().all(axis=1)
-    about = test[known].index.to_frame(index=False)
+    known = test.notna().all(axis=0) & train.notna().all(axis=0)
+    test, train = test.loc[:, known], train.loc[:, known]
+    about = test.index.to_frame(index=False)
     noise = about["lr"] * about["train_size"] / (about["batch_size"] * (1 - about["momentum"]))
-    about = about.assign(noise=np.log2(noise).round(6), train=train[known].mean(axis=1).to_numpy())
-    return Cells(about, 100 * test[known].to_numpy())
+    about = about.assign(noise=np.log2(noise).round(6), train=train.mean(axis=1).to_numpy())
+    return Cells(about, 100 * test.to_numpy(), tuple(map(int, test.columns)))
 
 
 def is_small(about: pd.DataFrame) -> pd.Series:
@@ -154,7 +161,7 @@ def judge_together(table: pd.DataFrame) -> Verdict:
     decays = knob.about.assign(knob=np.log2(knob.about["weight_decay"] / knob.about["batch_size"]).round(6))
     e = spread(trained(grid), "noise")
     every = spread(grid.where(is_small(grid.about)), "noise")
-    control = spread(trained(Cells(decays, knob.values)), "knob")
+    control = spread(trained(Cells(decays, knob.values, knob.seeds)), "knob")
     effects = {TOGETHER: e, ALL: every, KNOB: control}
     if min(e.n, control.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few settings that fit, or too few seeds.", effects)
@@ -253,7 +260,8 @@ def points(table: pd.DataFrame, axis: str) -> Unit:
 def residuals(found: Cells, of: Cells) -> np.ndarray:
     """Of every cell, (cells, seeds): accuracy minus the mean of the trained cells of `of` with equal noise; NaN where
     there are none."""
-    known = trained(of)
+    shared = tuple(s for s in found.seeds if s in of.seeds)
+    found, known = found.on(shared), trained(of).on(shared)
     by_noise = {x: known.values[rows].mean(0) for x, rows in known.about.groupby("noise").indices.items()}
     nothing = np.full(found.values.shape[1], math.nan)
     expected = [by_noise.get(x, nothing) for x in found.about["noise"]]

@@ -32,6 +32,8 @@ MISSES = Unit("times", "What log t misses two held-out checkpoints by, over what
 SPREADS = Unit("times", "Spread of slopes over batch sizes, learning rate ∝ √B over one learning rate, times", 1.0,
                ("more alike with √B", "less"), log=True)  # fmt: skip
 NEARER, WORSE = "distance at equal epochs, large batch over small", "test accuracy at equal epochs, large minus small"
+EPOCHS_WAY = "More epochs bring the large batch as far, and make it as good"  # parts
+RATE_WAY = "A learning rate as many times as high brings it as far, and makes it as good"
 AT_SAME = "test accuracy at the same distance, large minus small"  # effects
 
 
@@ -118,15 +120,16 @@ def judge_log(table: pd.DataFrame) -> Verdict:
             logs = {law: np.log(np.maximum(x, 1e-9)) for law, x in by_law.items()}
             rivals = {law: geometric(paired_difference(logs[LOG], logs[law])) for law in logs if law != LOG}
             rival = max(rivals, key=lambda law: rivals[law].value)
-            beside.append((arm, size, rival, rivals[rival].of(MISSES), all(e.high < 1 for e in rivals.values())))
-    if not beside or min(e.n for *_, e, _ in beside) < 2:
+            told = all(e.high < 1 for e in rivals.values()), any(e.low > 1 for e in rivals.values())
+            beside.append((arm, size, rival, rivals[rival].of(MISSES), *told))
+    if not beside or min(e.n for _, _, _, e, _, _ in beside) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds and enough checkpoints.")
     effects = {
-        f"log t over {rival}, B = {size}, {arm.removeprefix('narrow, ')}": e for arm, size, rival, e, _ in beside
+        f"log t over {rival}, B = {size}, {arm.removeprefix('narrow, ')}": e for arm, size, rival, e, _, _ in beside
     }
-    best, beaten = [b[-1] for b in beside], [b[3].low > 1 for b in beside]
+    best, beaten = [b[4] for b in beside], [b[5] for b in beside]
     reason = (
-        f"Fitted to the first {LEAST_STEPS} steps and on, log t foretells the last two distances best at {sum(best)} "
+        f"Fitted from step {LEAST_STEPS} on, log t foretells the last two distances best at {sum(best)} "
         f"of {len(beside)} batch sizes and rules for the rate; at {sum(beaten)} another law surely does better."
     )
     if all(best):
@@ -224,8 +227,8 @@ def judge(table: pd.DataFrame) -> Verdict:
     longer = judge_as_far(table, {"arm": EQUAL_STEPS, "batch_size": large}, alone, "more epochs")
     raised = judge_as_far(table, {"arm": RAISED}, alone, "a higher learning rate")
     parts = {
-        "More epochs bring the large batch as far, and make it as good": longer,
-        "A learning rate as many times as high brings it as far, and makes it as good": raised,
+        EPOCHS_WAY: longer,
+        RATE_WAY: raised,
         "For as many steps, distance does not depend on the batch size": judge_steps(table, EQUAL_STEPS),
         "The same for the first steps, on a narrow network": judge_steps(table, SAME_RATE),
         "A step of a large batch is less than the sum of many small ones": judge_first_epoch(table, small, large),
@@ -270,7 +273,9 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if verdict.outcome == Outcome.CONDITIONAL:
         if at_same.high < -margin_for(table, MARGIN):
             return f"In part. {far}; but at the same distance, too, it tests worse ({bracketed(at_same, 'points')})."
-        return f"In part. {far}, but to go farther does not make it as good."
+        ways = {"as many steps": EPOCHS_WAY, "a learning rate as many times as high": RATE_WAY}
+        failed = [how for how, name in ways.items() if verdict.parts[name].outcome == Outcome.NOT_REPRODUCED]
+        return f"In part. {far}, but {' and '.join(failed)} does not bring it as far and make it as good."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         return f"No. {far}, and tests {bracketed(worse, 'points')} beside it."
     if at_same.n < 2:
