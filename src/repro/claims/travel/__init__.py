@@ -55,7 +55,7 @@ CLAIM = Claim(
             "2026-11-22T20:04",
             "Written, before the first run of its own arms (narrow networks, random labels). Those at equal epochs and "
             "steps, of F1, and at the raised rate were run before for other chapters, and some of their distances were "
-            "known from them: 6.7 and 6.6 of B = 64 and of B = 1024 at equal steps. None at the same distance.",
+            "known from them: 6.7 and 6.6 of B = 64 and of B = 1024 at equal steps. Nothing at the same distance was.",
         ),
         Revision(
             "2026-11-22T20:07",
