@@ -681,58 +681,83 @@ def travel(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
 def noise_collapse(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """A thousand images, η from ½ to 1/32: do networks that fit, at batches up to 1/8 of that, go by η/B?"""
     plain = {"widths": "[64]", "train_size": 1000, "evaluate_on": "both", "drop_last": True, "probes": '["fit"]'}
-    few, by = [2**k for k in range(7)], ["lr", "batch_size", "weight_decay"]
+    by = ["lr", "batch_size", "weight_decay", "steps"]
 
-    def settings(powers: Sequence[int], decays: Sequence[float] = (0.0,), least: float = 0.99) -> pd.DataFrame:
-        found = [
-            trials(rows, 10, batch_size=few, lr=0.5**k, steps=256 * 2**k, weight_decay=decay, **plain)
-            for k in powers
-            for decay in decays
-        ]
-        ends = ended(pd.concat(found))
+    def settings(powers: Sequence[float], time: int = 256, decays: Sequence[float] = (0.0,)) -> Rows:
+        return pd.concat(
+            [
+                trials(
+                    rows,
+                    10,
+                    batch_size=[2**k for k in range(7)],
+                    lr=round(0.5**power, 10),
+                    steps=round(time * 2**power),
+                    weight_decay=decay,
+                    **plain,
+                )
+                for power in powers
+                for decay in decays
+            ]
+        )
+
+    def accuracies(found: Rows, least: float) -> pd.DataFrame:
+        ends = ended(found)
+        known = ends.pivot(index=by, columns="init_seed", values="test_accuracy").notna().all()
+        ends = ends[ends["init_seed"].isin(known.index[known])]
         ends = ends[ends.groupby(by)["train_accuracy"].transform("mean") >= least]
-        return 100 * ends.pivot(index=by, columns="init_seed", values="test_accuracy").dropna()
+        return 100 * ends.pivot(index=by, columns="init_seed", values="test_accuracy")
 
-    def in_groups(table: pd.DataFrame, over: str) -> tuple[np.ndarray, np.ndarray]:
-        """Accuracies (cells, seeds) of three or more that have `over` / B in common, and which have."""
-        at = table.index.to_frame()
-        label = np.log2(at[over] / at["batch_size"]).round(6)
+    def in_groups(table: pd.DataFrame, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Accuracies (cells, seeds) of three or more that have something in common, and which have."""
+        at = table.index.to_frame().astype(float)
+        shared = {"noise": at["lr"] / at["batch_size"], "epochs": at["batch_size"] * at["steps"] / 1000}
+        shared["knob"] = at["weight_decay"] / at["batch_size"]
+        label = np.log2(shared[what]).round(6 if what != "epochs" else 2)
         kept = label.groupby(label).transform("size") >= 3
         return table[kept].to_numpy(), label[kept].to_numpy()
 
     def luck(y: np.ndarray) -> float:
         return float((y - y.mean(0)).var(1, ddof=1).mean() / y.shape[1])
 
-    def ratio(y: np.ndarray, label: np.ndarray, noise: float) -> float:
+    def within(y: np.ndarray, label: np.ndarray) -> float:
         groups = [y[label == g] for g in np.unique(label)]
-        within = sum(((g - g.mean()) ** 2).sum() for g in groups) / (len(y) - len(groups))
-        size = (len(y) - sum(len(g) ** 2 for g in groups) / len(y)) / (len(groups) - 1)
-        between = sum(len(g) * (g.mean() - y.mean()) ** 2 for g in groups) / (len(groups) - 1)
-        return math.sqrt(max(within - noise, 0) / max((between - within) / size, 1e-9))
+        return float(sum(((g - g.mean()) ** 2).sum() for g in groups) / (len(y) - len(groups)))
 
-    def spread(y: np.ndarray, label: np.ndarray) -> Interval | None:
-        if len({*label}) < 2 or y.shape[1] < 2:
+    def share(y: np.ndarray, label: np.ndarray) -> float:
+        return (within(y.mean(1), label) - luck(y)) / float(y.mean(1).var(ddof=1))
+
+    def spread(*groups: tuple[np.ndarray, np.ndarray]) -> Interval | None:
+        """The share within groups; of two groupings, the first's minus the second's."""
+        if any(len({*label}) < 2 or y.shape[1] < 2 for y, label in groups):
             return None
-        return bootstrap(lambda s: ratio(y[:, s].mean(1), label, luck(y[:, s])), y.shape[1])
+        signs = (1, -1)
+        return bootstrap(
+            lambda s: sum(k * share(y[:, s], label) for k, (y, label) in zip(signs, groups, strict=False)),
+            groups[0][0].shape[1],
+        )
 
-    powers = (1, 2, 3, 4, 5)
-    fitting = in_groups(settings(powers), "lr")
-    e, every = spread(*fitting), spread(*in_groups(settings(powers, least=0.0), "lr"))
-    control = spread(*in_groups(settings((5,), [1e-4 * 2**k for k in range(5)]), "weight_decay"))
-    if e is None or every is None or control is None:
+    grid = settings((1, 2, 3, 4, 5))
+    longer = pd.concat([grid, settings((2, 2.5, 3, 3.5, 4, 4.5, 5), 1024)])
+    knob = settings((5,), decays=[1e-4 * 4**k for k in range(5)])
+    fitting = in_groups(accuracies(grid, 0.99), "noise")
+    e, every = spread(fitting), spread(in_groups(accuracies(grid, 0.0), "noise"))
+    if e is None or every is None:
         return Found(OPEN, None, {})
-    told, (y, label) = [f"differ {e.times} as much"], fitting
+    told, (y, label) = [f"{e.told()} of the variance is at equal η/B"], fitting
     if not y.mean(1).var(ddof=1) > 4 * luck(y):
         return Found(OPEN, told, {})
-    if e.low > 0.5 and not every.high < 0.5:
+    judged, least = (every, 0.0) if e.low > 0.2 else (e, 0.99)
+    if judged.low > 0.2:
         return Found(NO, told, {})
-    if control.low <= e.high:
+    control, times = spread(in_groups(accuracies(knob, least), "knob")), accuracies(longer, least)
+    rival = spread(in_groups(times, "epochs"), in_groups(times, "noise"))
+    if control is None or rival is None or control.low <= judged.high or rival.low <= 0 or judged.high >= 0.2:
         return Found(OPEN, told, {})
+    if judged is every:
+        return Found(IN_PART, [every.told(), *told], {})
     rng, means = np.random.default_rng(0), y.mean(1)
-    dealt = [ratio(rng.permutation(means), label, 0.0) <= ratio(means, label, 0.0) for _ in range(999)]
-    if e.high < 0.5 and (1 + sum(dealt)) / 1000 < 0.05:
-        return Found(YES, told, {})
-    return Found(IN_PART, [every.times], {}) if e.low > 0.5 else Found(OPEN, told, {})
+    dealt = [within(rng.permutation(means), label) <= within(means, label) for _ in range(999)]
+    return Found(YES if (1 + sum(dealt)) / 1000 < 0.05 else OPEN, told, {})
 
 
 def grow_the_batch(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:

@@ -10,7 +10,7 @@ import pytest
 
 from repro import claims
 from repro.claims import noise_collapse
-from repro.claims.noise_collapse import experiment, judgement
+from repro.claims.noise_collapse import experiment, groups, judgement
 from repro.evidence.spec import Outcome
 from repro.names import SpecError
 
@@ -25,11 +25,12 @@ def hump(x):
 
 
 def noise_table(
-    *, exponent=1.0, by_size=1.0, momentum=0.0, whole=0.0, knob=0.0, seeds=10, sd=0.03, apart=0.0, tuned=0.0
+    *, exponent=1.0, by_size=1.0, momentum=0.0, whole=0.0, knob=0.0, seeds=10, sd=0.03, apart=0.0, tuned=0.0, epochs=0.0
 ):
     """Accuracy is a function of ηN/B, but for what is told: of (ηN/B) with B to the power `exponent`, N to the power
     `by_size`. Points more: `momentum`, with it; `whole`, of batches of half of all images or more; `tuned`, of any
-    large batch; `apart`, for each octave of η; `knob`, for each octave of weight decay over B."""
+    large batch; `apart`, for each octave of η; `knob`, for each octave of weight decay over B. A share of `epochs` of
+    it all goes by epochs, not by noise."""
     rows, rng = [], np.random.default_rng(0)
     for arm, t in TRIALS:
         if t.init_seed >= seeds:
@@ -37,6 +38,7 @@ def noise_table(
         size = t.train_size / 1000
         x = np.log2(t.lr * 1000 / (1 - t.momentum)) + by_size * np.log2(size) - exponent * np.log2(t.batch_size)
         x -= (1 - exponent) * 4  # so that the hump stays among the batch sizes
+        x -= epochs * np.log2(t.steps * t.lr / (1 - t.momentum) / 256)
         accuracy = hump(x) + apart * np.log2(t.lr / (1 - t.momentum)) + rng.normal(0, sd)
         accuracy += momentum * (t.momentum > 0) + whole * (t.batch_size * 2 >= t.train_size)
         accuracy += tuned * (t.batch_size >= 500)
@@ -57,6 +59,8 @@ TABLES = [
     (lambda: noise_table(sd=3.0), Outcome.INCONCLUSIVE),  # noisy
     (lambda: noise_table(seeds=1), Outcome.INCONCLUSIVE),  # too small
     (lambda: noise_table(knob=100.0), Outcome.INCONCLUSIVE),  # the control collapses, too
+    (lambda: noise_table(epochs=1.0), Outcome.INCONCLUSIVE),  # it is epochs that count
+    (lambda: noise_table(apart=0.5, epochs=1.0), Outcome.INCONCLUSIVE),  # also among those that do not fit
 ]
 
 
@@ -81,7 +85,7 @@ PARTS = [
     ({"by_size": 0.5}, "The best batch size goes as the number", Outcome.NOT_REPRODUCED),
     ({}, "With momentum", Outcome.REPRODUCED),
     ({"momentum": -1.0}, "With momentum", Outcome.NOT_REPRODUCED),
-    ({"momentum": 0.3, "sd": 0.2}, "With momentum", Outcome.INCONCLUSIVE),
+    ({"momentum": 0.25, "sd": 0.3}, "With momentum", Outcome.INCONCLUSIVE),
     ({}, "It vanishes", Outcome.NOT_REPRODUCED),
     ({"whole": -2.0}, "It vanishes", Outcome.REPRODUCED),
     ({}, "Each tuned", Outcome.REPRODUCED),
@@ -115,21 +119,22 @@ def test_figures_draw_errors_with_their_intervals_the_right_way_round():
     )
 
 
-def test_the_ratio_is_that_of_the_components_of_variance():
-    """Drawn from the model: standard deviations of 0.5 within groups and 2 between them; luck is taken off."""
+def test_the_share_is_that_of_the_components_of_variance():
+    """Drawn from the model: standard deviations of 1 within groups and 2 between them; luck is taken off."""
     rng, labels = np.random.default_rng(1), np.repeat(np.arange(400.0), np.tile([3, 4, 5], 134)[:400])
     of_group = rng.normal(0, 2, 400)[labels.astype(int)]
-    y = of_group + rng.normal(0, 0.5, len(labels))
-    assert judgement.ratio_of(labels)(y) == pytest.approx(0.25, rel=0.2)
+    y = of_group + rng.normal(0, 1, len(labels))
+    assert groups.share_of(labels)(y) == pytest.approx(0.2, rel=0.2)
     lucky = y + rng.normal(0, 0.7, len(labels))
-    assert judgement.ratio_of(labels)(lucky, 0.49) == pytest.approx(0.25, rel=0.2)
-    assert judgement.ratio_of(np.array([0, 0, 0, 1, 1, 1]))(np.array([1.0, 1, 1, 2, 2, 2])) == 0
+    assert groups.share_of(labels)(lucky, 0.49) == pytest.approx(0.2, rel=0.2)
+    share = groups.share_of(np.array([0, 0, 0, 1, 1, 1]))
+    assert share(np.array([1.0, 1, 1, 2, 2, 2])) == 0 and share(np.array([1.0, 2, 3, 1, 2, 3])) == 1.25
 
 
 def test_luck_is_the_variance_of_a_mean_over_seeds_and_not_what_a_seed_does_to_all():
     rng = np.random.default_rng(3)
     values = rng.normal(0, 1, (500, 10)) + 100 * rng.normal(size=10)
-    assert judgement.luck_of(values) == pytest.approx(0.1, rel=0.05)
+    assert groups.luck_of(values) == pytest.approx(0.1, rel=0.05)
 
 
 def test_the_permutation_test_is_fair():
@@ -137,18 +142,30 @@ def test_the_permutation_test_is_fair():
     rng, found = np.random.default_rng(2), []
     for _ in range(60):
         about = pd.DataFrame({"noise": np.repeat(np.arange(5.0), 4)})
-        found.append(judgement.chance(judgement.Cells(about, rng.normal(size=(20, 3))), "noise"))
+        found.append(groups.chance(groups.Cells(about, rng.normal(size=(20, 3))), "noise"))
     assert 1 <= sum(p < 0.1 for p in found) <= 14
     assert abs(np.mean(found) - 0.5) < 0.15
 
 
 def test_a_peak_lies_between_batch_sizes():
-    found = judgement.peaks(judgement.cells(noise_table(sd=0.0), experiment.GRID), "lr")
+    found = judgement.peaks(groups.small(noise_table(sd=0.0), experiment.LONGER), "lr")
     assert found.log2_best == pytest.approx(np.log2(1000) - BEST + found.at, abs=0.1)
 
 
 def test_runs_take_as_much_rate_times_steps():
-    assert {round(t.lr / (1 - t.momentum) * t.steps, 6) for _, t in TRIALS} == {256.0}
+    longer = (experiment.LONGER, experiment.SIZES)
+    for arm, t in TRIALS:
+        time = 4 * 256 if arm in longer else 256
+        assert t.lr / (1 - t.momentum) * t.steps == pytest.approx(time, abs=t.lr)
+
+
+def test_large_batches_are_held_against_small_ones_of_as_little_noise():
+    """Seven of the eight settings below the highest rate: the eighth has less noise than any small batch."""
+    found = groups.cells(noise_table(sd=0.0), experiment.GRID)
+    large = found.where((found.about["batch_size"] >= 500) & (found.about["lr"] < 0.5))
+    known = groups.trained(groups.small(noise_table(sd=0.0), experiment.GRID, experiment.SLOW))
+    left = judgement.residuals(large, known)
+    assert (len(large.about), left.shape) == (8, (7, 10)) and np.abs(left).max() < 0.01  # a straight line's error
 
 
 @pytest.mark.parametrize("given", [{"batch_sizes": [64, 2048]}, {"batch_sizes": [512]}])

@@ -7,8 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from repro.claims.noise_collapse.experiment import DECAY, GRID, SIZES, SMALL
-from repro.claims.noise_collapse.judgement import FITS, Cells, cells, is_small, judge, means, trained
+from repro.claims.noise_collapse.experiment import DECAY, GRID, LONGER, SIZES, SMALL
+from repro.claims.noise_collapse.groups import FITS, Cells, cells, small, trained
+from repro.claims.noise_collapse.judgement import judge, means
 from repro.evidence.intervals import Estimate
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import point
@@ -31,7 +32,7 @@ def _rate(lr: float) -> str:
 
 def by_noise(table: pd.DataFrame) -> pd.DataFrame:
     """Test error of small batches that fit, by η/B; a series a learning rate."""
-    found = trained(cells(table, GRID))
+    found = trained(small(table, GRID))
     return _drawn(found, found.about["lr"] / found.about["batch_size"], found.about["lr"].map(_rate))
 
 
@@ -55,7 +56,7 @@ def by_size_title(table: pd.DataFrame) -> str:
 
 def by_knob(table: pd.DataFrame) -> pd.DataFrame:
     """Test error of small batches that fit, by weight decay over B; a series a weight decay."""
-    found = trained(cells(table, DECAY))
+    found = trained(small(table, DECAY))
     knob = found.about["weight_decay"]
     return _drawn(found, knob / found.about["batch_size"], knob.map(lambda x: f"λ = {x:g}"))
 
@@ -64,10 +65,27 @@ def by_knob_title(table: pd.DataFrame) -> str:
     return "The control: test error by weight decay over B"
 
 
+def by_time(table: pd.DataFrame) -> pd.DataFrame:
+    """Test error of small batches that fit, at the middle learning rate of those that train longer, by η/B; a series a
+    training time."""
+    found = trained(small(table, GRID, LONGER))
+    rates = found.about["lr"][found.about["lr"].isin(small(table, LONGER).about["lr"])]
+    if rates.empty:
+        return _drawn(found.where(found.about["lr"] < 0), found.about["lr"][:0], found.about["lr"][:0])
+    shared = sorted(set(rates) & set(small(table, GRID).about["lr"]))
+    found = found.where(found.about["lr"] == shared[len(shared) // 2])
+    time = found.about["lr"] * found.about["steps"]
+    return _drawn(found, found.about["lr"] / found.about["batch_size"], time.map(lambda t: f"η · steps = {t:,.0f}"))
+
+
+def by_time_title(table: pd.DataFrame) -> str:
+    return "The other control: at equal η/B, training longer means more epochs"
+
+
 def by_training_set(table: pd.DataFrame) -> pd.DataFrame:
     """Test error of small batches by size, a series a training set."""
-    found = cells(table, SIZES)
-    found = found.where(is_small(found.about) & (found.about["train"] > np.nextafter(0.5, 1)))
+    found = small(table, SIZES)
+    found = found.where(found.about["train"] > np.nextafter(0.5, 1))
     return _drawn(found, found.about["batch_size"], found.about["train_size"].map(lambda n: f"N = {n:,.0f}"))
 
 
@@ -110,6 +128,17 @@ FIGURES = (
         "weight decay over batch size, λ/B",
         "test error (%)",
         f"What has nothing to do with noise must not fall on one line. {INTERVALS}",
+        x_scale="log",
+    ),
+    Figure(
+        "times",
+        "curves",
+        by_time,
+        by_time_title,
+        "learning rate over batch size, η/B",
+        "test error (%)",
+        f"At one learning rate. If it were epochs that count, the curve of the longer training would lie as many times "
+        f"further left as it is longer. {INTERVALS}",
         x_scale="log",
     ),
     Figure(
