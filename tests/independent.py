@@ -762,8 +762,8 @@ def noise_collapse(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Foun
 
 def grow_the_batch(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """η/4 after epochs 9, 18 and 24, or 4 B; or neither. From the rate that η/4 does best from."""
-    plain = {"widths": "[256]", "epochs": 30, "evaluate_on": "both", "drop_last": True, "batch_size": 64}
-    plain |= {"label_noise": {"mnist": 0.1}.get(dataset, 0.0)}
+    plain = {"widths": "[32]", "epochs": 30, "evaluate_on": "both", "drop_last": True, "batch_size": 64}
+    plain |= {"warmup_epochs": 1, "label_noise": {"mnist": 0.1}.get(dataset, 0.0)}
     plain |= {"checkpoints": "[1.0, 3.0, 9.0, 10.0, 18.0, 19.0, 24.0, 25.0]"}
 
     def arm(lr: float, changes: Sequence[tuple[int, float]]) -> Rows:
@@ -772,9 +772,9 @@ def grow_the_batch(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Foun
             {"batch_size": size, "epoch": epoch, "lr": rate}
             for (size, rate), epoch in zip(changes, (9, 18, 24), strict=False)
         ]
-        return trials(rows, 8, lr=lr, schedule=json.dumps(told), **plain)
+        return trials(rows, 10, lr=lr, schedule=json.dumps(told), **plain)
 
-    rates = [0.05, 0.1, 0.2, 0.4]
+    rates = [0.0125 * 2**k for k in range(6)]
     decay = pd.concat([arm(lr, [(64, float(f"{lr / 4**k:.8g}")) for k in (1, 2, 3)]) for lr in rates])
     if not chosen(decay):  # on an edge, too
         return Found(OPEN, [], {})
