@@ -799,7 +799,7 @@ def batch_norm(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     fields = {"widths": "[512, 512, 512, 512, 512]", "batch_norm": True, "train_size": 10_000, "evaluate_on": "both"}
     fields |= {"drop_last": True, "momentum": 0.9, "probes": '["fit"]', "batch_size": 1024, "steps": 780}
     fields |= {"precision": "float32"}
-    ghosts, all_of_it = (trials(rows, 5, ghost_size=size, **fields) for size in (128, None))
+    ghosts, all_of_it = (trials(rows, 10, ghost_size=size, **fields) for size in (128, None))
     e = points(ghosts, all_of_it)
     if e.n < 2:
         return Found(OPEN, None, {})

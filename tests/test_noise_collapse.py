@@ -11,6 +11,7 @@ import pytest
 from repro import claims
 from repro.claims import noise_collapse
 from repro.claims.noise_collapse import experiment, groups, judgement
+from repro.evidence.intervals import luck_of
 from repro.evidence.spec import Outcome
 from repro.names import SpecError
 
@@ -134,7 +135,7 @@ def test_the_share_is_that_of_the_components_of_variance():
 def test_luck_is_the_variance_of_a_mean_over_seeds_and_not_what_a_seed_does_to_all():
     rng = np.random.default_rng(3)
     values = rng.normal(0, 1, (500, 10)) + 100 * rng.normal(size=10)
-    assert groups.luck_of(values) == pytest.approx(0.1, rel=0.05)
+    assert luck_of(values) == pytest.approx(0.1, rel=0.05)
 
 
 def test_the_permutation_test_is_fair():

@@ -302,7 +302,7 @@ CLAIM = Claim(
     history=(
         Revision("2026-11-22T20:58", "Written, before the first run."),
         Revision(
-            "2026-11-23T00:19",
+            "2026-11-23T00:14",
             "Still before it, after a pilot on the validation split, one or two seeds. A network of 256 units learns "
             "wrong labels by heart, so that decay did best from the lowest rates, where it stops in time; one of 32 "
             "cannot (best 0.05 on MNIST, 0.1 on Fashion-MNIST, neither 0.5 and 1.1 points worse). Four times the rate"

@@ -181,6 +181,13 @@ def bootstrap_interval(
     return Estimate(value, low, high, len(x), f"{method} bootstrap, {resamples} resamples", tuple(x.tolist()))
 
 
+def luck_of(values: np.ndarray) -> np.ndarray:
+    """Variance of a cell's mean over seeds, of (cells, seeds, ...), on average; what a seed does to all cells alike is
+    none, for it is no difference between them."""
+    apart = values - values.mean(0)
+    return np.asarray(apart.var(1, ddof=1).mean(0) / values.shape[1])
+
+
 def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     """Least-squares slope of y on x, (n,) each, with its t interval (n - 2 degrees of freedom)."""
     _check_level(level)

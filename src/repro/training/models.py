@@ -30,7 +30,9 @@ def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, norm: Norm | None) 
 
 class _Ghosts(nn.modules.batchnorm._BatchNorm):
     """In training every `ghost_size` examples of a batch are normalised by their own statistics, and move the running
-    ones in turn, as if each were a batch (Hoffer et al. 2017, algorithm 1). In evaluation as any batch norm."""
+    ones in turn (Hoffer et al. 2017, algorithm 1). There each moves them as far as a batch does, so that they forget
+    the faster the more ghosts there are; here all of a batch move them as far as a batch. In evaluation as any batch
+    norm."""
 
     def __init__(self, num_features: int, ghost_size: int, **options: Any) -> None:
         super().__init__(num_features, **options)
@@ -40,7 +42,13 @@ class _Ghosts(nn.modules.batchnorm._BatchNorm):
         """x (n, features, ...) -> the same shape. ValueError where a ghost of one example is left."""
         if not self.training:
             return super().forward(x)
-        return torch.cat([super(_Ghosts, self).forward(ghost) for ghost in x.split(self.ghost_size)])
+        ghosts, momentum = x.split(self.ghost_size), self.momentum
+        if momentum is not None:
+            self.momentum = 1 - (1 - momentum) ** (1 / len(ghosts))
+        try:
+            return torch.cat([super(_Ghosts, self).forward(ghost) for ghost in ghosts])
+        finally:
+            self.momentum = momentum
 
 
 class GhostBatchNorm1d(_Ghosts, nn.BatchNorm1d):

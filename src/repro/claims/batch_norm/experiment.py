@@ -34,8 +34,8 @@ PAPER = {
     "momentum": 0.9,
     "epochs": 10,
     "lr_steps": 6,  # of the grids, from a quarter of lr on, each twice the last
-    "seeds": 5,
-    "few_seeds": 3,  # at most, of grids and starts
+    "seeds": 10,
+    "few_seeds": 5,  # at most, of grids and starts
     "widths": (512,) * 5,  # F1
 }
 MNIST5K = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,17 @@ from repro.claims.batch_norm.experiment import (
     STEPS,
     WHOLE,
 )
-from repro.evidence.intervals import Estimate, Unit, equivalence_p, mean_interval
+from repro.evidence.intervals import (
+    Estimate,
+    Unit,
+    bootstrap_interval,
+    equivalence_p,
+    geometric,
+    luck_of,
+    mean_interval,
+    paired_difference,
+    paired_values,
+)
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import by_seed, final, margin_for, paired, select
 from repro.evidence.tuning import tune, tuned_difference
@@ -30,6 +41,7 @@ from repro.names import INITS
 
 MARGIN = 0.2  # percentage points of 10,000 test images
 FEW = 1.0  # percentage points that a few per cent are more than
+LOSSES = Unit("times", "Training loss, of the first named over the second, times", 1.0, ("lower", "higher"), log=True)
 
 
 def points(table: pd.DataFrame) -> Unit:
@@ -141,27 +153,57 @@ def judge_gain(table: pd.DataFrame) -> Verdict:
     return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
 
 
-def spread_of_starts(table: pd.DataFrame, norm: str) -> dict[int, float]:
-    """By seed: how far apart test accuracies (points) from all kinds of start lie, largest minus least; of the seeds
-    of which none diverged."""
+def of_starts(table: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """Test accuracy (points): a row a kind of start, a column a seed; of the seeds of which none diverged."""
     rows = final(table, arm=STARTS.format(norm))
-    rows = rows[rows.groupby("init_seed")["init"].transform("nunique") == len(INITS)] if len(rows) else rows
-    ranges = 100 * rows.groupby("init_seed")["test_accuracy"].agg(np.ptp) if len(rows) else pd.Series(dtype=float)
-    return {int(str(seed)): float(x) for seed, x in ranges.items()}
+    if rows.empty:
+        return pd.DataFrame()
+    return 100 * rows.pivot(index="init", columns="init_seed", values="test_accuracy").dropna(axis=1)
+
+
+def variance_of_starts(values: np.ndarray) -> np.ndarray:
+    """Of accuracies (starts, seeds, ...): the variance of the starts' means, less that of luck."""
+    return np.asarray(values.mean(1).var(0, ddof=1) - luck_of(values))
 
 
 def judge_starts(table: pd.DataFrame) -> Verdict:
     """Whether accuracies from different kinds of start lie nearer to one another with batch norm."""
-    with_norm, without = (spread_of_starts(table, norm) for norm in (WHOLE, NONE))
-    e = mean_interval([with_norm[s] - without[s] for s in with_norm if s in without]).of(points(table))
-    effects = {"range of test accuracies over starts, with batch norm minus without": e}
-    if e.n < 2:
+    arms = [of_starts(table, norm) for norm in (WHOLE, NONE)]
+    shared = [s for s in arms[0] if s in arms[1]]
+    with_norm, without = (arm[shared].to_numpy() if shared else np.zeros((0, 0)) for arm in arms)
+
+    def nearer(seeds: np.ndarray, axis: int = -1) -> np.ndarray:
+        drawn = (np.moveaxis(v[:, seeds.astype(int)], axis if axis < 0 else axis + 1, 1) for v in (with_norm, without))
+        return np.asarray(np.subtract(*map(variance_of_starts, drawn)))
+
+    enough = len(shared) > 1 and len(with_norm) == len(without) == len(INITS)
+    e = mean_interval([])
+    if enough:
+        e = bootstrap_interval(np.arange(len(shared)), nearer, np.random.default_rng(0), resamples=999, vectorized=True)
+    e = e.of(Unit("points²", "Variance over starts, with batch norm minus without", 0.0, ("nearer", "farther apart")))
+    effects = {"variance of test accuracy over starts, less luck, with batch norm minus without": e}
+    if not enough:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    apart = [math.sqrt(max(float(variance_of_starts(v)), 0)) for v in (with_norm, without)]
     reason = (
-        f"Over four kinds of start, accuracies lie {np.mean([*with_norm.values()]):.2f} points apart with batch norm, "
-        f"{np.mean([*without.values()]):.2f} without it."
+        f"Over four kinds of start, mean accuracies have a standard deviation of {apart[0]:.2f} points with batch norm "
+        f"and {apart[1]:.2f} without it, beyond luck."
     )
     outcome = Outcome.REPRODUCED if e.high < 0 else Outcome.NOT_REPRODUCED if e.low > 0 else None
+    return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge_regularisation(table: pd.DataFrame) -> Verdict:
+    """Whether statistics over ghosts leave a higher training loss, at equal batches and steps, as regularisation
+    does."""
+    losses = (by_seed(final(table, **where(table, norm, STEPS)), "train_loss") for norm in (GHOSTS, WHOLE))
+    x, y = paired_values(*losses)
+    e = geometric(paired_difference(np.log(x), np.log(y))).of(LOSSES)
+    effects = {"training loss, ghosts over whole batches, as many steps": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = f"At as many steps, ghosts leave {bracketed(e, 'times')} the training loss that whole batches do."
+    outcome = Outcome.REPRODUCED if e.low > 1 else Outcome.NOT_REPRODUCED if e.high < 1 else None
     return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
 
 
@@ -199,6 +241,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     main = judge_statistics(table, ran[0])
     parts = {f"The same on {network}": judge_statistics(table, network) for network in ran[1:]}
     parts |= {
+        "It is regularisation: ghosts leave a higher training loss": judge_regularisation(table),
         "Ghosts remove most of the gap at as many epochs": judge_share(table),
         "More updates remove more of it than ghosts": judge_updates(table),
         "Batch norm is worth a few per cent": judge_gain(table),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from repro.claims.noise_collapse.experiment import SMALL
-from repro.evidence.intervals import Estimate, Unit, bootstrap_interval, mean_interval
+from repro.evidence.intervals import Estimate, Unit, bootstrap_interval, luck_of, mean_interval
 from repro.evidence.tables import select
 
 FITS = 0.99  # least mean training accuracy of a cell that counts as trained
@@ -85,13 +85,6 @@ def share_of(labels: np.ndarray) -> Callable[..., np.ndarray]:
         return np.asarray(((squares - explained) / (n - len(counts)) - luck) / (squares / (n - 1)))
 
     return share
-
-
-def luck_of(values: np.ndarray) -> np.ndarray:
-    """Variance of a cell's mean over seeds, of (cells, seeds, ...), on average; what a seed does to all cells alike is
-    none, for it is no difference between them."""
-    apart = values - values.mean(0)
-    return np.asarray(apart.var(1, ddof=1).mean(0) / values.shape[1])
 
 
 def in_groups(found: Cells, by: str) -> Cells:
