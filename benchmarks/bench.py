@@ -45,7 +45,7 @@ from repro import terminal
 from repro.names import DATASETS
 from repro.runs import cluster, ledger, provenance, runner
 from repro.runs.ledger import Ledger
-from repro.training import data, engine
+from repro.training import data, engine, shapes
 from repro.trial import Trial
 
 WIDE = "784-1024-1024-10"
@@ -138,7 +138,7 @@ def operations(widths: tuple[int, ...]) -> int:
 def throughput(client: Client, trial: Trial, workers: int, samples_each: float) -> float:
     """Samples a second of `workers` at once, each training two trials or more such as `trial` on about
     `samples_each` examples in all."""
-    size = max(engine.max_stack(trial), 2)
+    size = max(shapes.max_stack(trial), 2)
     steps = max(2, math.ceil(samples_each / size / trial.batch_size))
     trials = [dataclasses.replace(trial, steps=steps, init_seed=s, data_seed=s) for s in range(size * workers)]
     names = itertools.cycle(list(client.scheduler_info()["workers"])[:workers])
@@ -254,7 +254,7 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
                         "batch_size": size,
                         "precision": precision,
                         "chosen": precision == chosen,
-                        "stack": engine.max_stack(trial),
+                        "stack": shapes.max_stack(trial),
                         **loops,
                         "ours": rate,
                         "matmul_flops": flops,

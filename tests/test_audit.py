@@ -11,7 +11,7 @@ from test_cli import error_line, no_constants, repro
 
 from repro import cli
 from repro import trial as spec
-from repro.runs import audit, ledger, provenance, runner
+from repro.runs import audit, ledger, provenance, runner, worker
 from repro.runs.ledger import Ledger, LedgerError, failed_rows
 from repro.trial import Trial
 
@@ -281,7 +281,7 @@ def test_a_trial_that_can_no_longer_be_trained_is_told(books, monkeypatch):
     other = Trial(**SMALL, probes=("fit",))
     record(books, [other], "fit alone")
     record(books, [Trial(**SMALL, probes=("travel",))], "travel alone")
-    monkeypatch.setitem(runner.PROBES, "travel", broken)
+    monkeypatch.setitem(worker.PROBES, "travel", broken)
     checks = audited(books, ["fit alone", "travel alone"])
     assert {c.claim: c.failure for c in checks.values()} == {"fit alone": "", "travel alone": "the probe broke"}
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from repro import claims, cli
-from repro.runs import ledger, provenance
+from repro.runs import ledger, provenance, worker
 from repro.runs.ledger import Ledger
 from repro.training import data
 
@@ -181,12 +181,11 @@ def test_a_site_at_a_path_that_looks_like_markup(home, monkeypatch):
 
 
 def test_a_failed_trial_is_named_and_the_exit_status_is_1(home, monkeypatch):
-    from repro.runs import runner
 
     def broken(model, initial, dataset, trial):
         raise RuntimeError("no such measure")
 
-    monkeypatch.setitem(runner.PROBES, "fit", broken)
+    monkeypatch.setitem(worker.PROBES, "fit", broken)
     result = repro("run", CLAIM, "--workers", 0)
     assert result.exit_code == 1
     failed = [li for li in result.stderr.splitlines() if li.startswith("failed: ")]

@@ -8,7 +8,7 @@ from test_cli import CLAIM, repro
 from repro import claims
 from repro.runs import costs, ledger, provenance, runner
 from repro.runs.ledger import Ledger
-from repro.training import engine
+from repro.training import shapes
 from repro.trial import Phase, Trial
 
 SMALL = {"train_size": 600, "widths": (8,), "lr": 0.05}
@@ -149,8 +149,8 @@ def test_a_step_is_the_slope_and_a_probe_half_of_one_step_between_two(quick, mon
     shape = Trial(**SMALL, batch_size=16, steps=1, probes=())
     assert costs._step_seconds(shape, 3) == pytest.approx(0.001)
     assert all(len(stack) == 3 and len({t.init_seed for t in stack}) == 3 for stack in timed)
-    assert {engine.stack_key(dataclasses.replace(t, steps=1)) for stack in timed for t in stack} == {
-        engine.stack_key(shape)
+    assert {shapes.stack_key(dataclasses.replace(t, steps=1)) for stack in timed for t in stack} == {
+        shapes.stack_key(shape)
     }
     assert costs._probe_seconds(shape) == pytest.approx(0.2505)
 

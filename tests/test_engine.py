@@ -12,7 +12,7 @@ from torch import nn
 
 from repro.names import DATASETS
 from repro.probes import fit
-from repro.training import data, engine, models, optimizers
+from repro.training import data, engine, models, optimizers, shapes
 from repro.trial import Phase, Trial
 
 PROBES = [fit.fit, fit.travel]
@@ -349,7 +349,7 @@ def test_a_trial_ends_where_it_meets_its_target(few, fields):
     """Its numbers up to there are those of a trial without one, and no neighbour in its stack notices."""
     checkpoints = tuple(range(5, 160, 5))
     whole = trial(train_size=500, batch_size=32, steps=160, checkpoints=checkpoints, **fields)
-    if engine.choose_path(whole) == "stacked":  # the last never meets it
+    if shapes.choose_path(whole) == "stacked":  # the last never meets it
         stack = [dataclasses.replace(whole, lr=whole.lr * s, init_seed=i) for i, s in enumerate((0.4, 4, 1, 2, 1e-3))]
     else:
         stack = [whole]
@@ -418,15 +418,15 @@ def test_one_divergence_leaves_its_stack_alone(few):
     ids=str,
 )
 def test_a_stack_of_unlike_trials_is_refused(few, fields):
-    assert engine.stack_key(trial()) == engine.stack_key(trial(lr=3.0, init_seed=1, data_seed=2))
+    assert shapes.stack_key(trial()) == shapes.stack_key(trial(lr=3.0, init_seed=1, data_seed=2))
     with pytest.raises(ValueError, match="stack"):
         engine.train([trial(), trial(**fields)], few, PROBES)
 
 
 def test_stacks_are_for_narrow_networks():
-    sizes = [engine.max_stack(trial(widths=w)) for w in ((8,), (256,), (1024, 1024))]
+    sizes = [shapes.max_stack(trial(widths=w)) for w in ((8,), (256,), (1024, 1024))]
     assert sizes[0] > sizes[1] > sizes[2] == 1
-    assert engine.max_stack(trial(optimizer="adam")) == engine.max_stack(trial(batch_norm=True)) == 1
+    assert shapes.max_stack(trial(optimizer="adam")) == shapes.max_stack(trial(batch_norm=True)) == 1
 
 
 def test_each_seed_steers_its_own_part(digits):
@@ -590,4 +590,4 @@ def test_multiply_adds_counts_every_product_of_a_layer(fields):
         if isinstance(layer, nn.Linear | nn.Conv2d):
             layer.register_forward_hook(count)
     model.eval()(torch.zeros(1, math.prod(DATASETS[given.dataset].shape)))
-    assert engine.multiply_adds(given) == sum(counted)
+    assert shapes.multiply_adds(given) == sum(counted)

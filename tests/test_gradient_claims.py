@@ -19,7 +19,7 @@ from repro.claims.heavy_tails import judgement as tails_claim
 from repro.claims.heavy_tails import readings as tails_readings
 from repro.evidence.spec import Outcome, Scale
 from repro.measure import moments
-from repro.probes import gradients
+from repro.probes import gradients, readings
 from repro.publish import chapter
 from repro.trial import Trial
 
@@ -50,7 +50,7 @@ def norm_table(slopes, spreads, seeds=5, sd=0.01, arms=(EARLY, LATE), passes=5):
                 "noise_squared_norm": 1 / 500,
             }
             for reading in competition.SUMS:
-                if (reading.extent == gradients.AVERAGED) != (arm in competition.PASSES.values()):
+                if (reading.extent == readings.AVERAGED) != (arm in competition.PASSES.values()):
                     continue
                 kind = reading.weights, reading.extent
                 mean = 5 * SIZES ** (slopes.get(kind, FLAT) + luck)
@@ -455,7 +455,7 @@ def test_pooled_kurtosis_is_that_of_the_values_counted(law, expected):
     counts = moments.Histogram.of(torch.from_numpy(np.abs(values)), edges).counts[1:-1].tolist()
     centres = (edges[:-1] * edges[1:]).sqrt().tolist()
     flat = {"magnitude_batch_size": [2.0] * len(counts), "magnitude_x": centres, "magnitude_y": counts}
-    found = gradients.pooled_kurtosis({**flat, "trial": Trial(epochs=1, draws=100).to_json()})
+    found = readings.pooled_kurtosis({**flat, "trial": Trial(epochs=1, draws=100).to_json()})
     assert found[2.0] == pytest.approx(expected, rel=0.02 if law != "uniform" else 0.05)
 
 

@@ -13,7 +13,7 @@ HEAVY = ("pandas", "matplotlib", "seaborn", "dask", "distributed", "pyarrow", "s
 def test_measure_is_a_library_of_its_own():
     """A fresh process that imports it holds nothing of the book, and nothing heavy but torch and scipy."""
     told = subprocess.run(
-        [sys.executable, "-c", "import sys, repro.measure; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys; from repro.measure import *; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
@@ -43,7 +43,19 @@ def test_every_wing_says_what_it_knows_and_stands_in_readme_and_contract():
         if wing.name != "claims":
             assert set(ordered[f"repro.{wing.name}"]) == rooms
             assert all(f"`{room}`" in readme for room in rooms)
-    assert set(ordered["repro"]) == {w.name for w in wings} | {"names", "trial", "terminal", "cli", "__main__"}
+    assert set(ordered["repro"]) == {w.name for w in wings} | {"names", "folders", "trial", "terminal", "cli", "__main__"}
+
+
+def test_what_is_recorded_is_read_without_torch():
+    """Which takes longer to load than all else together: pages, the list of claims and the plan of a sweep."""
+    read = (
+        "import sys; from repro import Chapter, claims; from repro.publish import book; from repro.runs import runner;"
+        "c = Chapter('gradient-competition', 'paper'); c.run(); c.opening(); c.figure(c.claim.figures[0].id);"
+        "trials = c.here.trials; runner.stacks(trials, 2); runner.choose_workers(trials, None);"
+        "print([m for m in ('torch', 'torchvision', 'distributed') if m in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, timeout=300)
+    assert told.stdout.splitlines()[-1:] == ["[]"], told.stderr
 
 
 def test_no_room_is_too_large():

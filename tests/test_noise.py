@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from repro import measure
 from repro.measure import moments, noise, passes
-from repro.probes import gradients
+from repro.probes import gradients, readings
 from repro.training import models
 from repro.training.data import Dataset
 from repro.trial import Trial
@@ -178,8 +178,8 @@ def test_unrelated_noise_gives_every_finding_once_norms_are_averaged_over_a_pass
     )
     for norms, spread in ((one, 0.0), (averaged, 0.5)):
         mean = norms.mean(0).numpy()
-        assert gradients.log_log_slope(np.array(sizes), mean) == pytest.approx(0.5, abs=0.01)
-        found = gradients.log_log_slope(np.array(sizes), norms.std(0).numpy() / mean)
+        assert readings.log_log_slope(np.array(sizes), mean) == pytest.approx(0.5, abs=0.01)
+        found = readings.log_log_slope(np.array(sizes), norms.std(0).numpy() / mean)
         assert found == pytest.approx(spread, abs=0.04)
 
 
@@ -408,7 +408,7 @@ def measured():
 
 
 @settings(deadline=None)
-@given(st.sampled_from(gradients.READINGS))
+@given(st.sampled_from(readings.READINGS))
 def test_readings_are_of_what_they_say(measured, reading):
     """Each reading's mean norm at B=4 and 32, by plain loops over draws and batches."""
     model, values = measured
@@ -469,9 +469,9 @@ def test_histograms_and_scales_of_the_probe(measured):
         assert 25 <= sum(counts) <= 30  # but for norms beyond four times the mean
         counts = [y for b, y in zip(values["magnitude_batch_size"], values["magnitude_y"], strict=True) if b == size]
         assert sum(counts) <= 30 * 70
-    fitted = gradients.fit(values)
+    fitted = readings.fit(values)
     assert fitted.trace == pytest.approx(values["noise_trace"], rel=0.2)
-    assert values["single_slope"] == pytest.approx(gradients.norm_slope(gradients.READINGS[0], values))
+    assert values["single_slope"] == pytest.approx(readings.norm_slope(readings.READINGS[0], values))
 
 
 def test_values_are_called_large_only_where_enough_are_drawn():
@@ -497,6 +497,6 @@ def test_probes_leave_the_model_and_follow_the_data_seed():
 
 def test_log_log_slope():
     x = np.array([1, 2, 4, 8])
-    assert gradients.log_log_slope(x, 3 * x**0.5) == pytest.approx(0.5)
-    assert math.isnan(gradients.log_log_slope(x, np.array([1, 0, 1, 1])))
-    assert math.isnan(gradients.log_log_slope(x[:1], x[:1]))
+    assert readings.log_log_slope(x, 3 * x**0.5) == pytest.approx(0.5)
+    assert math.isnan(readings.log_log_slope(x, np.array([1, 0, 1, 1])))
+    assert math.isnan(readings.log_log_slope(x[:1], x[:1]))

@@ -23,10 +23,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from repro.runs import runner
+from repro.runs import runner, worker
 from repro.runs.cluster import RunError
 from repro.runs.ledger import Ledger
-from repro.training import engine, models
+from repro.training import models, shapes
 from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
 
 SMALL = {"train_size": 600, "widths": (32,), "lr": 0.05}
@@ -153,7 +153,7 @@ def test_a_trial_that_raises_is_named_and_tried_again(tmp_path, monkeypatch):
     victim = Trial(**SMALL, batch_size=128, steps=3, init_seed=5, probes=("travel",))
     sound = Trial(**SMALL, batch_size=128, steps=3, init_seed=6, probes=("fit",))
     with monkeypatch.context() as patch:
-        patch.setitem(runner.PROBES, "travel", broken)
+        patch.setitem(worker.PROBES, "travel", broken)
         report = runner.run({"claim": [victim, IMPOSSIBLE, sound]}, ledger, workers=0)
     assert report.trained == 1 and len(report.failed) == 2
     [line] = [line for line in report.failed if victim.key in line]
@@ -387,12 +387,12 @@ def test_stacks(trials, workers):
     assert sorted(t.key for stack in made for t in stack) == sorted(t.key for t in trials)
     groups = collections.defaultdict(list)
     for stack in made:
-        [alike] = {engine.stack_key(t) for t in stack}
+        [alike] = {shapes.stack_key(t) for t in stack}
         groups[alike].append(stack)
     busy = max(workers, 1)
     for stacks in groups.values():
         together = [t for stack in stacks for t in stack]
-        size = min(engine.max_stack(together[0]), math.ceil(len(together) / busy))
+        size = min(shapes.max_stack(together[0]), math.ceil(len(together) / busy))
         assert max(map(len, stacks)) <= size and len(stacks) == math.ceil(len(together) / size)
         if len(together) >= max(busy, busy * (busy - 1)):  # enough for whole stacks of one size to reach every worker
             assert len(stacks) >= busy
@@ -432,7 +432,7 @@ def test_the_numbers_do_not_depend_on_the_stack(tmp_path, monkeypatch, stack_siz
     alone, stacked = new_ledger(tmp_path / "alone"), new_ledger(tmp_path / "stacked")
     for t in trials:
         runner.run({"claim": [t]}, alone, workers=0)
-    monkeypatch.setattr(engine, "MAX_STACK", stack_size)
+    monkeypatch.setattr(shapes, "MAX_STACK", stack_size)
     assert len(runner.stacks(trials, 1)) == math.ceil(6 / stack_size)
     runner.run({"claim": trials}, stacked, workers=0)
     assert_same(measures(stacked, trials), measures(alone, trials))
@@ -465,7 +465,7 @@ def seeded(count):
 def test_a_stack_loses_only_the_trial_at_fault(tmp_path, monkeypatch, after):
     trials = seeded(5)
     expected = new_ledger(tmp_path / "sound")
-    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for([], ""))
+    monkeypatch.setitem(worker.PROBES, "travel", probe_that_fails_for([], ""))
     runner.run({"claim": trials}, expected, workers=0)
     ledger, seen, sizes = new_ledger(tmp_path), [], []
 
@@ -475,7 +475,7 @@ def test_a_stack_loses_only_the_trial_at_fault(tmp_path, monkeypatch, after):
 
     monkeypatch.setattr(runner, "run_stack", run_stack)
     # `asked` counts on, so that the victim, tried again alone, fails at once
-    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for(trials[2:3], "seed two\nbroke", after))
+    monkeypatch.setitem(worker.PROBES, "travel", probe_that_fails_for(trials[2:3], "seed two\nbroke", after))
     report = runner.run({"claim": trials}, ledger, workers=0, progress=lambda *now: seen.append(now))
     assert sizes == [5, 1, 1, 1, 1, 1]
     assert (report.trained, report.found) == (4, 0)
@@ -489,7 +489,7 @@ def test_a_stack_loses_only_the_trial_at_fault(tmp_path, monkeypatch, after):
 
 def test_a_broken_stack_does_not_hold_up_the_next(tmp_path, monkeypatch):
     first, second = seeded(3), [Trial(**SMALL, batch_size=32, steps=4, init_seed=seed) for seed in range(3)]
-    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for([first[0]], "broke"))  # equal weights in `second`
+    monkeypatch.setitem(worker.PROBES, "travel", probe_that_fails_for([first[0]], "broke"))  # equal weights in `second`
     ledger = new_ledger(tmp_path)
     report = runner.run({"claim": first, "other": second}, ledger, workers=0)
     assert report.trained == 4 and len(report.failed) == 2
@@ -503,7 +503,7 @@ def test_failures_are_remembered_until_a_retry_succeeds(tmp_path, monkeypatch, r
     victims, others = trials[1:3], [trials[0], trials[3]]
     ledger = new_ledger(tmp_path)
     for reason in ("first reason", "second reason"):
-        monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for(victims, reason))
+        monkeypatch.setitem(worker.PROBES, "travel", probe_that_fails_for(victims, reason))
         report = runner.run({"claim": trials}, ledger, workers=0, record=record)
         assert len(report.failed) == 2
         assert ledger.failures(trials) == {t.key: reason for t in victims}
@@ -512,7 +512,7 @@ def test_failures_are_remembered_until_a_retry_succeeds(tmp_path, monkeypatch, r
     assert report.found == 2
     before = ledger.rows(others)
     assert new_ledger(tmp_path).failures(trials) == ledger.failures(trials)  # on disk, for the next process
-    monkeypatch.setitem(runner.PROBES, "travel", probe_that_fails_for([], ""))
+    monkeypatch.setitem(worker.PROBES, "travel", probe_that_fails_for([], ""))
     report = runner.run({"claim": trials}, ledger, workers=0, record=record)
     assert (report.trained, report.found, report.failed) == (2, 2, ())
     assert ledger.failures(trials) == {} and ledger.missing(trials) == []
@@ -532,7 +532,7 @@ def test_a_trial_that_failed_and_was_trained_elsewhere_is_forgiven(tmp_path, mon
     [trial] = seeded(1)
     ledger = new_ledger(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setitem(runner.PROBES, "travel", probe_that_fails_for([trial], "broke"))
+        patch.setitem(worker.PROBES, "travel", probe_that_fails_for([trial], "broke"))
         runner.run({"claim": [trial]}, ledger, workers=0)
     assert ledger.failures([trial]) == {trial.key: "broke"}
     runner.run({"other": [trial]}, ledger, workers=0, record=True)

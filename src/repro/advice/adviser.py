@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from repro.advice import rules
+from repro.advice.report import RECORD
 from repro.advice.throughput import Throughput, available_memory, throughput
 from repro.measure import checks, examples, micro_batches, objective
 from repro.measure.micro_batches import Estimate
@@ -21,8 +21,6 @@ from repro.measure.objective import Forward, Loss
 
 NOISE_SHARE = 0.6  # of the time, for the noise scale; the rest is for step times
 LARGEST = 2**20  # batch size that is timed
-# Workloads on which the critical batch size was measured too: by name, [noise scale, critical batch size].
-RECORD = Path(__file__).parent / "record.json"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from repro.advice import rules
 
 if TYPE_CHECKING:
     from repro.advice.adviser import Advice
+
+# Workloads on which the critical batch size was measured too: by name, [noise scale, critical batch size].
+RECORD = Path(__file__).parent / "record.json"
 
 
 def _number(value: float) -> str:

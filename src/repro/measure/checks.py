@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def whole(name: str, value: int, most: int | None = None, what: str = "") -> int:
@@ -42,6 +43,8 @@ def one_line(what: str) -> Iterator[None]:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice: torch has no kind of its own for a CPU's."""
+    import torch  # the rest of this room is for measures of numbers, too
+
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 

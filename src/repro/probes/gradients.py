@@ -7,10 +7,7 @@ gradients are of the last linear layer's weight and sum-reduced; the mean-reduce
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from repro.measure import gradients, moments, noise, objective, passes, tails
-from repro.names import DATASETS
+from repro.probes.readings import MAGNITUDES, log_log_slope
 from repro.training.data import Dataset, generator
 from repro.trial import Trial
 
@@ -27,7 +24,7 @@ BATCH_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 128, 256, 512, 1024)
 # A moving draw costs a training step for every batch: so many times fewer of them.
 MOVING_SHARE = 50
 NORM_EDGES = torch.linspace(0.0, 4.0, 81, dtype=torch.float64)  # of norms over their mean
-MAGNITUDE_EDGES = torch.logspace(-9, 5, 141, dtype=torch.float64)  # of single gradient values
+MAGNITUDE_EDGES = torch.logspace(*MAGNITUDES, dtype=torch.float64)  # of single gradient values
 SMALL, LARGE = 2, 1024  # the batch sizes whose large values the post counts
 # 100 of its values at B=2 are large: 1,000 draws of 10,240 weights
 LARGE_COUNT, PUBLISHED_VALUES = 100, 1000 * 10_240
@@ -61,13 +58,6 @@ def _draw(dataset: Dataset, trial: Trial) -> tuple[list[int], Tensor]:
 def _factors(model: nn.Module, dataset: Dataset) -> gradients.Factors:
     with objective.evaluating(model):
         return gradients.factors(model, functional.cross_entropy, (dataset.x_train, dataset.y_train))
-
-
-def log_log_slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Least-squares slope of log y on log x, NaN where a value is not positive."""
-    if len(x) < 2 or not (np.isfinite(y) & (np.asarray(y) > 0)).all():
-        return float("nan")
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def gradient_norms(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, Any]:
@@ -246,106 +236,3 @@ def large_values(histograms: Mapping[int, moments.Histogram]) -> dict[str, float
         share = histograms[large].count_above(threshold * factor) / total
         found[f"large_values_{reduction}"] = float(np.log10(share * PUBLISHED_VALUES))
     return found
-
-
-Row = Mapping[str, Any]  # a trial's final row
-SINGLE, ACCUMULATED, AVERAGED = EXTENTS = ("single", "accumulated", "averaged")
-
-
-def batch_sizes(row: Row) -> np.ndarray:
-    return np.asarray(row["drawn_batch_size"], dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way to read the post: how a batch's gradients are reduced, whether the weights move, and what is summed."""
-
-    reduction: str  # "sum" or "mean"
-    weights: str  # "frozen" or "moving"
-    extent: str  # of one batch: "single"; of a pass: "accumulated", the norm of its sum, or "averaged", its mean norm
-
-    @property
-    def name(self) -> str:
-        return f"{self.reduction} · {self.spread_name}"
-
-    @property
-    def spread_name(self) -> str:
-        """Without the reduction, which scales all norms at one B alike and so leaves their spread as it is."""
-        return f"{self.weights} · {'one batch' if self.extent == SINGLE else self.extent}"
-
-    def column(self, statistic: str) -> str:
-        return f"{statistic}_{self.weights}_{self.extent}"
-
-    def norms(self, row: Row, statistic: str = "mean") -> np.ndarray:
-        """A statistic of the norms by batch size, of one trial's final row."""
-        sizes, values = (np.asarray(row[name], dtype=float) for name in ("drawn_batch_size", self.column(statistic)))
-        return values / sizes if self.reduction == "mean" else values
-
-
-READINGS = tuple(Reading(*parts) for parts in itertools.product(("sum", "mean"), ("frozen", "moving"), EXTENTS))
-
-
-def norm_slope(reading: Reading, row: Row) -> float:
-    """Log-log slope of the mean norm in B."""
-    return log_log_slope(batch_sizes(row), reading.norms(row))
-
-
-def cv_slope(reading: Reading, row: Row) -> float:
-    """Log-log slope in B of the coefficient of variation over draws: the spread once means are equal."""
-    return log_log_slope(batch_sizes(row), np.asarray(row[reading.column("cv")], dtype=float))
-
-
-def above_slope(reading: Reading, row: Row) -> float:
-    """Log-log slope in B of how far, in means, the 95 % quantile lies above the mean."""
-    return log_log_slope(batch_sizes(row), reading.norms(row, "high") / reading.norms(row) - 1)
-
-
-def below_slope(reading: Reading, row: Row) -> float:
-    """Log-log slope in B of how far, in means, the 5 % quantile lies below the mean."""
-    return log_log_slope(batch_sizes(row), 1 - reading.norms(row, "low") / reading.norms(row))
-
-
-def pooled_kurtosis(row: Row) -> dict[float, float]:
-    """Kurtosis of single gradient values, those of all coordinates and draws pooled as they are, by batch size; 3 for a
-    Gaussian, and no common factor changes it.
-
-    E x⁴/(E x²)², for over the outputs of a softmax gradients sum to 0, and so does all that is pooled. From the counts
-    of magnitudes: a bin's centre stands for its values, which makes the moment of order p too large by
-    sinh(pw/2)/(pw/2) where bins are w wide in log x (Sheppard's correction).
-    """
-    trial = Trial.from_json(row["trial"])
-    num_values = trial.draws * trial.widths[-1] * DATASETS[trial.dataset].num_classes
-    sizes, x, counts = (np.asarray(row[f"magnitude_{name}"], dtype=float) for name in ("batch_size", "x", "y"))
-    width = math.log(MAGNITUDE_EDGES[1] / MAGNITUDE_EDGES[0])
-
-    def moment(order: int, size: float) -> float:
-        excess = math.sinh(order * width / 2) / (order * width / 2)
-        return float((counts * x**order)[sizes == size].sum()) / num_values / excess
-
-    return {size: moment(4, size) / moment(2, size) ** 2 for size in dict.fromkeys(sizes.tolist())}
-
-
-def mean_squares(row: Row) -> np.ndarray:
-    """Mean ‖Σ g_i‖² of single batches at frozen weights, by batch size."""
-    return np.asarray(row["mean_square_frozen_single"], dtype=np.float64)
-
-
-def _num_train(row: Row) -> int:
-    size = row.get("train_size")
-    return DATASETS[row["dataset"]].num_train if size is None or np.isnan(size) else int(size)
-
-
-def fit(row: Row) -> noise.NoiseScale:
-    """S² and ‖G‖² from the norms of single batches at frozen weights, each mean weighted by how sure it is."""
-    errors = np.asarray(row["square_cv_frozen_single"], dtype=np.float64)
-    return noise.fit(batch_sizes(row), mean_squares(row), _num_train(row), errors)
-
-
-def fitted_mean_squares(row: Row) -> np.ndarray:
-    """E‖Σ g_i‖² by batch size, as `fit` has it."""
-    return fit(row).mean_square(batch_sizes(row), _num_train(row))
-
-
-def per_example(squares: Callable[[Row], np.ndarray], row: Row) -> np.ndarray:
-    """Values by batch size, divided by it."""
-    return squares(row) / batch_sizes(row)

@@ -25,7 +25,7 @@ import nbformat
 import yaml
 
 from repro import claims
-from repro.advice.adviser import RECORD
+from repro.advice.report import RECORD
 from repro.claims import Finding
 from repro.claims.noise_scale.judgement import record, workloads
 from repro.evidence.spec import Scale

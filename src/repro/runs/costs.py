@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from repro.probes import gradients
-from repro.runs import runner
+from repro.runs import runner, worker
 from repro.training import data, engine
 from repro.trial import Phase, Trial
 
@@ -18,7 +18,7 @@ TIMING_SECONDS = 0.2
 # The field of a trial that a final probe's time grows with, along a line: timed at two small values of it, it is known
 # at any. A probe that is not named here is timed as it is.
 GROWS_WITH = {
-    **dict.fromkeys((name for name in runner.PROBES if "sharpness" in name), "probe_examples"),
+    **dict.fromkeys((name for name in worker.PROBES if "sharpness" in name), "probe_examples"),
     **dict.fromkeys(("largest eigenvalue", "curvature"), "probe_examples"),
     "landscape": "train_size",
     "interpolation": "train_size",

@@ -11,19 +11,21 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+if TYPE_CHECKING:
+    from repro.training.engine import Training
+
+from repro.folders import cache_folder
 from repro.names import SpecError
 from repro.runs import archive, provenance
 from repro.runs.archive import LedgerError
 from repro.runs.provenance import PROJECT
-from repro.training.data import cache_folder
-from repro.training.engine import Training
 from repro.trial import Sweep, Trial
 
 Rows = list[dict[str, Any]]
@@ -34,30 +36,26 @@ LOCK_SECONDS = 60  # to wait for another run's append, which takes a fraction of
 
 def make_rows(trial: Trial, training: Training, seconds: float) -> Rows:
     """The trial's ledger rows, one a checkpoint: key, spec, status, position, measures, provenance."""
-    fields = {
-        name: json.dumps(value) if isinstance(value, list | dict) else value
-        for name, value in json.loads(trial.to_json()).items()
-    }
     came_from = provenance.of_run(training.path, training.precision, seconds)
-    last = len(training.checkpoints) - 1
-    return [
-        {
-            "key": trial.key,
-            "trial": trial.to_json(),
-            "status": training.status,
-            "final": i == last,
-            **measures,
-            **fields,
-            **came_from,
-        }
-        for i, measures in enumerate(training.checkpoints)
-    ]
+    return _rows(trial, training.status, training.checkpoints, came_from)
 
 
 def failed_rows(trial: Trial, failure: str) -> Rows:
     """The row that remembers a trial which could not be trained, and why."""
-    [row] = make_rows(trial, Training(FAILED, [{"step": 0, "epoch": 0.0}], "", ""), 0.0)
-    return [row | {"failure": failure}]
+    return _rows(trial, FAILED, [{"step": 0, "epoch": 0.0, "failure": failure}], provenance.of_run("", "", 0.0))
+
+
+def _rows(trial: Trial, status: str, checkpoints: Sequence[Mapping[str, Any]], came_from: Mapping[str, Any]) -> Rows:
+    fields = {
+        name: json.dumps(value) if isinstance(value, list | dict) else value
+        for name, value in json.loads(trial.to_json()).items()
+    }
+    last = len(checkpoints) - 1
+    return [
+        {"key": trial.key, "trial": trial.to_json(), "status": status, "final": i == last}
+        | {**measures, **fields, **came_from}
+        for i, measures in enumerate(checkpoints)
+    ]
 
 
 class Ledger:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 import repro
 from repro.evidence.tables import at_chance
@@ -48,6 +47,7 @@ def need_checkout(what: str) -> None:
 @functools.cache
 def machine() -> dict[str, str]:
     """Provenance of this process; asked for once, before training, while the code is what was loaded."""
+    import torch  # not to read what is recorded
 
     def git(*words: str) -> str:
         if not IN_CHECKOUT:

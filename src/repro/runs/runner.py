@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
-import functools
 import math
 import os
 import time
@@ -17,36 +15,11 @@ if TYPE_CHECKING:
     from distributed import Client
 
 from repro.names import ReproError
-from repro.probes import fit, gradients, landscape, noise, times
 from repro.runs.cluster import RunError, Say, awaits_workers, connect, local_cluster
-from repro.runs.ledger import Ledger, Rows, failed_rows, make_rows
+from repro.runs.ledger import Ledger, Rows, failed_rows
 from repro.runs.processes import exit_status
-from repro.runs.provenance import machine
-from repro.training import data, engine
+from repro.training import shapes
 from repro.trial import ENGINE_VERSION, Trial
-
-PROBES: dict[str, engine.Probe] = {
-    "fit": fit.fit,
-    "held-out fit": fit.held_out_fit,
-    "travel": fit.travel,
-    "sharpness": landscape.sharpness,
-    "scale-free sharpness": landscape.scale_free_sharpness,
-    "sharpness, half the box": landscape.half_sharpness,
-    "sharpness variants": landscape.sharpness_variants,
-    "sharpness, other boxes": landscape.sharpness_in_other_boxes,
-    "sharpness, statistics anew": landscape.sharpness_anew,
-    "sharpness, equal norms": landscape.equal_norms,
-    "largest eigenvalue": landscape.largest_eigenvalue,
-    "curvature": landscape.curvature,
-    "landscape": landscape.landscape,
-    "interpolation": landscape.interpolation,
-    "rescaled": landscape.rescaled,
-    "gradient norms": gradients.gradient_norms,
-    "gradient tails": gradients.gradient_tails,
-    "gradient passes": gradients.gradient_passes,
-    "gradient noise": noise.gradient_noise,
-    "step times": times.step_times,
-}
 
 # Work that takes less than this takes less than starting workers. A core's time for a step, and its rate, roughly.
 IN_PROCESS_SECONDS = 8.0
@@ -84,33 +57,16 @@ class Report:
     seconds: float
 
 
-@functools.cache
-def _keep_memory() -> None:
-    """Have the C library keep what is freed, once a process. Dask's workers are told to give it back at once, and
-    a step's buffers then cost more to get from the system than to compute."""
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD, in bytes
-        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, in bytes: its largest value
-
-
 def run_stack(stack: list[Trial], engine_version: int = ENGINE_VERSION) -> list[Rows]:
-    """Train the trials of one stack and return their ledger rows, whose seconds are equal shares. A pure function
-    of the trials, but for its provenance."""
+    """The ledger rows of the trials of one stack, trained in the process that this is called in."""
     if engine_version != ENGINE_VERSION:
         raise RunError(
             f"this worker's repro has engine version {ENGINE_VERSION}, the sweep needs {engine_version}; install "
             "the sweep's version there and restart the worker"
         )
-    machine()
-    _keep_memory()
-    first = stack[0]
-    dataset = data.of(first)
-    began = time.perf_counter()
-    probes, final_probes = ([PROBES[name] for name in names] for names in (first.probes, first.final_probes))
-    trained = engine.train(stack, dataset, probes, final_probes)
-    seconds = (time.perf_counter() - began) / len(stack)
-    return [make_rows(trial, training, seconds) for trial, training in zip(stack, trained, strict=True)]
+    from repro.runs import worker  # which loads torch
+
+    return worker.train(stack)
 
 
 def num_cores() -> int:
@@ -122,10 +78,10 @@ def stacks(trials: Iterable[Trial], workers: int) -> list[list[Trial]]:
     half-finished sweep holds whole comparisons, and neighbours in lr share a stack, for they diverge together."""
     groups: dict[Trial, list[Trial]] = {}
     for trial in sorted(trials, key=lambda t: (t.init_seed, t.lr)):
-        groups.setdefault(engine.stack_key(trial), []).append(trial)
+        groups.setdefault(shapes.stack_key(trial), []).append(trial)
     out = []
     for alike in groups.values():
-        size = min(engine.max_stack(alike[0]), math.ceil(len(alike) / max(workers, 1)))
+        size = min(shapes.max_stack(alike[0]), math.ceil(len(alike) / max(workers, 1)))
         out += [alike[i : i + size] for i in range(0, len(alike), size)]
     return sorted(out, key=lambda stack: (stack[0].init_seed, stack[0].num_samples))
 
@@ -195,7 +151,7 @@ def choose_workers(trials: Iterable[Trial], workers: int | None) -> int:
         if not 0 <= workers <= most:
             raise RunError(f"workers {workers}: must be a number from 0 to {most}, {MAX_WORKERS_A_CORE} a core")
         return workers
-    seconds = [t.num_steps * STEP_SECONDS + 6 * engine.multiply_adds(t) * t.num_samples / FLOPS for t in trials]
+    seconds = [t.num_steps * STEP_SECONDS + 6 * shapes.multiply_adds(t) * t.num_samples / FLOPS for t in trials]
     return 0 if sum(seconds) <= IN_PROCESS_SECONDS else min(num_cores(), len(seconds))
 
 
@@ -210,6 +166,8 @@ def train(
     if scheduler is not None:
         yield from _on_cluster(trials, connect(scheduler, say), say)
         return
+    from repro.training import data
+
     for dataset in {t.dataset for t in trials}:  # absent or damaged data is one error here, not one a worker
         data.load(dataset)
     if workers:

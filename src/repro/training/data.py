@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from torch import Tensor
 
+from repro.folders import cache_folder, user_cache
 from repro.names import DATASETS, ReproError
 from repro.trial import Trial
 
@@ -63,28 +63,10 @@ def generator(purpose: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def _user_cache() -> Path | None:
-    """The user's cache folder; none where the user has no home."""
-    try:
-        folder = Path(platformdirs.user_cache_dir("repro"))
-    except RuntimeError:
-        return None
-    return folder if folder.is_absolute() else None
-
-
-def cache_folder() -> Path:
-    """$REPRO_CACHE, or the user's cache folder; DataError where there is neither."""
-    given = os.environ.get("REPRO_CACHE")
-    folder = Path(given) if given else _user_cache()
-    if folder is None:
-        raise DataError("this user has no home folder to keep a cache in; set REPRO_CACHE to a folder for it")
-    return folder
-
-
 def data_folder() -> Path:
     """Where torchvision's datasets lie: $REPRO_DATA, or the user's cache folder, or $REPRO_CACHE."""
     given = os.environ.get("REPRO_DATA")
-    return Path(given) if given else (_user_cache() or cache_folder()) / "data"
+    return Path(given) if given else (user_cache() or cache_folder()) / "data"
 
 
 def _way_out(name: str) -> str:

@@ -8,8 +8,6 @@ nothing that runs beside it, in its stack or elsewhere.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repro.names import DATASETS
 from repro.training import models, optimizers
 from repro.training.data import Dataset, generator
+from repro.training.shapes import choose_path, stack_key
 from repro.trial import Trial
 
 Probe = Callable[[nn.Module, Mapping[str, Tensor], Dataset, Trial], Mapping[str, Any]]
@@ -30,9 +28,6 @@ DIVERGENCE_CHECK_STEPS = 200
 # From these batch sizes on products are rounded to bfloat16: the smallest that the claim bfloat16 is run with. With
 # batch norm, whose statistics come from rounded numbers, it is another.
 BFLOAT16_MIN_BATCH_SIZE = {"plain": 64, "batch norm": 256}
-# Weights of one stack that a core's share of the cache holds: beyond it, stacking loses what it gains.
-STACK_BYTES = 8 * 2**20
-MAX_STACK = 32
 
 
 @dataclass(frozen=True)
@@ -88,44 +83,6 @@ def choose_precision(trial: Trial) -> str:
     least = BFLOAT16_MIN_BATCH_SIZE["batch norm" if trial.has_batch_norm else "plain"]
     fast = trial.model in ("mlp", "f1") and smallest >= least and has_native_bfloat16()
     return "bfloat16" if fast else "float32"
-
-
-def choose_path(trial: Trial) -> str:
-    """ "stacked", in closed form, for SGD on a batch-norm-free MLP whose gradients are not cut; "autograd" for all
-    else."""
-    mlp = trial.model == "mlp" and not trial.batch_norm
-    plain = trial.max_gradient_norm is None and not trial.restart_optimizer
-    return "stacked" if mlp and plain and trial.optimizer in ("sgd", "nesterov") else "autograd"
-
-
-def stack_key(trial: Trial) -> Trial:
-    """Equal for trials that may share a stack. Momentum and weight decay may differ, but not be 0 in some:
-    every trial's steps are then computed as they would be alone."""
-    return dataclasses.replace(
-        trial,
-        init_seed=0,
-        data_seed=0,
-        lr=1.0,
-        schedule=tuple(dataclasses.replace(p, lr=1.0) for p in trial.schedule),
-        momentum=0.5 if trial.momentum else 0.0,
-        weight_decay=1.0 if trial.weight_decay else 0.0,
-    )
-
-
-def multiply_adds(trial: Trial) -> int:
-    """Of one example through the trial's network; of an MLP, the number of its weights."""
-    info = DATASETS[trial.dataset]
-    if trial.model in models.CONVOLUTIONAL:
-        return models.CONVOLUTIONAL[trial.model].multiply_adds(info.shape, info.num_classes)
-    widths = models.F1_WIDTHS if trial.model == "f1" else trial.widths
-    return sum(a * b for a, b in itertools.pairwise((math.prod(info.shape), *widths, info.num_classes)))
-
-
-def max_stack(trial: Trial) -> int:
-    """The number of trials such as this that are best trained as one stack."""
-    if choose_path(trial) == "autograd":
-        return 1
-    return min(MAX_STACK, max(1, STACK_BYTES // (4 * multiply_adds(trial))))
 
 
 def train(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from repro.names import DATASETS
 from repro.training.data import generator
+from repro.training.shapes import CONVOLUTIONAL, F1_WIDTHS, Convolutional
 from repro.trial import Trial
 
-F1_WIDTHS = (512,) * 5  # Keskar et al. (2017), table 1
 Norm = Callable[[type[nn.Module], int], nn.Module]  # (kind of batch norm, features) -> a layer
 
 
@@ -60,38 +60,6 @@ class GhostBatchNorm2d(_Ghosts, nn.BatchNorm2d):
 
 
 GHOSTS: Mapping[type[nn.Module], type[_Ghosts]] = {nn.BatchNorm1d: GhostBatchNorm1d, nn.BatchNorm2d: GhostBatchNorm2d}
-
-
-class Convolutional(NamedTuple):
-    """Two 5×5 convolutions, each pooled by 2, and hidden layers on what is left."""
-
-    channels: tuple[int, int]
-    paddings: tuple[int, int]
-    hidden: tuple[int, ...]
-
-    def sides(self, side: int) -> list[int]:
-        """Of the image (height or width), after the first convolution, and after the second; before pooling."""
-        first = side + 2 * self.paddings[0] - 4
-        return [side, first, first // 2 + 2 * self.paddings[1] - 4]
-
-    def flat(self, height: int, width: int) -> int:
-        """Numbers that the first hidden layer is given."""
-        return self.channels[1] * (self.sides(height)[2] // 2) * (self.sides(width)[2] // 2)
-
-    def multiply_adds(self, shape: tuple[int, int, int], outputs: int) -> int:
-        """Of one example of this shape (channels, height, width)."""
-        channels, height, width = shape
-        places = [h * w for h, w in zip(self.sides(height), self.sides(width), strict=True)][1:]
-        inputs = (channels, self.channels[0])
-        convolutions = sum(p * 25 * i * o for p, i, o in zip(places, inputs, self.channels, strict=True))
-        layers = (self.flat(height, width), *self.hidden, outputs)
-        return convolutions + sum(a * b for a, b in itertools.pairwise(layers))
-
-
-CONVOLUTIONAL = {
-    "cnn": Convolutional((16, 32), (2, 2), (128,)),
-    "lenet5": Convolutional((6, 16), (2, 0), (120, 84)),  # LeCun et al. (1998), with ReLUs and maxima
-}
 
 
 def _convolutional(kind: Convolutional, shape: tuple[int, int, int], outputs: int, norm: Norm | None) -> nn.Sequential:

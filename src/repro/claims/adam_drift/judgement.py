@@ -22,7 +22,7 @@ from repro.evidence.spec import Outcome, Published, Verdict
 from repro.evidence.tables import by_seed, final, margin_for, paired, select
 from repro.evidence.tuning import tune, tuned_difference
 from repro.evidence.words import bracketed
-from repro.training.engine import multiply_adds
+from repro.training.shapes import multiply_adds
 from repro.trial import Trial
 
 MUCH = 2.0  # times the weight norm: "much larger"

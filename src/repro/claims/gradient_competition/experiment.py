@@ -15,7 +15,7 @@ import pandas as pd
 from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Scale, Settings
 from repro.evidence.tables import over_seeds, records
-from repro.probes.gradients import AVERAGED, READINGS, Reading, Row, above_slope, below_slope, cv_slope, norm_slope
+from repro.probes.readings import AVERAGED, READINGS, Reading, Row, above_slope, below_slope, cv_slope, norm_slope
 from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
 EARLY, LATE = "early", "late"

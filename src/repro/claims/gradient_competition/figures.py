@@ -30,7 +30,7 @@ from repro.evidence.intervals import mean_interval
 from repro.evidence.spec import Figure
 from repro.evidence.tables import final, point, unfold
 from repro.evidence.words import bracketed
-from repro.probes.gradients import (
+from repro.probes.readings import (
     ACCUMULATED,
     READINGS,
     SINGLE,

@@ -30,7 +30,7 @@ from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.words import bracketed
 from repro.measure.noise import NoiseScale
-from repro.probes.gradients import AVERAGED, READINGS, SINGLE, Row, fit
+from repro.probes.readings import AVERAGED, READINGS, SINGLE, Row, fit
 
 BEND = Unit("examples", "Batch size at which the norms bend from √B towards B (the noise scale)", log=True)
 BEND_RATIO = Unit(

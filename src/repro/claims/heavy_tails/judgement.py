@@ -29,7 +29,7 @@ from repro.evidence.intervals import Unit, geometric
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import over_seeds
 from repro.evidence.words import bracketed
-from repro.probes.gradients import ACCUMULATED, SINGLE
+from repro.probes.readings import ACCUMULATED, SINGLE
 
 GAUSSIAN_FROM = 256  # Panigrahi et al.: Gaussian from this batch size on
 MANY = 10.0  # times as many large values count as more: an order of magnitude

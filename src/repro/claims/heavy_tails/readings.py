@@ -14,7 +14,7 @@ import pandas as pd
 from repro.claims.gradient_competition.experiment import EARLY, PASSES, POINTS
 from repro.evidence.intervals import Estimate, Unit, geometric
 from repro.evidence.tables import over_seeds, records
-from repro.probes.gradients import log_log_slope, pooled_kurtosis
+from repro.probes.readings import log_log_slope, pooled_kurtosis
 
 SMALL = 2  # the smaller of the batch sizes that the post compares; its larger one, 1024, or the largest that was drawn
 GAUSSIAN = 3.0  # its kurtosis
