@@ -49,7 +49,7 @@ def test_every_wing_says_what_it_knows_and_stands_in_readme_and_contract():
 def test_what_is_recorded_is_read_without_torch():
     """Which takes longer to load than all else together: pages, the list of claims and the plan of a sweep."""
     read = (
-        "import sys; from repro import Chapter, claims; from repro.publish import book; from repro.runs import runner;"
+        "import sys; from repro import Chapter; from repro.publish import book; from repro.runs import runner;"
         "c = Chapter('gradient-competition', 'paper'); c.run(); c.opening(); c.figure(c.claim.figures[0].id);"
         "trials = c.here.trials; runner.stacks(trials, 2); runner.choose_workers(trials, None);"
         "print([m for m in ('torch', 'torchvision', 'distributed') if m in sys.modules])"
