@@ -88,6 +88,26 @@ def phase_of(trial: Trial, epoch: int) -> tuple[float, int]:
     return lr, batch_size
 
 
+def gradients_of(trial: Trial, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Of the mean loss of a batch; with `adversarial`, of that and of the same batch moved up its gradient, on
+    average."""
+
+    def loss(x: Tensor) -> Tensor:
+        return -torch.log_softmax(model(x), 1)[range(len(x)), y].mean()
+
+    batches = [x]
+    if trial.adversarial:
+        pixels = x.clone().requires_grad_()
+        loss(pixels).backward()
+        batches.append(x + trial.adversarial * pixels.grad.sign())
+    found = []
+    for batch in batches:
+        model.zero_grad()
+        loss(batch).backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    return {name: sum(g[name] for g in found) / len(found) for name in found[0]}
+
+
 def train(trial: Trial, dataset: Dataset, model: nn.Module, num_steps: int) -> dict[str, Tensor]:
     """`num_steps` from the parameters of `model`, in float64; the parameters at the end."""
     model = model.double()
@@ -106,15 +126,16 @@ def train(trial: Trial, dataset: Dataset, model: nn.Module, num_steps: int) -> d
             if trial.drop_last and len(batch) < batch_size:
                 continue
             x, y = dataset.x_train[batch].double(), dataset.y_train[batch]
-            model.zero_grad()
-            (-torch.log_softmax(model(x), 1)[range(len(batch)), y].mean()).backward()
-            length = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
-            cut = min(1.0, (trial.max_gradient_norm or math.inf) / length)
-            with torch.no_grad():
-                for p in model.parameters():
-                    p.grad.mul_(cut)
+            began = {name: p.detach().clone() for name, p in model.named_parameters()}
+            for _ in range(trial.steps_per_batch):
+                gradients = gradients_of(trial, model, x, y)
                 for name, p in model.named_parameters():
-                    p.copy_(updates[name](p, p.grad, lr))
+                    gradients[name] = gradients[name] + trial.proximal * (p.detach() - began[name])
+                length = math.sqrt(sum(float((g**2).sum()) for g in gradients.values()))
+                cut = min(1.0, (trial.max_gradient_norm or math.inf) / length)
+                with torch.no_grad():
+                    for name, p in model.named_parameters():
+                        p.copy_(updates[name](p, gradients[name] * cut, lr))
             done += 1
         epoch += 1
     return {name: p.detach() for name, p in model.named_parameters()}

@@ -188,6 +188,7 @@ def test_an_estimate_is_positive_and_grows_with_the_steps(quick, fields):
         {"evaluate_on": "validation", "preprocessing": "unit"},
         {"probes": ()},
         {"batch_norm": True, "ghost_size": 5},
+        {"augmentation": "shift and rotate", "dropout": 0.5},
         {"probes": ("fit",), "target_accuracy": 0.5},
         {"train_size": 101},
         {"lr": 1e20},  # it would diverge; the estimate says how long it takes if not

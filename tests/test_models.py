@@ -1,5 +1,6 @@
 """Models: shapes, and initial weights that follow their closed forms and nothing but the seed."""
 
+import copy
 import math
 
 import pytest
@@ -188,3 +189,24 @@ def test_a_ghost_as_large_as_the_batch_is_plain_batch_norm():
     plain, ghost = (build(Trial(epochs=1, model="f1", ghost_size=size)).train() for size in (None, 32))
     with torch.no_grad():
         assert torch.equal(plain(x), ghost(x))
+
+
+def test_dropout_silences_a_share_and_keeps_the_mean():
+    """By a generator of its own: the same units in every process, and others in every batch; nothing in evaluation."""
+    models = [build(Trial(epochs=1, widths=(64, 64), dropout=0.25, data_seed=7)) for _ in range(2)]
+    x = torch.rand(500, 784, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(models[0](x), models[1](x)) and not torch.equal(models[0](x), models[0](x))
+        hidden, dropped = models[0][0](x).relu(), models[0][1](models[0][0](x))
+        kept = dropped != 0
+        assert torch.allclose(dropped[kept], hidden[kept] / 0.75)
+        assert abs(kept[hidden > 0].float().mean() - 0.75) < 0.02
+        units = torch.ones(500, 64)
+        assert not torch.equal(models[0][1](units), models[0][3](units))  # layers draw in turn
+        assert torch.equal(models[0].eval()[1](models[0][0](x)), hidden)
+
+
+def test_dropout_can_be_copied():
+    model = build(Trial(epochs=1, widths=(64,), dropout=0.5))
+    x = torch.ones(3, 784)
+    assert torch.equal(copy.deepcopy(model)(x), model(x))

@@ -81,6 +81,11 @@ BAD = [
     ({"model": "f1", "batch_size": 65, "ghost_size": 32}, ["batch_size 65", "a batch of one example"]),
     ({"max_gradient_norm": 0}, ["max_gradient_norm 0", "above 0"]),
     ({"restart_optimizer": 1}, ["restart_optimizer 1", "True or False"]),
+    ({"augmentation": "flip"}, ["augmentation", "flip", "shift and rotate"]),
+    ({"dropout": 1}, ["dropout 1", "below 1"]),
+    ({"steps_per_batch": 0}, ["steps_per_batch 0", "≥ 1"]),
+    ({"proximal": 0.1}, ["proximal", "steps_per_batch"]),
+    ({"adversarial": -1}, ["adversarial -1", "≥ 0"]),
     ({"label_noise": 10}, ["label_noise 10", "from 0 to 1", "0.1"]),
     ({"label_noise": -0.1}, ["label_noise -0.1"]),
     ({"label_noise": "all"}, ["label_noise 'all'"]),
@@ -248,6 +253,11 @@ CHANGES = {
     "ghost_size": 32,
     "max_gradient_norm": 5.0,
     "restart_optimizer": True,
+    "augmentation": "shift and rotate",
+    "dropout": 0.5,
+    "steps_per_batch": 3,
+    "proximal": 0.001,
+    "adversarial": 0.1,
 }
 
 
@@ -260,6 +270,8 @@ def test_every_change_gives_its_own_key():
             extra = {"optimizer": "adam"}
         if name.startswith(("norm_", "ghost_")):
             extra = {"batch_norm": True}
+        if name == "proximal":
+            extra = {"steps_per_batch": 2}
         keys.append(dataclasses.replace(REFERENCE, **{name: value, **extra}).key)
     assert len(set(keys)) == 1 + len(CHANGES)
 
@@ -286,11 +298,11 @@ def test_the_reference_key_is_pinned():
 def test_the_defaults_behind_the_pinned_key_are_pinned():
     """Defaults stand in no key, so one that changed would silently give old rows a new meaning."""
     assert REFERENCE.to_json() == (
-        '{"batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
-        '"dataset":"mnist","draws":1000,"drop_last":false,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"ghost_size":null,"init":"glorot","init_seed":0,"label_noise":0.0,"lr":0.01,"max_gradient_norm":null,"model":"mlp",'
+        '{"adversarial":0.0,"augmentation":"none","batch_norm":false,"batch_size":64,"beta1":0.9,"beta2":0.999,"checkpoints":[],"data_seed":0,'
+        '"dataset":"mnist","draws":1000,"drop_last":false,"dropout":0.0,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"ghost_size":null,"init":"glorot","init_seed":0,"label_noise":0.0,"lr":0.01,"max_gradient_norm":null,"model":"mlp",'
         '"momentum":0.0,"norm_eps":1e-05,"norm_statistics":"kept",'
         '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize","probe_examples":null,'
-        '"probes":["fit","travel"],"restart_optimizer":false,"schedule":[],"steps":null,"target_accuracy":null,"train_size":null,'
+        '"probes":["fit","travel"],"proximal":0.0,"restart_optimizer":false,"schedule":[],"steps":null,"steps_per_batch":1,"target_accuracy":null,"train_size":null,'
         '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
     )
 

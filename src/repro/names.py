@@ -73,6 +73,7 @@ PREPROCESSINGS = ("standardize", "unit")
 SPLITS = ("test", "validation", "both")
 PRECISIONS = ("auto", "float32", "bfloat16")
 STATISTICS = ("kept", "batch")
+AUGMENTATIONS = ("none", "shift and rotate")
 PROBES = (
     "fit",
     "held-out fit",
@@ -105,6 +106,9 @@ NUMBERS = (
     "warmup_epochs",
     "norm_eps",
     "label_noise",
+    "dropout",
+    "proximal",
+    "adversarial",
 )  # fields that are floats
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from repro.names import (
+    AUGMENTATIONS,
     DATASETS,
     INITS,
     MODELS,
@@ -73,7 +74,11 @@ class Trial:
     divides by in evaluation: "kept", the running means of training, or "batch", those of the batch it is given, as in
     training; `norm_eps` is what is added to its variances, and `ghost_size` over how many examples of a batch its
     statistics are taken in training, all of them by default (Hoffer et al. 2017, algorithm 1). Gradients longer than
-    `max_gradient_norm` are cut to that; `restart_optimizer` gives every epoch an optimizer without memory. A trial
+    `max_gradient_norm` are cut to that; `restart_optimizer` gives every epoch an optimizer without memory. With
+    `augmentation` every image is moved anew each time it is drawn; `dropout` is the share of hidden units that are
+    silenced. Every batch is trained on for `steps_per_batch` steps (which count as one), drawn back by `proximal` times
+    the way from where they began: conservative training (Keskar et al. 2017, §4.2). With `adversarial`, half of the
+    loss is that of the batch moved so far, per pixel, up its gradient (Goodfellow et al. 2015, equation 3.1). A trial
     with a `target_accuracy` (a fraction) ends at the first checkpoint after the start at which it has it on what is
     held out, on the validation set if there are two; its budget is then the most that it gets.
     """
@@ -115,6 +120,11 @@ class Trial:
     ghost_size: int | None = None
     max_gradient_norm: float | None = None
     restart_optimizer: bool = False
+    augmentation: str = "none"
+    dropout: float = 0.0
+    steps_per_batch: int = 1
+    proximal: float = 0.0
+    adversarial: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("widths", "schedule", "probes", "final_probes", "checkpoints"):
@@ -144,6 +154,7 @@ class Trial:
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("precision", self.precision, PRECISIONS)
         choose("statistics of batch norm", self.norm_statistics, STATISTICS)
+        choose("augmentation", self.augmentation, AUGMENTATIONS)
         for probe in (*self.probes, *self.final_probes):
             choose("probe", probe, PROBES)
         available = DATASETS[self.dataset].num_train
@@ -165,25 +176,21 @@ class Trial:
         for name in ("init_seed", "data_seed"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 0:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must be a whole number ≥ 0")
-        if not is_number(self.momentum) or not 0 <= self.momentum < 1:
-            raise SpecError(f"momentum {self.momentum!r}: must be at least 0 and below 1")
+        for name in ("momentum", "beta1", "beta2", "dropout"):
+            if not is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
+                raise SpecError(f"{name} {getattr(self, name)!r}: must be at least 0 and below 1")
+        for name in ("weight_decay", "warmup_epochs", "proximal", "adversarial"):
+            if not is_number(getattr(self, name)) or getattr(self, name) < 0:
+                raise SpecError(f"{name} {getattr(self, name)!r}: must be a number ≥ 0")
+        for name in ("eps", "norm_eps"):
+            if not is_number(getattr(self, name)) or getattr(self, name) <= 0:
+                raise SpecError(f"{name} {getattr(self, name)!r}: must be a number above 0")
         if self.momentum and self.optimizer not in ("sgd", "nesterov", "rmsprop"):
             raise SpecError(f"momentum {self.momentum}: {self.optimizer} has none; set it to 0")
         if self.optimizer == "nesterov" and not self.momentum:
             raise SpecError("optimizer nesterov: needs a momentum above 0, such as 0.9")
-        if not is_number(self.weight_decay) or self.weight_decay < 0:
-            raise SpecError(f"weight_decay {self.weight_decay!r}: must be a number ≥ 0")
-        for name in ("beta1", "beta2"):
-            if not is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
-                raise SpecError(f"{name} {getattr(self, name)!r}: must be at least 0 and below 1")
-        if not is_number(self.eps) or self.eps <= 0:
-            raise SpecError(f"eps {self.eps!r}: must be a number above 0")
         if (self.beta1, self.beta2, self.eps) != (0.9, 0.999, 1e-8) and self.optimizer not in ("adam", "adamw"):
             raise SpecError(f"beta1, beta2, eps: are Adam's, and {self.optimizer} has none; leave them out")
-        if not is_number(self.warmup_epochs) or self.warmup_epochs < 0:
-            raise SpecError(f"warmup_epochs {self.warmup_epochs!r}: must be a number ≥ 0")
-        if not is_number(self.norm_eps) or self.norm_eps <= 0:
-            raise SpecError(f"norm_eps {self.norm_eps!r}: must be a number above 0")
         if (self.norm_statistics, self.norm_eps) != ("kept", 1e-5) and not self.has_batch_norm:
             raise SpecError("norm_statistics, norm_eps: are of batch norm, and this network has none; leave them out")
         if self.ghost_size is not None:
@@ -194,6 +201,10 @@ class Trial:
         clip = self.max_gradient_norm
         if clip is not None and (not is_number(clip) or clip <= 0):
             raise SpecError(f"max_gradient_norm {clip!r}: must be a number above 0, such as 5")
+        if type(self.steps_per_batch) is not int or self.steps_per_batch < 1:
+            raise SpecError(f"steps_per_batch {self.steps_per_batch!r}: must be a whole number ≥ 1")
+        if self.proximal and self.steps_per_batch == 1:
+            raise SpecError("proximal: draws back what more than one step of a batch has moved; set steps_per_batch")
         if type(self.draws) is not int or self.draws < 1:
             raise SpecError(f"draws {self.draws!r}: must be a whole number ≥ 1")
         for name in ("partner_batch_size", "probe_examples"):

@@ -18,13 +18,30 @@ from repro.trial import Trial
 Norm = Callable[[type[nn.Module], int], nn.Module]  # (kind of batch norm, features) -> a layer
 
 
-def _mlp(inputs: int, widths: tuple[int, ...], outputs: int, norm: Norm | None) -> nn.Sequential:
+class Dropout(nn.Module):
+    """In training a share of the units, drawn anew for every example, is silenced, and the others are as much louder
+    (Srivastava et al. 2014, §10). As torch's, from a generator of its own."""
+
+    def __init__(self, share: float, random: torch.Generator) -> None:
+        super().__init__()
+        self.share, self._random = share, random
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (n, ...) -> the same shape."""
+        if not self.training:
+            return x
+        return x * (torch.rand(x.shape, generator=self._random) >= self.share) / (1 - self.share)
+
+
+def _mlp(
+    inputs: int, widths: tuple[int, ...], outputs: int, norm: Norm | None, hidden: Callable[[], nn.Module]
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise((inputs, *widths)):
         layers.append(nn.Linear(fan_in, fan_out))
         if norm:
             layers.append(norm(nn.BatchNorm1d, fan_out))
-        layers.append(nn.ReLU())
+        layers.append(hidden())
     return nn.Sequential(*layers, nn.Linear((inputs, *widths)[-1], outputs))
 
 
@@ -62,7 +79,13 @@ class GhostBatchNorm2d(_Ghosts, nn.BatchNorm2d):
 GHOSTS: Mapping[type[nn.Module], type[_Ghosts]] = {nn.BatchNorm1d: GhostBatchNorm1d, nn.BatchNorm2d: GhostBatchNorm2d}
 
 
-def _convolutional(kind: Convolutional, shape: tuple[int, int, int], outputs: int, norm: Norm | None) -> nn.Sequential:
+def _convolutional(
+    kind: Convolutional,
+    shape: tuple[int, int, int],
+    outputs: int,
+    norm: Norm | None,
+    hidden: Callable[[], nn.Module],
+) -> nn.Sequential:
     channels, height, width = shape
     layers: list[nn.Module] = [nn.Unflatten(1, shape)]
     for (fan_in, fan_out), padding in zip(itertools.pairwise((channels, *kind.channels)), kind.paddings, strict=True):
@@ -72,7 +95,7 @@ def _convolutional(kind: Convolutional, shape: tuple[int, int, int], outputs: in
         layers += [nn.ReLU(), nn.MaxPool2d(2)]
     layers.append(nn.Flatten())
     for fan_in, fan_out in itertools.pairwise((kind.flat(height, width), *kind.hidden)):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        layers += [nn.Linear(fan_in, fan_out), hidden()]
     return nn.Sequential(*layers, nn.Linear(kind.hidden[-1], outputs))
 
 
@@ -118,11 +141,16 @@ def build(trial: Trial) -> nn.Sequential:
             return GHOSTS[kind](features, trial.ghost_size, eps=trial.norm_eps)
         return kind(features, eps=trial.norm_eps, track_running_stats=keep)
 
+    random = generator("dropout", trial.data_seed)  # one for all layers, which draw from it in turn
+
+    def hidden() -> nn.Module:
+        return nn.Sequential(nn.ReLU(), Dropout(trial.dropout, random)) if trial.dropout else nn.ReLU()
+
     norm = batch_norm if trial.has_batch_norm else None
     with torch.random.fork_rng(devices=[]):  # modules draw weights of their own before ours replace them
         if trial.model in CONVOLUTIONAL:
-            model = _convolutional(CONVOLUTIONAL[trial.model], info.shape, info.num_classes, norm)
+            model = _convolutional(CONVOLUTIONAL[trial.model], info.shape, info.num_classes, norm, hidden)
         else:
-            model = _mlp(inputs, F1_WIDTHS if trial.model == "f1" else trial.widths, info.num_classes, norm)
+            model = _mlp(inputs, F1_WIDTHS if trial.model == "f1" else trial.widths, info.num_classes, norm, hidden)
     _initialise(model, trial.init, trial.init_seed)
     return model

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from repro.names import DATASETS
+from repro.training.augmentation import shift_and_rotate
+from repro.training.data import generator
 from repro.trial import Trial
 
 MINUS_ONE = torch.full((1, 1, 1), -1.0)
@@ -122,7 +125,7 @@ class Autograd:
 
     def __init__(self, trial: Trial, model: nn.Module, precision: str) -> None:
         self._trial, self._model, self._optimizer = trial, model, make_optimizer(trial, model)
-        self._half = precision == "bfloat16"
+        self._half, self._random = precision == "bfloat16", generator("augmentation", trial.data_seed)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Its only network, as it is."""
@@ -135,11 +138,35 @@ class Autograd:
     def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
         for group in self._optimizer.param_groups:
             group["lr"] = lr.item()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-            logits = self._model(x[0])
-        self._optimizer.zero_grad()
-        functional.cross_entropy(logits.float(), y[0]).backward()
-        if self._trial.max_gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._trial.max_gradient_norm)
-        self._optimizer.step()
-        return logits.detach().unsqueeze(0)
+        trial, batch, parameters = self._trial, x[0], list(self._model.parameters())
+        if trial.augmentation != "none":
+            batch = shift_and_rotate(batch, DATASETS[trial.dataset].shape, self._random)
+        start = [p.detach().clone() for p in parameters] if trial.proximal else []
+        outputs = []
+        for _ in range(trial.steps_per_batch):
+            logits, loss = self._loss(batch, y[0])
+            outputs.append(logits.detach())
+            self._optimizer.zero_grad()
+            loss.backward()
+            for p, began in zip(parameters, start, strict=False):  # of λ/2 ‖w - w₀‖²
+                p.grad = (p.detach() - began).mul_(trial.proximal).add_(p.grad)  # type: ignore[arg-type]
+            if trial.max_gradient_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, trial.max_gradient_norm)
+            self._optimizer.step()
+        return outputs[0].unsqueeze(0)
+
+    def _loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the loss to be lowered."""
+
+        def of(x: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
+                logits = self._model(x)
+            return logits, functional.cross_entropy(logits.float(), y)
+
+        if not self._trial.adversarial:
+            return of(x)
+        x = x.detach().requires_grad_()
+        logits, loss = of(x)
+        [uphill] = torch.autograd.grad(loss, x, retain_graph=True)
+        moved = (x + self._trial.adversarial * uphill.sign()).detach()
+        return logits, (loss + of(moved)[1]) / 2

@@ -51,10 +51,11 @@ CONVOLUTIONAL = {
 
 
 def choose_path(trial: Trial) -> str:
-    """ "stacked", in closed form, for SGD on a batch-norm-free MLP whose gradients are not cut; "autograd" for all
+    """ "stacked", in closed form, for plain SGD on a plain MLP, without batch norm or dropout; "autograd" for all
     else."""
     mlp = trial.model == "mlp" and not trial.batch_norm
-    plain = trial.max_gradient_norm is None and not trial.restart_optimizer
+    changed = (trial.restart_optimizer, trial.dropout, trial.adversarial, trial.steps_per_batch > 1)
+    plain = trial.max_gradient_norm is None and trial.augmentation == "none" and not any(changed)
     return "stacked" if mlp and plain and trial.optimizer in ("sgd", "nesterov") else "autograd"
 
 
