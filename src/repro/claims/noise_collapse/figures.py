@@ -62,7 +62,7 @@ def by_knob(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_knob_title(table: pd.DataFrame) -> str:
-    return "The control: test error by weight decay over B"
+    return "The other control: test error by weight decay over B"
 
 
 def by_time(table: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def by_time(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_time_title(table: pd.DataFrame) -> str:
-    return "The other control: at equal η/B, training longer means more epochs"
+    return "A control: at equal η/B, training longer means more epochs"
 
 
 def by_training_set(table: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +138,7 @@ FIGURES = (
         "learning rate over batch size, η/B",
         "test error (%)",
         f"At one learning rate. If it were epochs that count, the curve of the longer training would lie as many times "
-        f"further left as it is longer. {INTERVALS}",
+        f"further right as it is longer. {INTERVALS}",
         x_scale="log",
     ),
     Figure(
