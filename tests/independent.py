@@ -809,10 +809,56 @@ def batch_norm(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     return Found(YES if e.side else OPEN, told, {})
 
 
+def large_batch_remedies(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
+    """F1 on 5,000 images, batches of 32 and 500, Adam: does the large one, with a remedy, test as the small one with
+    it?"""
+    fields = {"widths": "[512, 512, 512, 512, 512]", "batch_norm": True, "norm_statistics": "batch", "norm_eps": 1e-6}
+    fields |= {"train_size": 5000, "optimizer": "adam", "lr": 0.001, "epochs": 100, "drop_last": True}
+    fields |= {"precision": "float32", "probes": '["fit"]', "probe_examples": 1000}
+    fields |= {"final_probes": '["sharpness", "scale-free sharpness"]'}
+    remedies = {
+        "augmentation": {"augmentation": "shift and rotate"},
+        "dropout": {"dropout": 0.2},
+        "conservative training": {"steps_per_batch": 3, "proximal": 1e-3},
+        "adversarial training": {"adversarial": 0.3},
+    }
+
+    def accuracies(**changes: Any) -> list[pd.Series]:
+        arms = [ended(trials(rows, 5, batch_size=size, **{**fields, **changes})) for size in (500, 32)]
+        return [100 * arm.set_index("init_seed")["test_accuracy"] for arm in arms]
+
+    def estimate(values: pd.Series, level: float = 0.95) -> Interval:
+        return mean(values.dropna().tolist(), level)
+
+    large, small = accuracies()
+    gap = estimate(large - small)
+    if gap.n < 2:
+        return Found(OPEN, None, {})
+    told = [f"it tests {gap.told('points', '+.2f')} beside"]
+    if gap.high >= -0.3:
+        return Found(OPEN, told, {})
+    outcomes: dict[str, str] = {}
+    for name, changes in remedies.items():
+        with_large, with_small = accuracies(**changes)
+        left = with_large - with_small
+        helped, gained = estimate(with_large - large), estimate(left - (large - small))
+        if helped.low > 0 and gained.low > 0:
+            closed = estimate(left).low > 0 or same(estimate(left, 0.9), 0.3)
+            outcomes[name] = YES if closed else IN_PART
+        else:
+            outcomes[name] = NO if min(helped.high, gained.high) < 0.3 else OPEN
+    for outcome in (YES, IN_PART):
+        named = [name for name, found in outcomes.items() if found == outcome]
+        if named:
+            return Found(outcome, [" and ".join(named), *told], {})
+    return Found(OPEN if OPEN in outcomes.values() else NO, told, {})
+
+
 _ALL = (
     *(reference_setup, generalization_gap, learning_rate_recovery, linear_scaling, gradient_competition),
     *(heavy_tails, adam_drift, sharp_minima, bfloat16, steps_to_target, noise_scale, noisy_quadratic),
     *(what_batch_size, switching, adaptive_methods, travel, noise_collapse, grow_the_batch, batch_norm),
+    large_batch_remedies,
 )
 CHAPTERS: Mapping[str, Callable[[Rows, str, Sequence[Printed]], Found]] = {
     chapter.__name__.replace("_", "-"): chapter for chapter in _ALL

@@ -1,0 +1,100 @@
+"""Remedies for large batches: what is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from repro.evidence.spec import Scale, Settings
+from repro.names import SpecError
+from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
+
+PLAIN, AUGMENTED, DROPOUT, CONSERVATIVE, ADVERSARIAL = (
+    "no remedy",
+    "augmentation",
+    "dropout",
+    "conservative training",
+    "adversarial training",
+)
+REMEDIES = (AUGMENTED, DROPOUT, CONSERVATIVE, ADVERSARIAL)
+SHAM = "as many steps a batch, without the pull"
+ARM, WARM = "{}, {} batch", "{} epochs of the small batch first"
+SMALL, LARGE = "small", "large"
+
+PAPER = {
+    "dataset": "mnist",
+    "train_size": 5000,
+    "widths": (512,) * 5,  # F1
+    "batch_sizes": (32, 500),  # the large one a tenth of the images, as in the paper
+    "lr": 0.001,  # Adam's default
+    "epochs": 100,
+    "dropout": 0.2,
+    "steps_per_batch": 3,  # of conservative training
+    "pull": 1e-3,  # its λ; this and the number of steps as commonly cited of the paper
+    "adversarial": 0.3,  # a tenth of the range of pixels, which are divided by 0.3
+    "warm": (1, 3, 10, 30),  # epochs of the small batch that a large one is started from
+    "seeds": 5,
+    "probe_examples": 1000,  # that sharpness is measured over
+}
+MNIST5K = {**PAPER, "dataset": "mnist5k", "train_size": 1000, "widths": (64, 64, 64), "batch_sizes": (10, 100)}
+SETTINGS = {
+    Scale.SMOKE: (
+        {
+            **MNIST5K,
+            "train_size": 200,
+            "widths": (8, 8),
+            "batch_sizes": (10, 40),
+            "epochs": 3,
+            "warm": (1, 2),
+            "seeds": 2,
+            "probe_examples": 200,
+        },
+    ),
+    Scale.LAPTOP: ({**MNIST5K, "epochs": 30, "warm": (1, 10), "seeds": 3},),
+    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist"}),
+}
+
+
+def design(settings: Settings) -> list[Sweep]:
+    """Both batch sizes with every remedy and without; the large one with as many steps a batch as conservative training
+    makes, and no pull; and the large one from where the small one is after some epochs. The sharpness of each end by
+    the published search and by one that does not depend on the scale of the loss, batch norm taking the statistics of
+    the batch."""
+    if len(settings["batch_sizes"]) != 2 or sorted(set(settings["warm"])) != list(settings["warm"]):
+        raise SpecError(f"batch_sizes {list(settings['batch_sizes'])}, warm {list(settings['warm'])}: two, and rising")
+    small, large = sorted(settings["batch_sizes"])
+    base = Trial(
+        dataset=settings["dataset"],
+        train_size=settings["train_size"],
+        widths=settings["widths"],
+        batch_norm=True,
+        norm_statistics="batch",
+        norm_eps=1e-6,
+        optimizer="adam",
+        lr=settings["lr"],
+        batch_size=small,
+        epochs=settings["epochs"],
+        drop_last=True,
+        precision="float32",  # else large batches alone would be rounded
+        probes=("fit",),
+        final_probes=("sharpness", "scale-free sharpness"),
+        probe_examples=min(settings["probe_examples"], settings["train_size"]),
+    )
+    steps: dict[str, Any] = {"steps_per_batch": settings["steps_per_batch"]}
+    changes: dict[str, dict[str, Any]] = {
+        PLAIN: {},
+        AUGMENTED: {"augmentation": "shift and rotate"},
+        DROPOUT: {"dropout": settings["dropout"]},
+        CONSERVATIVE: {**steps, "proximal": settings["pull"]},
+        ADVERSARIAL: {"adversarial": settings["adversarial"]},
+    }
+    arms = {
+        ARM.format(name, size): dataclasses.replace(base, batch_size=batch, **change)
+        for name, change in changes.items()
+        for size, batch in ((SMALL, small), (LARGE, large))
+    }
+    arms[ARM.format(SHAM, LARGE)] = dataclasses.replace(base, batch_size=large, **steps)
+    for epoch in settings["warm"]:
+        then = (Phase(epoch, settings["lr"], large),)
+        arms[WARM.format(epoch)] = dataclasses.replace(base, epochs=epoch + settings["epochs"], schedule=then)
+    return [Sweep(arm, spec, {SEEDS: paired_seeds(settings["seeds"])}) for arm, spec in arms.items()]

@@ -1,0 +1,103 @@
+"""Remedies for large batches: the figures."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from repro.claims.large_batch_remedies.experiment import (
+    ARM,
+    LARGE,
+    PLAIN,
+    REMEDIES,
+    SMALL,
+)
+from repro.claims.large_batch_remedies.judgement import SEARCHES, beside, judge, judge_warm, sharper, warmed
+from repro.evidence.intervals import (
+    mean_interval,
+)
+from repro.evidence.spec import Figure, Outcome
+from repro.evidence.tables import by_seed, final, point
+
+
+def by_remedy(table: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy of the large batch and of the small one with every remedy, minus the small one without."""
+    alone, rows = ARM.format(PLAIN, SMALL), []
+    for remedy in (PLAIN, *REMEDIES) if "arm" in table else ():
+        for size in (SMALL, LARGE):
+            e = beside(table, ARM.format(remedy, size), alone)
+            if e.n and (remedy, size) != (PLAIN, SMALL):
+                rows.append(point(e, name=remedy, series=f"{size} batch") | {"none": 0.0})
+    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series", "none"])
+
+
+def by_remedy_title(table: pd.DataFrame) -> str:
+    told = {
+        Outcome.REPRODUCED: "Some remedies bring the large batch to the small one",
+        Outcome.NOT_REPRODUCED: "No remedy brings the large batch nearer to the small one",
+    }
+    return told.get(judge(table).outcome, "Test accuracy with every remedy")
+
+
+def by_sharpness(table: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        point(e, name=remedy, series=how) | {"none": 1.0}
+        for remedy in ((PLAIN, *REMEDIES) if "arm" in table else ())
+        for how, column in SEARCHES.items()
+        if (e := sharper(table, remedy, column)).n
+    ]
+    return pd.DataFrame(rows, columns=["name", "mean", "low", "high", "n", "series", "none"])
+
+
+def by_sharpness_title(table: pd.DataFrame) -> str:
+    return "How much sharper the large batch's minimum is, with every remedy"
+
+
+def by_start(table: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy (per cent) of the large batch, by for how many epochs the small one came first."""
+    rows = [
+        point(mean_interval([*by_seed(final(table, arm=arm), "test_accuracy", 100).values()]), x=float(epoch))
+        for epoch, arm in warmed(table).items()
+    ]
+    found = pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n"]).assign(series="large batch")
+    return found[found["n"] > 0]
+
+
+def by_start_title(table: pd.DataFrame) -> str:
+    if judge_warm(table).outcome == Outcome.REPRODUCED:
+        return "A large batch does better from a late epoch of the small one"
+    return "The large batch, started from an epoch of the small one"
+
+
+INTERVALS = "Paired by seed, 95 % t intervals."
+FIGURES = (
+    Figure(
+        "remedies",
+        "dots",
+        by_remedy,
+        by_remedy_title,
+        "test accuracy, minus the small batch without a remedy, percentage points",
+        "",
+        INTERVALS,
+        x_scale="linear",
+    ),
+    Figure(
+        "sharpness",
+        "dots",
+        by_sharpness,
+        by_sharpness_title,
+        "φ of the large batch over the small one's, both with the remedy, times",
+        "",
+        INTERVALS,
+        x_scale="log",
+    ),
+    Figure(
+        "warm-starts",
+        "curves",
+        by_start,
+        by_start_title,
+        "epochs of the small batch first",
+        "test accuracy (%)",
+        "Then the large batch for as many epochs as without. Means over seeds, 95 % t intervals.",
+        x_scale="log",
+    ),
+)

@@ -1,0 +1,143 @@
+"""The claim that there are remedies for large batches: judged on tables that obey it and break it."""
+
+import json
+
+import independent
+import independent_statistics
+import numpy as np
+import pandas as pd
+import pytest
+
+from repro import claims
+from repro.claims import large_batch_remedies as claim
+from repro.claims.large_batch_remedies import experiment, judgement
+from repro.evidence.spec import Outcome
+from repro.names import SpecError
+
+CLAIM = claims.get("large-batch-remedies")
+TRIALS = [(s.name, trial) for s in CLAIM.sweeps("paper") for trial in s.trials()]
+ONE = experiment.AUGMENTED
+
+
+def table_of(gap=-2.0, *, both=0.5, large=None, pull=0.0, sharp=20.0, flat=(), warm=(-0.5, 0.0, 1.0, 1.9), **more):
+    """Test accuracies: 95 % of the small batch, `gap` points more of the large one; `both`, with augmentation, of both,
+    and `large` of the large one besides, by remedy (2 points with augmentation); `pull`, of conservative training
+    beside its sham; from each epoch of the small batch, `warm`. The large batch is `sharp` times as sharp, but with the
+    remedies `flat`."""
+    seeds, sd = more.get("seeds", 5), more.get("sd", 0.05)
+    large = {ONE: 2.0} if large is None else large
+    rng, rows = np.random.default_rng(0), []
+    for arm, t in TRIALS:
+        if t.init_seed >= seeds:
+            continue
+        remedy, is_large = arm.split(", ")[0], arm.endswith("large batch")
+        end = 95.0 + gap * is_large + both * (remedy == ONE) + large.get(remedy, 0.0) * is_large
+        end += pull * (is_large and remedy == experiment.CONSERVATIVE)
+        if t.schedule:
+            end = 95.0 + gap + warm[(1, 3, 10, 30).index(t.schedule[0].epoch)]
+        phi = 0.5 * (sharp if is_large and remedy not in flat else 1.0)
+        fields = json.loads(t.to_json())
+        told = {name: json.dumps(v) if isinstance(v, list) else v for name, v in fields.items()} | {"arm": arm}
+        told |= {"key": t.key, "status": "finished", "step": t.num_steps, "epoch": t.epochs, "final": True}
+        for column in judgement.SEARCHES.values():
+            told[column] = phi * np.exp(rng.normal(0, sd))
+        rows.append(told | {"test_accuracy": (end + rng.normal(0, sd)) / 100})
+    return pd.DataFrame(rows)
+
+
+SMALLER = {ONE: 1.0}
+TABLES = [
+    (lambda: table_of(), Outcome.REPRODUCED),  # obeys
+    (lambda: table_of(large=SMALLER), Outcome.CONDITIONAL),  # the gap is smaller
+    (lambda: table_of(large={}), Outcome.NOT_REPRODUCED),  # breaks: what it brings it brings to both
+    (lambda: table_of(large={ONE: 0.5}, sd=0.3), Outcome.INCONCLUSIVE),  # whether it brings one more is open
+    (lambda: table_of(gap=-0.1, large={}), Outcome.INCONCLUSIVE),  # no gap
+    (lambda: table_of(sd=2.0), Outcome.INCONCLUSIVE),  # noisy
+    (lambda: table_of(seeds=1), Outcome.INCONCLUSIVE),  # too small
+]
+
+
+@pytest.mark.parametrize(("table", "outcome"), TABLES)
+def test_the_judge(table, outcome):
+    verdict = claim.judge(table)
+    assert verdict.outcome == outcome, verdict
+    told = CLAIM.answer(table, verdict)
+    assert 0 < len(told) <= 260
+    again = independent.large_batch_remedies(independent_statistics.filled(table.drop(columns="arm")), "mnist", [])
+    assert again.outcome == outcome
+    for phrase in again.phrases or ["Not settled"]:
+        assert phrase in told
+
+
+FLAT = "Minima stay sharp all the same, by ten"
+PARTS = [
+    ({}, "Augmentation eliminates", Outcome.REPRODUCED),
+    ({"large": SMALLER}, "Augmentation eliminates", Outcome.CONDITIONAL),
+    ({}, "Dropout eliminates", Outcome.NOT_REPRODUCED),
+    ({"large": {experiment.DROPOUT: 2.5}}, "Dropout eliminates", Outcome.REPRODUCED),
+    ({"large": {experiment.DROPOUT: 0.3}, "sd": 0.4}, "Dropout eliminates", Outcome.INCONCLUSIVE),
+    ({}, "In conservative", Outcome.NOT_REPRODUCED),
+    ({"pull": 1.0}, "In conservative", Outcome.REPRODUCED),
+    ({"pull": 0.0, "sd": 0.6}, "In conservative", Outcome.INCONCLUSIVE),
+    ({}, FLAT, Outcome.REPRODUCED),
+    ({"flat": (ONE,)}, FLAT, Outcome.CONDITIONAL),
+    ({"flat": experiment.REMEDIES}, FLAT, Outcome.NOT_REPRODUCED),
+    ({"sharp": 1.0}, FLAT, Outcome.INCONCLUSIVE),
+    ({"sharp": 1.0}, "Minima stay sharp all the same, by a search", Outcome.INCONCLUSIVE),
+    ({}, "A late warm", Outcome.REPRODUCED),
+    ({"warm": (1.9, 1.9, 1.9, 1.9)}, "A late warm", Outcome.NOT_REPRODUCED),
+    ({"warm": (0.0, 0.0, 0.0, 0.3), "sd": 0.3}, "A late warm", Outcome.INCONCLUSIVE),
+    ({}, "Augmentation is", Outcome.REPRODUCED),
+    ({"both": 0.0}, "Augmentation is", Outcome.NOT_REPRODUCED),
+    ({"both": 0.3, "sd": 0.2}, "Augmentation is", Outcome.INCONCLUSIVE),
+]
+
+
+@pytest.mark.parametrize(("fields", "part", "outcome"), PARTS)
+def test_parts(fields, part, outcome):
+    verdict = next(v for name, v in claim.judge(table_of(**fields)).parts.items() if name.startswith(part))
+    assert verdict.outcome == outcome, verdict
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame({"key": []}), pd.DataFrame({"key": [], "arm": []})])
+def test_nothing_is_judged_of_nothing(table):
+    verdict = claim.judge(table)
+    assert verdict.outcome == Outcome.INCONCLUSIVE and CLAIM.answer(table, verdict).startswith("Not settled")
+    assert all(figure.data(table).empty and figure.title(table) for figure in CLAIM.figures)
+
+
+def test_figures_draw_what_there_is_and_say_what_was_found():
+    found = [figure.data(table_of()) for figure in CLAIM.figures]
+    assert list(map(len, found)) == [9, 10, 4]
+    titles = [
+        {figure.title(table_of(**f)) for f in ({}, {"large": {}, "warm": (1.9,) * 4})} for figure in CLAIM.figures
+    ]
+    assert list(map(len, titles)) == [2, 1, 2]
+
+
+def test_every_arm_differs_from_the_plain_one_in_its_remedy_alone():
+    arms = {name: json.loads(t.to_json()) for name, t in TRIALS if t.init_seed == 0}
+    plain = arms[experiment.ARM.format(experiment.PLAIN, "large")]
+    differ = {
+        name: {field for field in plain if plain[field] != fields[field]}
+        for name, fields in arms.items()
+        if name.endswith("large batch")
+    }
+    assert differ == {
+        "no remedy, large batch": set(),
+        "augmentation, large batch": {"augmentation"},
+        "dropout, large batch": {"dropout"},
+        "conservative training, large batch": {"steps_per_batch", "proximal"},
+        "adversarial training, large batch": {"adversarial"},
+        f"{experiment.SHAM}, large batch": {"steps_per_batch"},
+    }
+    small = next(t for name, t in TRIALS if name == experiment.ARM.format(experiment.PLAIN, "small"))
+    assert small.drop_last  # 5,000 is no multiple of 32
+    warm = next(t for name, t in TRIALS if name == experiment.WARM.format(10))
+    assert (warm.batch_size, warm.epochs, warm.schedule[0].epoch) == (32, 110, 10)
+
+
+@pytest.mark.parametrize("given", [{"batch_sizes": [32]}, {"warm": [3, 1]}])
+def test_a_design_that_makes_no_sense_is_refused(given):
+    with pytest.raises(SpecError, match="two, and rising"):
+        CLAIM.sweeps("paper", **given)
