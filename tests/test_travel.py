@@ -26,17 +26,20 @@ def distance(trial, arm, law, root_slope, drawn):
         return lambda t: {"log": slope * np.log(1 + t), "root": slope * np.sqrt(t)}[law]
     if arm == experiment.DRAWN_LABELS:
         return lambda t: drawn * 0.1 * np.sqrt(trial.lr * t)
+    if arm == experiment.ADAM:
+        return lambda t: 0.3 * t**0.4
     return lambda t: 0.4 * np.sqrt(trial.lr * t)
 
 
 def travel_table(
     *, behind=0.0, law="log", root_slope=lambda size: 1.0, drawn=10.0, raised=0.0, longer=0.0, f1=5.0, seeds=9, sd=0.03,
-    same=False,
+    same=False, adam=0.0, lost=(),
 ):  # fmt: skip
     """Test error falls with distance alone: 10 % over its square; `behind`: so many points worse of the large batch, at
-    any distance; `same`: a large batch goes as far at equal epochs; `raised`, `longer`: points worse of these arms."""
+    any distance; `same`: a large batch goes as far at equal epochs; `raised`, `longer`, `adam`: points worse of these
+    arms; `lost`: batch sizes whose runs at a rate that goes as √B diverge."""
     rows = []
-    worse = {experiment.RAISED: raised, EQUAL_STEPS: longer}
+    worse = {experiment.RAISED: raised, EQUAL_STEPS: longer, experiment.ADAM: adam}
     for arm, trial in TRIALS:
         if trial.init_seed >= seeds:
             continue
@@ -50,13 +53,21 @@ def travel_table(
         for step in trial.checkpoint_steps:
             equal = same and arm == EQUAL_EPOCHS
             d = far(step * (trial.batch_size / 64 if equal else 1)) * (1 + rng.normal(0, 1e-4))
-            points_worse = luck + worse.get(arm, 0.0) * (trial.batch_size == 1024) + behind * (trial.batch_size == 1024)
+            own = worse.get(arm, 0.0) * (trial.batch_size == 1024 or arm == experiment.ADAM)
+            points_worse = luck + own + behind * (trial.batch_size == 1024)
             accuracy = 0.1 if trial.label_noise else 1 - min(0.1 / max(d, 1e-3) ** 2, 0.9) - points_worse / 100
             end = step == trial.num_steps
+            diverged = arm == experiment.ROOT_RATE and trial.batch_size in lost
             epoch = step / trial.steps_in_epoch(0)
             rows.append(
                 told
-                | {"key": trial.key, "step": step, "epoch": epoch, "final": end, "status": "finished"}
+                | {
+                    "key": trial.key,
+                    "step": step,
+                    "epoch": epoch,
+                    "final": end,
+                    "status": "diverged" if diverged else "finished",
+                }
                 | {"weight_distance": d, "bias_distance": d / 60, "weight_norm": 44.0, "test_accuracy": accuracy}
             )
     return pd.DataFrame(rows)
@@ -101,16 +112,23 @@ PARTS = [
     ({"longer": 2.0}, "More epochs", Outcome.NOT_REPRODUCED),
     ({}, "A learning rate", Outcome.REPRODUCED),
     ({"raised": 2.0}, "A learning rate", Outcome.NOT_REPRODUCED),
+    ({}, "The post's ten times", Outcome.NOT_REPRODUCED),  # √(10/16) as far
     ({}, "For as many steps", Outcome.REPRODUCED),
     ({}, "The same for the first steps", Outcome.CONDITIONAL),  # those of B = 1024 and 4096 are within a tenth
     ({}, "A step of a large batch", Outcome.REPRODUCED),
     ({}, "Distance grows as log t", Outcome.REPRODUCED),
     ({"law": "root"}, "Distance grows as log t", Outcome.NOT_REPRODUCED),
+    ({"lost": (4096,)}, "Distance grows as log t", Outcome.CONDITIONAL),
+    ({"lost": (4096,), "law": "root"}, "Distance grows as log t", Outcome.INCONCLUSIVE),
+    ({"lost": (4096,)}, "Slopes on log t", Outcome.REPRODUCED),  # of the batch sizes that both have
     ({}, "Slopes on log t", Outcome.REPRODUCED),
     ({"root_slope": lambda size: size}, "Slopes on log t", Outcome.NOT_REPRODUCED),
     ({}, "Small batches go", Outcome.REPRODUCED),
     ({"f1": 1.5}, "Small batches go", Outcome.NOT_REPRODUCED),
     ({"f1": 20.0}, "Small batches go", Outcome.NOT_REPRODUCED),
+    ({}, "Another optimizer", Outcome.REPRODUCED),
+    ({"adam": 1.0}, "Another optimizer", Outcome.NOT_REPRODUCED),
+    ({"adam": 0.3}, "Another optimizer", Outcome.INCONCLUSIVE),
     ({}, "What goes as far", Outcome.NOT_REPRODUCED),  # the control: random labels go farther and test at chance
     ({"drawn": 0.1}, "What goes as far", Outcome.INCONCLUSIVE),  # which does not hold if they do not go as far
 ]
@@ -147,6 +165,14 @@ def test_accuracy_on_the_way_is_that_of_the_path_at_that_distance():
     for at in (1.0, 2.2, 6.9, 7.0):
         assert readings.accuracy_on_the_way(rows, at) == pytest.approx(1 - 0.1 * at**-0.7, rel=1e-12)
     assert np.isnan([readings.accuracy_on_the_way(rows, at) for at in (0.9, 7.1)]).all()
+
+
+def test_paths_are_compared_where_the_nearer_ends():
+    near = pd.DataFrame({"weight_distance": [1.0, 2.0], "test_accuracy": [0.8, 0.9]})
+    far = pd.DataFrame({"weight_distance": [2.0, 4.0], "test_accuracy": [0.7, 0.95]})
+    late = far.assign(weight_distance=[3.0, 4.0])
+    found = readings.as_far({0: near, 1: far, 2: near}, {0: far, 1: near, 2: late, 3: near})
+    assert found == {0: (pytest.approx(0.9), pytest.approx(0.7)), 1: (pytest.approx(0.7), pytest.approx(0.9))}
 
 
 def test_slopes_are_per_unit_of_the_natural_logarithm():

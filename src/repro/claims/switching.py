@@ -109,7 +109,7 @@ def design(settings: Settings) -> list[Sweep]:
     ]
     if settings["post_seeds"]:
         seeds = paired_seeds(min(many, settings["post_seeds"]))
-        of_post = (SMALL_KEPT, LARGE_KEPT, SWITCHED.format(switches[0]), SWITCHED.format(longest), FASTER)
+        of_post = (SMALL_KEPT, LARGE_KEPT, SWITCHED.format(switches[0]), SWITCHED.format(longest), FASTER, STUCK)
         wide = {arm: dataclasses.replace(arms[arm], widths=settings["post_widths"]) for arm in of_post}
         sweeps += [Sweep(OF_POST.format(arm), spec, {SEEDS: seeds}) for arm, spec in wide.items()]
     return sweeps
@@ -160,16 +160,30 @@ def judge_all(table: pd.DataFrame, arms: Sequence[str], what: str) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, reason, effects)
 
 
-def judge_control(table: pd.DataFrame) -> Verdict:
-    """Whether a network that is stuck, since its learning rate is far too low, is told apart."""
-    stuck = behind(table, STUCK)
-    effects = {"too low a learning rate": stuck}
-    if stuck.n < 2:
+def judge_control(table: pd.DataFrame, networks: Sequence[str]) -> Verdict:
+    """Whether a network that is stuck, since its learning rate is far too low, is told apart, on every network."""
+    effects = {network.format(STUCK): behind(table, network.format(STUCK)) for network in networks}
+    if min(e.n for e in effects.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    reason = f"At a thousandth of the learning rate it tests {bracketed(stuck, 'points')} beside the small batch."
-    told = catches_up(table, stuck)
-    outcome = {True: Outcome.NOT_REPRODUCED, False: Outcome.REPRODUCED, None: Outcome.INCONCLUSIVE}[told]
-    return Verdict(outcome, reason, effects)
+    nearest = max(effects.values(), key=lambda e: e.value)
+    where = ", where it is nearest" if len(networks) > 1 else ""
+    reason = (
+        f"At a thousandth of the learning rate it tests {bracketed(nearest, 'points')} beside the small batch{where}."
+    )
+    told = [catches_up(table, e) for e in effects.values()]
+    if True in told:
+        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
+    return Verdict(Outcome.INCONCLUSIVE if None in told else Outcome.REPRODUCED, reason, effects)
+
+
+def gains(table: pd.DataFrame) -> dict[str, Estimate]:
+    """By network that was run, switched last minus the large batch kept for as many epochs; what is least so first."""
+    last = {network: max(found.items())[1] for network in ("{}", OF_POST) if (found := switched(table, network))}
+    told = {
+        network: compared(table, arm, network.format(LARGE_KEPT), "switched minus the large batch kept")
+        for network, arm in last.items()
+    }
+    return dict(sorted(told.items(), key=lambda item: item[1].high))
 
 
 def judge(table: pd.DataFrame) -> Verdict:
@@ -178,9 +192,9 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "Nothing has been run that switches.")
     of_post = [*switched(table, OF_POST).values()]
     after = judge_all(table, [*arms.values(), *of_post], "Whenever it is switched,")
-    last = arms[max(arms)]
-    gain = compared(table, last, LARGE_KEPT, "switched minus the large batch kept")
-    control = judge_control(table)
+    gained = gains(table)
+    gain = next(iter(gained.values()))
+    control = judge_control(table, [*gained])
     parts = {
         "Switched with as many steps in all, it catches up": judge_all(
             table, [AT_EQUAL_STEPS], "With as many steps in all"
@@ -199,13 +213,14 @@ def judge(table: pd.DataFrame) -> Verdict:
                 table, higher, "On the post's network, at ten times the learning rate"
             ),
         }
-    effects = {**after.effects, "switched last, minus the large batch kept": gain}
+    named = {network.format("switched last, minus the large batch kept"): e for network, e in gained.items()}
+    effects = {**after.effects, **named}
     outcome = after.outcome
     reason = f"{after.reason} Switching last instead of never is worth {bracketed(gain, 'points')}."
-    if gain.n < 2 or not gain.excludes(0) or control.outcome != Outcome.REPRODUCED:
-        outcome = Outcome.INCONCLUSIVE
-    elif gain.value < 0:
+    if gain.n > 1 and gain.high < 0:
         outcome = Outcome.NOT_REPRODUCED
+    elif not all(e.n > 1 and e.low > 0 for e in gained.values()) or control.outcome != Outcome.REPRODUCED:
+        outcome = Outcome.INCONCLUSIVE
     return Verdict(outcome, reason, effects, parts)
 
 
@@ -215,7 +230,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if not found or min(e.n for e in found) < 2:
         return "Not settled: too few seeds have been run that switch."
     worst = min(found, key=lambda e: e.value)
-    gain = compared(table, arms[max(arms)], LARGE_KEPT, "")
+    gain = next(iter(gains(table).values()))
     where = f"{spread(worst)} points at worst"
     if verdict.outcome == Outcome.REPRODUCED:
         return (
@@ -292,12 +307,13 @@ CLAIM = Claim(
         f"than {MARGIN} points worse. Reproduced: it catches up whenever it is switched, with as many epochs after the"
         " switch as the small batch gets alone, on a narrow network and, where it was run, on the post's. "
         "Conditional: it catches up after some switches and surely stays behind after others. Not reproduced: it "
-        "surely stays behind after some and catches up after none, or switching last is surely worse than keeping the"
-        " large batch for as long. Inconclusive: anything else; if switching last is not surely better than keeping "
-        "the large batch; or if the control, which is switched at a thousandth of the learning rate and so is stuck, "
-        "is not surely behind. The parts are judged likewise, switched last: with as many steps in all as the small "
-        "batch takes alone; with ten times the learning rate in place of the small batch; and after sixteen times as "
-        "many epochs of the large batch, in which it takes as many steps as the small batch alone."
+        "surely stays behind after some and catches up after none, or switching last is, on either network, surely "
+        "worse than keeping the large batch for as long. Inconclusive: anything else; if switching last is not surely"
+        " better than keeping the large batch, on both networks; or if the control, which is switched at a thousandth"
+        " of the learning rate and so is stuck, is not surely behind on both. The parts are judged likewise, switched"
+        " last: with as many steps in all as the small batch takes alone; with ten times the learning rate in place "
+        "of the small batch; and after sixteen times as many epochs of the large batch, in which it takes as many "
+        "steps as the small batch alone."
     ),
     history=(
         Revision("2026-11-22T13:53", "Written, before the first run of an arm that switches."),
@@ -305,6 +321,11 @@ CLAIM = Claim(
             "2026-11-22T19:48",
             "Still before it: the sweep is run on a narrow network, and what the post has of it on the post's, too. On "
             "that one alone it would take twenty core hours, two fifths of them for one arm.",
+        ),
+        Revision(
+            "2026-11-23T02:45",
+            "Still before it: the control, and the gain over the large batch kept, are asked for on the post's "
+            "network, too.",
         ),
     ),
     sentences={

@@ -10,18 +10,20 @@ import pandas as pd
 
 from repro.claims.generalization_gap import EQUAL_EPOCHS, EQUAL_STEPS, batch_sizes_compared
 from repro.claims.travel.experiment import (
+    ADAM,
     DRAWN_LABELS,
     F1_LARGE,
     F1_SMALL,
     RAISED,
     ROOT_RATE,
     SAME_RATE,
+    TENFOLD,
     TRUE_LABELS,
 )
-from repro.claims.travel.readings import AS_FAR, LEAST_STEPS, accuracy_on_the_way, ends, misses, over, path, slopes
+from repro.claims.travel.readings import AS_FAR, LEAST_STEPS, as_far, ends, misses, over, path, slopes
 from repro.evidence.intervals import Estimate, Unit, equivalence_p, geometric, mean_interval, paired_difference
 from repro.evidence.spec import Outcome, Verdict
-from repro.evidence.tables import by_seed, final, margin_for, paired, select
+from repro.evidence.tables import by_seed, margin_for, paired, select
 from repro.evidence.words import bracketed
 
 MARGIN = 0.3  # percentage points of 10,000 test images
@@ -34,6 +36,7 @@ SPREADS = Unit("times", "Spread of slopes over batch sizes, learning rate ∝ �
 NEARER, WORSE = "distance at equal epochs, large batch over small", "test accuracy at equal epochs, large minus small"
 EPOCHS_WAY = "More epochs bring the large batch as far, and make it as good"  # parts
 RATE_WAY = "A learning rate as many times as high brings it as far, and makes it as good"
+TEN_WAY = "The post's ten times the learning rate brings it as far, and makes it as good"
 AT_SAME = "test accuracy at the same distance, large minus small"  # effects
 
 
@@ -57,15 +60,10 @@ def same(table: pd.DataFrame, e: Estimate) -> bool:
     return e.n > 1 and equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05
 
 
-def at_same_distance(table: pd.DataFrame, small: int, large: int) -> Estimate:
-    """Test accuracy, percentage points, of the large batch where it ends at equal epochs, minus that of the small one
-    where it was as far from the start; over the seeds whose small batch went as far."""
-    paths = path(table, arm=EQUAL_EPOCHS, batch_size=small)
-    distance, accuracy = (
-        ends(table, c, arm=EQUAL_EPOCHS, batch_size=large) for c in ("weight_distance", "test_accuracy")
-    )
-    found = [accuracy[s] - accuracy_on_the_way(paths[s], distance[s]) for s in sorted(set(paths) & set(distance))]
-    return mean_interval([100 * x for x in found if np.isfinite(x)]).of(points(table))
+def at_same_distance(table: pd.DataFrame, a: Mapping[str, Any], b: Mapping[str, Any]) -> Estimate:
+    """Test accuracy of rows `a` minus rows `b`, percentage points, both where the nearer of the two ends (`as_far`)."""
+    found = as_far(path(table, **a), path(table, **b))
+    return mean_interval([100 * (mine - other) for mine, other in found.values()]).of(points(table))
 
 
 def judge_as_far(table: pd.DataFrame, a: Mapping[str, Any], b: Mapping[str, Any], how: str) -> Verdict:
@@ -90,7 +88,7 @@ def judge_as_far(table: pd.DataFrame, a: Mapping[str, Any], b: Mapping[str, Any]
 
 def judge_steps(table: pd.DataFrame, arm: str) -> Verdict:
     """Whether, after as many steps, distance is the same at every batch size."""
-    sizes = sorted(final(table, arm=arm)["batch_size"].unique().tolist())
+    sizes = sorted(select(table, arm=arm)["batch_size"].unique().tolist())
     if len(sizes) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two batch sizes.")
     base = max(sizes)
@@ -114,9 +112,11 @@ def judge_steps(table: pd.DataFrame, arm: str) -> Verdict:
 
 def judge_log(table: pd.DataFrame) -> Verdict:
     """Whether log t foretells distance better than any other law, at every batch size, at either rule for rates."""
-    beside = []
-    for arm in (SAME_RATE, ROOT_RATE):
-        for size, by_law in misses(table, arm).items():
+    beside, without = [], 0
+    for arm in (SAME_RATE, ROOT_RATE) if len(table) else ():
+        found = misses(table, arm)
+        without += len({*select(table, arm=arm)["batch_size"]} - {*found})
+        for size, by_law in found.items():
             logs = {law: np.log(np.maximum(x, 1e-9)) for law, x in by_law.items()}
             rivals = {law: geometric(paired_difference(logs[LOG], logs[law])) for law in logs if law != LOG}
             rival = max(rivals, key=lambda law: rivals[law].value)
@@ -130,18 +130,21 @@ def judge_log(table: pd.DataFrame) -> Verdict:
     best, beaten = [b[4] for b in beside], [b[5] for b in beside]
     reason = (
         f"Fitted from step {LEAST_STEPS} on, log t foretells the last two distances best at {sum(best)} "
-        f"of {len(beside)} batch sizes and rules for the rate; at {sum(beaten)} another law surely does better."
+        f"of {len(beside)} batch sizes and rules for the rate; at {sum(beaten)} another law surely does better"
+        + (f"; at {without} more no law can be fitted, for want of a run that finished." if without else ".")
     )
-    if all(best):
+    if all(best) and not without:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     if any(best):
         return Verdict(Outcome.CONDITIONAL, reason, effects)
-    return Verdict(Outcome.NOT_REPRODUCED if all(beaten) else Outcome.INCONCLUSIVE, reason, effects)
+    return Verdict(Outcome.NOT_REPRODUCED if all(beaten) and not without else Outcome.INCONCLUSIVE, reason, effects)
 
 
 def judge_slopes(table: pd.DataFrame) -> Verdict:
     """Whether slopes on log t differ by batch size at one learning rate, and are more alike at one that goes as √B."""
     of_arms = [slopes(table, arm).dropna(axis=1) for arm in (SAME_RATE, ROOT_RATE)]
+    both = of_arms[0].index.intersection(of_arms[1].index)
+    of_arms = [grid.loc[both] for grid in of_arms]
     if min(map(len, of_arms)) < 3 or (of_arms[0] <= 0).any(axis=None) or (of_arms[1] <= 0).any(axis=None):
         return Verdict(Outcome.INCONCLUSIVE, "Not run with three batch sizes, or a distance that falls.")
     one, root = ({int(str(s)): float(np.log(c).std(ddof=1)) for s, c in grid.items()} for grid in of_arms)
@@ -197,6 +200,22 @@ def judge_labels(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.INCONCLUSIVE, reason, effects)
 
 
+def judge_adam(table: pd.DataFrame) -> Verdict:
+    """Whether Adam, which takes another way, tests the same as SGD where both are as far from the start. Distance and
+    learning rate times steps are as one in every arm of SGD; here they are not."""
+    e = at_same_distance(table, {"arm": ADAM}, {"arm": TRUE_LABELS})
+    effects = {"test accuracy at the same distance, Adam minus SGD": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds that go as far.", effects)
+    reason = f"As far from the start as SGD, Adam tests {bracketed(e, 'points')} beside it."
+    margin = margin_for(table, MARGIN)
+    if same(table, e):
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    if e.low > margin or e.high < -margin:
+        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
+    return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+
+
 def judge_first_epoch(table: pd.DataFrame, small: int, large: int) -> Verdict:
     """Whether after as many examples, an epoch, the large batch has moved less: the sum of its few steps, beside that
     of many small ones."""
@@ -223,19 +242,21 @@ def judge(table: pd.DataFrame) -> Verdict:
     alone = {"arm": EQUAL_EPOCHS, "batch_size": small}
     at_epochs = {"arm": EQUAL_EPOCHS, "batch_size": large}
     nearer, worse = farther(table, at_epochs, alone), better(table, at_epochs, alone)
-    at_same = at_same_distance(table, small, large)
+    at_same = at_same_distance(table, at_epochs, alone)
     longer = judge_as_far(table, {"arm": EQUAL_STEPS, "batch_size": large}, alone, "more epochs")
     raised = judge_as_far(table, {"arm": RAISED}, alone, "a higher learning rate")
     parts = {
         EPOCHS_WAY: longer,
         RATE_WAY: raised,
+        TEN_WAY: judge_as_far(table, {"arm": TENFOLD}, alone, "ten times the learning rate"),
         "For as many steps, distance does not depend on the batch size": judge_steps(table, EQUAL_STEPS),
         "The same for the first steps, on a narrow network": judge_steps(table, SAME_RATE),
         "A step of a large batch is less than the sum of many small ones": judge_first_epoch(table, small, large),
         "Distance grows as log t": judge_log(table),
         "Slopes on log t differ by batch size, and are alike where the rate goes as √B": judge_slopes(table),
         "Small batches go 3 to 10 times as far as large ones": judge_keskar(table),
-        "What goes as far tests as well": judge_labels(table),
+        "Another optimizer, as far from the start, tests as well": judge_adam(table),
+        "What goes as far tests as well, whatever it is shown": judge_labels(table),
     }
     effects = {NEARER: nearer, WORSE: worse, AT_SAME: at_same}
     if min(nearer.n, worse.n) < 2:

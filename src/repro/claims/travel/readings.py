@@ -46,6 +46,18 @@ def accuracy_on_the_way(rows: pd.DataFrame, distance: float) -> float:
     return 1 - float(np.exp(np.interp(np.log(distance), np.log(d), error)))
 
 
+def as_far(ours: Mapping[int, pd.DataFrame], others: Mapping[int, pd.DataFrame]) -> dict[int, tuple[float, float]]:
+    """By seed of two sets of paths (`path`), the test accuracy of either where the first ends or, if the second ends
+    nearer, where that does. Without seeds whose other path starts beyond it."""
+    found = {}
+    for seed in sorted(set(ours) & set(others)):
+        at = float(min(paths[seed]["weight_distance"].iloc[-1] for paths in (ours, others)))
+        mine, other = (accuracy_on_the_way(paths[seed], at) for paths in (ours, others))
+        if np.isfinite(mine + other):
+            found[seed] = (mine, other)
+    return found
+
+
 def distances(table: pd.DataFrame, arm: str) -> dict[int, pd.DataFrame]:
     """By batch size, distance by step (rows) and seed (columns), from LEAST_STEPS on."""
     if table.empty:
