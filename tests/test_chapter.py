@@ -19,7 +19,7 @@ from repro.publish import landing, protocol
 from repro.publish.chapter import Chapter
 from repro.runs import runner
 from repro.runs.ledger import Ledger
-from repro.trial import Trial
+from repro.trial import Phase, Trial
 
 ALL = list(claims.all_claims().values())
 FIGURES = [(c, f) for c in ALL for f in c.figures]
@@ -150,6 +150,18 @@ def test_the_protocol_tells_what_was_run_of_what_is_planned(smoke_ledger):
     runner.run({"learning-rate-recovery": some}, smoke_ledger)
     assert f">{len(some)} of {len(planned)} trials run<" in chapter().protocol().data
     assert ">20<" in chapter().protocol().data
+
+
+def test_the_protocol_says_what_few_trials_have_and_what_they_change_to():
+    plain = Trial(epochs=3, batch_size=64)
+    then = Phase(2, lr=0.04, batch_size=16)
+    moved = dataclasses.replace(plain, augmentation="shift and rotate", momentum=0.9, max_gradient_norm=5.0)
+    told = dict(protocol.what_was_run([plain, dataclasses.replace(plain, lr=0.02, schedule=(then,)), moved]))
+    assert told["learning rate (per step)"] == "0.01, 0.02, 0.04" and told["batch size of the training"] == "16, 64"
+    assert told["epochs"] == "3"  # though the steps are not those of three epochs of 64
+    assert told["images"] == "as they are, shift and rotate" and told["momentum"] == "0, 0.9"
+    assert told["gradient clipped at a norm of"] == "none, 5"
+    assert not {*protocol.BESIDES.values()} & {*dict(protocol.what_was_run([plain]))}
 
 
 def test_the_protocol_says_what_batch_norm_divides_by_where_there_is_any():

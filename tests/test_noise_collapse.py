@@ -136,6 +136,7 @@ def test_luck_is_the_variance_of_a_mean_over_seeds_and_not_what_a_seed_does_to_a
     rng = np.random.default_rng(3)
     values = rng.normal(0, 1, (500, 10)) + 100 * rng.normal(size=10)
     assert luck_of(values) == pytest.approx(0.1, rel=0.05)
+    assert np.isnan(luck_of(values[:, :1])).all()
 
 
 def test_the_permutation_test_is_fair():

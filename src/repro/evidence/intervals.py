@@ -183,7 +183,9 @@ def bootstrap_interval(
 
 def luck_of(values: np.ndarray) -> np.ndarray:
     """Variance of a cell's mean over seeds, of (cells, seeds, ...), on average; what a seed does to all cells alike is
-    none, for it is no difference between them."""
+    none, for it is no difference between them. Of one seed, not a number."""
+    if values.shape[1] < 2:
+        return np.full(values.shape[2:], np.nan)
     apart = values - values.mean(0)
     return np.asarray(apart.var(1, ddof=1).mean(0) / values.shape[1])
 

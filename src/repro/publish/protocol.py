@@ -12,9 +12,26 @@ from typing import Any
 
 from repro.trial import Trial
 
+# What few trials have: told where some trial has it.
+BESIDES = {
+    "momentum": "momentum",
+    "weight_decay": "weight decay",
+    "warmup_epochs": "epochs over which the rate rises",
+    "max_gradient_norm": "gradient clipped at a norm of",
+    "restart_optimizer": "optimizer begun anew every epoch",
+    "label_noise": "share of labels drawn anew",
+    "augmentation": "images",
+    "dropout": "dropout",
+    "ghost_size": "batch norm over, examples",
+    "steps_per_batch": "steps on a batch",
+    "proximal": "pull to where a batch began",
+    "adversarial": "images moved up the gradient by",
+}
+
 
 def what_was_run(trials: Sequence[Trial]) -> list[tuple[str, str]]:
     """(field, its values) as HTML."""
+    phases = [p for t in trials for p in t.schedule]
     normed = [t for t in trials if t.has_batch_norm]
     return [
         ("training examples", _each(f"{t.num_train:,}" for t in trials)),
@@ -22,13 +39,29 @@ def what_was_run(trials: Sequence[Trial]) -> list[tuple[str, str]]:
         *([("batch norm in testing", "; ".join(dict.fromkeys(map(_norm, normed))))] if normed else []),
         ("initialisation, pixels", "; ".join(dict.fromkeys(f"{t.init} + {t.preprocessing}" for t in trials))),
         ("optimizer", _each(t.optimizer for t in trials)),
-        ("learning rate (per step)", _numbers("rates", (t.lr for t in trials))),
-        ("batch size of the training", _numbers("sizes", (t.batch_size for t in trials))),
+        ("learning rate (per step)", _numbers("rates", [*(t.lr for t in trials), *(p.lr for p in phases)])),
+        (
+            "batch size of the training",
+            _numbers("sizes", [*(t.batch_size for t in trials), *(p.batch_size for p in phases)]),
+        ),
+        *_besides(trials),
         ("last, smaller batch of an epoch", _each(_leftover(t) for t in trials)),
-        ("epochs", _numbers("budgets", (t.num_steps / t.steps_in_epoch(0) for t in trials))),
+        ("epochs", _numbers("budgets", (t.epochs or t.num_steps / t.steps_in_epoch(0) for t in trials))),
         ("steps", _range(t.num_steps for t in trials)),
         ("paired seeds a setting", seeds(trials)),
     ]
+
+
+def _besides(trials: Sequence[Trial]) -> list[tuple[str, str]]:
+    usual, found = {f.name: f.default for f in dataclasses.fields(Trial)}, []
+    for name, label in BESIDES.items():
+        values = {getattr(t, name) for t in trials}
+        if values - {usual[name]}:
+            numbers = [float(v) for v in values if type(v) in (int, float)]
+            words = {None: "none", "none": "as they are", True: "yes", False: "no"}
+            others = [words.get(v, v) for v in values if type(v) not in (int, float)]
+            found.append((label, ", ".join(sorted(others) + ([_numbers("values", numbers)] if numbers else []))))
+    return found
 
 
 def seeds(trials: Iterable[Trial]) -> str:
