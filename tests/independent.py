@@ -579,49 +579,79 @@ def what_batch_size(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
     return Found(outcome, [*phrases, f"{min(usual):.1f} to {max(usual):.1f} times"], {})
 
 
+def averaged(rows: Rows, epochs: float) -> Rows:
+    """With the test accuracy of every row that of its trial's last so many epochs."""
+    means = {}
+    for key, of_trial in rows.groupby("key"):
+        last = of_trial.loc[of_trial["epoch"] > of_trial["epoch"].max() - epochs + 1e-6, "test_accuracy"]
+        means[key] = float(np.mean(last.to_list()))
+    return rows.assign(test_accuracy=[means[key] for key in rows["key"]])
+
+
 def switching(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
-    """A large batch for some epochs, then a small one for thirty: beside the small one alone, and the large kept."""
-    narrow, wide = ("[256]", {"mnist": 5}.get(dataset, 7)), ("[1024, 1024]", 3)
+    """A large batch for some epochs, then a small one for thirty: beside the small one alone, and the large kept; over
+    the last ten epochs."""
+    narrow, wide = ("[256]", {"mnist": 5}.get(dataset, 12)), ("[1024, 1024]", 5)
 
-    def arm(start: int, size: int, phase: tuple[float, int] | None = None, net: tuple[str, int] = narrow) -> Rows:
-        looks = [start, *(start + e for e in (1, 2, 5, 10, 20))]
-        told = f'[{{"batch_size": {phase[1]}, "epoch": {start}, "lr": {phase[0]}}}]' if phase else "[]"
-        of = {"widths": net[0], "schedule": told, "checkpoints": str([float(e) for e in looks if e])}
-        return trials(rows, net[1], batch_size=size, epochs=start + 30, **of)
+    def arm(
+        total: float, size: int, start: int = 0, rate: float = 0.01, then: int = 64, net: tuple[str, int] = narrow
+    ) -> Rows:
+        looks = {start + e for e in (0, 1, 2, 5, 10)} | {total - e for e in range(1, 11)}
+        told = f'[{{"batch_size": {then}, "epoch": {start}, "lr": {rate}}}]' if start else "[]"
+        seen = str(sorted(float(e) for e in looks if 0 < e < total))
+        return trials(rows, net[1], batch_size=size, epochs=total, widths=net[0], schedule=told, checkpoints=seen,
+                      probes='["held-out fit"]')  # fmt: skip
 
-    alone, kept, stuck = arm(0, 64), arm(30, 1024), arm(30, 1024, (1e-05, 64))
-    switched = {f"switched after epoch {e}": arm(e, 1024, (0.01, 64)) for e in (1, 3, 10, 30)}
-    of_post = {f"network of the post: switched after epoch {e}": arm(e, 1024, (0.01, 64), wide) for e in (1, 30)}
-    first = {"small batch from the start": arm(0, 64, net=wide)}
-    faster = {"large batch kept, ten times the learning rate": arm(30, 1024, (0.1, 1024), wide)}
-    post_arms = {f"network of the post: {name}": found for name, found in (first | faster).items()}
-    arms = {"small batch from the start": alone, **switched, **post_arms, **of_post}
-    pairs = [(rows, alone) for rows in switched.values()]
-    if dataset == "mnist":
-        pairs += [(rows, first["small batch from the start"]) for rows in of_post.values()]
-    behind = [points(*pair) for pair in pairs]
-    gain = points(switched["switched after epoch 30"], kept)
-    known, stays = gain.side > 0, points(stuck, alone).high < -0.3
-    if dataset == "mnist":
-        late = of_post["network of the post: switched after epoch 30"]
-        wide_gain = points(late, arm(30, 1024, net=wide))
-        gain, known = min(gain, wide_gain, key=lambda e: e.high), known and wide_gain.side > 0
-        stays &= points(arm(30, 1024, (1e-05, 64), wide), first["small batch from the start"]).high < -0.3
+    def minus(a: Rows, b: Rows, level: float = 0.95) -> Interval:
+        return points(averaged(a, 10), averaged(b, 10), level)
+
+    def caught(a: Rows, b: Rows) -> bool | None:
+        e = minus(a, b)
+        return True if e.side > 0 or (e.n > 1 and same(minus(a, b, 0.9))) else False if e.high < -0.3 else None
+
+    nets = [narrow, *([wide] if dataset == "mnist" else [])]
+    alone, kept, stuck, late, faster = (
+        [arm(30, 64, net=net) for net in nets],
+        [arm(60, 1024, net=net) for net in nets],
+        [arm(60, 1024, 30, 1e-05, net=net) for net in nets],
+        [arm(60, 1024, 30, net=net) for net in nets],
+        [arm(60, 1024, 30, 0.1, 1024, net=net) for net in nets],
+    )
+    switched = [(arm(e + 30, 1024, e), alone[0]) for e in (1, 3, 10, 30)]
+    switched += [(arm(e + 30, 1024, e, net=wide), alone[1]) for e in (1, 30) if len(nets) > 1]
+    arms = {}
+    if len(nets) > 1:
+        of_post = (alone[1], switched[4][0], switched[5][0], faster[1])
+        names = ("small batch from the start", "switched after epoch 1", "switched after epoch 30",
+                 "ten times the learning rate after epoch 30")  # fmt: skip
+        arms = {f"network of the post: {name}": found for name, found in zip(names, of_post, strict=True)}
+    behind = [minus(*pair) for pair in switched]
     if min(e.n for e in behind) < 2:
         return Found(OPEN, None, arms)
-    caught = [
-        True if e.side > 0 or same(points(*pair, 0.9)) else False if e.high < -0.3 else None
-        for e, pair in zip(behind, pairs, strict=True)
-    ]
+    gain = min((minus(*pair) for pair in zip(late, kept, strict=True)), key=lambda e: e.high)
     worst = min(behind, key=lambda e: e.value)
-    phrases = [f"{number(worst.value, '+.2f')}, {worst.ends('+.2f')} points"]
-    if gain.side < 0:
+    where = f"{number(worst.value, '+.2f')}, {worst.ends('+.2f')} points"
+    if gain.n > 1 and gain.side < 0:
         return Found(NO, [gain.told("points", "+.2f")], arms)
-    if not known or not stays:
-        return Found(OPEN, phrases, arms)
-    if all(caught):
-        return Found(YES, [*phrases, gain.told("points", "+.2f")], arms)
-    return Found(IN_PART if {True, False} <= {*caught} else NO if False in caught else OPEN, phrases, arms)
+    told_apart = all(caught(*pair) is False for pair in zip(stuck, alone, strict=True))
+    if not told_apart or not all(minus(*pair).high < -0.3 for pair in zip(kept, alone, strict=True)):
+        return Found(OPEN, [where], arms)
+    up = [caught(*pair) for pair in switched]
+    latest = caught(arm(510, 1024, 480), arm(60, 64))
+    rates = [minus(arm(60, 1024, 1, 0.1, 1024), kept[0]), *(minus(*pair) for pair in zip(faster, kept, strict=True))]
+    if not any(up) and False in up:
+        return Found(NO, [where], arms)
+    if False in up:
+        return Found(IN_PART, [where], arms)
+    if not all(up):
+        return Found(OPEN, [where], arms)
+    if latest is False:
+        return Found(IN_PART, [where, minus(arm(510, 1024, 480), arm(60, 64)).told("points", "+.2f")], arms)
+    if any(e.high < 0 for e in rates) and (any(e.low > 0 for e in rates) or all(e.high < 0 for e in rates)):
+        return Found(IN_PART, [where, min(rates, key=lambda e: e.value).told("points", "+.2f")], arms)
+    if latest and all(e.low > 0 for e in rates):
+        return Found(YES, [where, gain.told("points", "+.2f")], arms)
+    return Found(OPEN, [where], arms)
 
 
 def adaptive_methods(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:

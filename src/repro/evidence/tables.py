@@ -46,6 +46,15 @@ def final(table: pd.DataFrame, **where: Any) -> pd.DataFrame:
     return select(table, final=True, status="finished", **where)
 
 
+def settled(table: pd.DataFrame, epochs: float, column: str) -> pd.DataFrame:
+    """The last row of every trial, with the mean of `column` over its checkpoints of the last so many epochs: at one
+    learning rate a single row wavers with the last steps that were taken."""
+    end = table.groupby("key")["epoch"].transform("max")
+    means = table[table["epoch"] > end - epochs + 1e-6].groupby("key")[column].mean()
+    last = table[table["final"].astype(bool)]
+    return last.assign(**{column: last["key"].map(means)})
+
+
 def at_chance(rows: pd.DataFrame) -> pd.Series:
     """Whether each trial finished and ended at chance: on held-out images it is no better, but for CHANCE_MARGIN, than
     naming the most frequent class every time. `rows` are final ones."""
