@@ -21,7 +21,7 @@ def images(adam=0.0, *, default=0.0, others=0.0, best=2, seeds=5, sd=0.03):
     """Accuracies: 98 % of SGD with momentum at its best rate, the number `best` of five, and half a point less a rate
     away from it; so many points more of Adam (one rate further at its default), and of all other methods."""
     rng, rows = np.random.default_rng(0), []
-    shift = {"Adam": adam, "momentum": 0.0}
+    shift = {"Adam": adam, "Adam, decayed": adam, "momentum": 0.0, "momentum, decayed": 0.0}
     for sweep in SWEEPS:
         for trial in sweep.trials():
             if trial.init_seed >= seeds:
@@ -35,7 +35,7 @@ def images(adam=0.0, *, default=0.0, others=0.0, best=2, seeds=5, sd=0.03):
             rows.append(
                 told
                 | {"arm": sweep.name, "key": trial.key, "status": "finished", "final": True, "step": 1}
-                | {"validation_accuracy": accuracy, "test_accuracy": accuracy}
+                | {"validation_accuracy": accuracy, "test_accuracy": accuracy, "train_accuracy": 0.99}
             )
     return pd.DataFrame(rows)
 
@@ -54,6 +54,7 @@ IMAGES = [
     (lambda: images(-1.0), Outcome.REPRODUCED),  # obeys
     (lambda: images(0.0), Outcome.CONDITIONAL),  # breaks: no worse
     (lambda: images(1.0), Outcome.CONDITIONAL),  # better
+    (lambda: images(-0.15), Outcome.CONDITIONAL),  # worse, but by less than the margin
     (lambda: images(-0.3, sd=0.5), Outcome.INCONCLUSIVE),  # noisy
     (lambda: images(-1.0, seeds=1), Outcome.INCONCLUSIVE),  # too small
     (lambda: images(-1.0, best=4), Outcome.INCONCLUSIVE),  # on an edge
@@ -81,7 +82,7 @@ def test_the_judge_of_the_constructed_examples(given, outcome):
     verdict = judgement.judge_both(found, table)
     assert verdict.outcome == outcome  # which the images cannot save
     assert CLAIM.answer(table, verdict).startswith(
-        {Outcome.NOT_REPRODUCED: "No.", Outcome.INCONCLUSIVE: "Not settled", Outcome.REPRODUCED: "Yes."}[outcome]
+        {Outcome.NOT_REPRODUCED: "No.", Outcome.INCONCLUSIVE: "Not settled", Outcome.REPRODUCED: "On ex"}[outcome]
     )
 
 
@@ -129,6 +130,20 @@ def test_what_it_hangs_on(gaps, outcome):
     assert judgement.judge_hangs(found, experiment.FAINTER).outcome == outcome
 
 
+def test_a_difference_below_the_margin_is_called_one():
+    assert "worse, but by less than 0.3" in judgement.judge_worse(images(-0.15)).reason
+    assert judgement.judge_worse(images(0.0)).reason.endswith("no worse.")
+
+
+def test_only_the_two_that_are_compared_decay_and_have_all_seeds():
+    decayed = {s.name: s for s in SWEEPS if s.name.endswith("decayed")}
+    assert set(decayed) == {"momentum, decayed", "Adam, decayed"}
+    for sweep in decayed.values():
+        assert all(p.epoch == 7 and p.lr == pytest.approx(t.lr / 10) for t in sweep.trials() for p in t.schedule)
+        assert all(len(t.schedule) == 1 for t in sweep.trials()) and len(sweep.trials()) == 50
+    assert {len(s.trials()) for s in SWEEPS if s.name not in decayed} == {25, 50}
+
+
 @pytest.mark.parametrize("figure", CLAIM.figures, ids=lambda f: f.id)
 def test_figures_draw_what_there_is(figure):
     table = images()
@@ -137,7 +152,7 @@ def test_figures_draw_what_there_is(figure):
 
 def test_every_method_is_tuned_around_its_default():
     """torch.optim's, where it has one that is not for everything."""
-    rates = {s.name: sorted({t.lr for t in s.trials()}) for s in SWEEPS}
+    rates = {s.name: sorted({t.lr for t in s.trials()}) for s in SWEEPS if not s.name.endswith("decayed")}
     assert set(rates) == {*experiment.DESCENT, *experiment.ADAPTIVE}
     for name, default in {"AdaGrad": 0.01, "RMSProp": 0.01, "Adam": 0.001, "AdamW": 0.001}.items():
         assert default in rates[name]

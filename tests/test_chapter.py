@@ -180,6 +180,7 @@ def test_the_protocol_says_what_batch_norm_divides_by_where_there_is_any():
         ([2.0**k for k in range(4, 16)], "12 rates, 16 to 32768, ×2"),
         ([0.0078125 * 2 ** (k / 2) for k in range(18)], "18 rates, 0.00781 to 2.83, ×√2"),
         ([1, 2, 3, 5, 8, 13, 40], "7 rates, 1 to 40"),
+        ([0, 1, 2, 4, 8, 16, 32], "7 rates, 0 to 32"),
     ],
 )
 def test_many_values_are_told_by_their_ends_and_step(values, text):

@@ -16,14 +16,15 @@ from repro.names import SpecError
 
 CLAIM = claims.get("large-batch-remedies")
 TRIALS = [(s.name, trial) for s in CLAIM.sweeps("paper") for trial in s.trials()]
-ONE = experiment.AUGMENTED
+ONE, STEPS = experiment.AUGMENTED, experiment.SHAM.split(", ")[0]
 
 
-def table_of(gap=-2.0, *, both=0.5, large=None, pull=0.0, sharp=20.0, flat=(), warm=(-0.5, 0.0, 1.0, 1.9), **more):
+def table_of(gap=-2.0, *, both=0.5, large=None, pull=0.0, sharp=20.0, flat=(), warm=(-0.5, -0.2, 1.0, 1.9), **more):
     """Test accuracies: 95 % of the small batch, `gap` points more of the large one; `both`, with augmentation, of both,
-    and `large` of the large one besides, by remedy (2 points with augmentation); `pull`, of conservative training
-    beside its sham; from each epoch of the small batch, `warm`. The large batch is `sharp` times as sharp, but with the
-    remedies `flat`."""
+    and `large` of the large one besides, by remedy (2 points with augmentation); `harm`, with it, of the small one;
+    `pull`, of conservative training beside its sham; `faster`, at higher rates; from each epoch of the small batch,
+    `warm`. The large batch is `sharp` times as sharp, but with the remedies `flat`. The last row alone is half a point
+    off the mean over the last epochs."""
     seeds, sd = more.get("seeds", 5), more.get("sd", 0.05)
     large = {ONE: 2.0} if large is None else large
     rng, rows = np.random.default_rng(0), []
@@ -33,6 +34,7 @@ def table_of(gap=-2.0, *, both=0.5, large=None, pull=0.0, sharp=20.0, flat=(), w
         remedy, is_large = arm.split(", ")[0], arm.endswith("large batch")
         end = 95.0 + gap * is_large + both * (remedy == ONE) + large.get(remedy, 0.0) * is_large
         end += pull * (is_large and remedy == experiment.CONSERVATIVE)
+        end += more.get("faster", 0.0) * (t.lr > 0.001) + more.get("harm", 0.0) * (remedy == ONE and not is_large)
         if t.schedule:
             end = 95.0 + gap + warm[(1, 3, 10, 30).index(t.schedule[0].epoch)]
         phi = 0.5 * (sharp if is_large and remedy not in flat else 1.0)
@@ -41,14 +43,23 @@ def table_of(gap=-2.0, *, both=0.5, large=None, pull=0.0, sharp=20.0, flat=(), w
         told |= {"key": t.key, "status": "finished", "step": t.num_steps, "epoch": t.epochs, "final": True}
         for column in judgement.SEARCHES.values():
             told[column] = phi * np.exp(rng.normal(0, sd))
-        rows.append(told | {"test_accuracy": (end + rng.normal(0, sd)) / 100})
+        end += rng.normal(0, sd)
+        for i, epoch in enumerate((*t.checkpoints, t.epochs)):
+            last = epoch == t.epochs
+            now = {"epoch": epoch, "final": last, "test_accuracy": (end + 0.5 * last - 0.5 / 9 * (not last)) / 100}
+            rows.append(told | now | {"train_accuracy": 0.99, "step": i})
     return pd.DataFrame(rows)
 
 
 SMALLER = {ONE: 1.0}
 TABLES = [
     (lambda: table_of(), Outcome.REPRODUCED),  # obeys
-    (lambda: table_of(large=SMALLER), Outcome.CONDITIONAL),  # the gap is smaller
+    (lambda: table_of(large=SMALLER), Outcome.REPRODUCED),  # the gap is smaller
+    (lambda: table_of(flat=(ONE,)), Outcome.CONDITIONAL),  # and minima no longer sharp
+    (lambda: table_of(sharp=1.0), Outcome.INCONCLUSIVE),  # they never were
+    (lambda: table_of(large={experiment.DROPOUT: 2.0}), Outcome.NOT_REPRODUCED),  # which is not the paper's
+    (lambda: table_of(large={experiment.CONSERVATIVE: 2.0, STEPS: 2.0}), Outcome.NOT_REPRODUCED),  # steps do as much
+    (lambda: table_of(large={}, pull=2.0), Outcome.REPRODUCED),  # they do not
     (lambda: table_of(large={}), Outcome.NOT_REPRODUCED),  # breaks: what it brings it brings to both
     (lambda: table_of(large={ONE: 0.5}, sd=0.3), Outcome.INCONCLUSIVE),  # whether it brings one more is open
     (lambda: table_of(gap=-0.1, large={}), Outcome.INCONCLUSIVE),  # no gap
@@ -73,6 +84,10 @@ FLAT = "Minima stay sharp all the same, by ten"
 PARTS = [
     ({}, "Augmentation eliminates", Outcome.REPRODUCED),
     ({"large": SMALLER}, "Augmentation eliminates", Outcome.CONDITIONAL),
+    ({"large": {ONE: 0.5}, "both": 0.0, "harm": -1.5}, "Augmentation eliminates", Outcome.CONDITIONAL),  # by harm
+    ({"faster": 1.0}, "A higher", Outcome.REPRODUCED),
+    ({}, "A higher", Outcome.NOT_REPRODUCED),
+    ({"faster": 0.1, "sd": 0.4}, "A higher", Outcome.INCONCLUSIVE),
     ({}, "Dropout eliminates", Outcome.NOT_REPRODUCED),
     ({"large": {experiment.DROPOUT: 2.5}}, "Dropout eliminates", Outcome.REPRODUCED),
     ({"large": {experiment.DROPOUT: 0.3}, "sd": 0.4}, "Dropout eliminates", Outcome.INCONCLUSIVE),
@@ -85,6 +100,7 @@ PARTS = [
     ({"sharp": 1.0}, FLAT, Outcome.INCONCLUSIVE),
     ({"sharp": 1.0}, "Minima stay sharp all the same, by a search", Outcome.INCONCLUSIVE),
     ({}, "A late warm", Outcome.REPRODUCED),
+    ({"warm": (1.0, 1.2, 1.5, 1.9)}, "A late warm", Outcome.CONDITIONAL),
     ({"warm": (1.9, 1.9, 1.9, 1.9)}, "A late warm", Outcome.NOT_REPRODUCED),
     ({"warm": (0.0, 0.0, 0.0, 0.3), "sd": 0.3}, "A late warm", Outcome.INCONCLUSIVE),
     ({}, "Augmentation is", Outcome.REPRODUCED),
@@ -130,11 +146,14 @@ def test_every_arm_differs_from_the_plain_one_in_its_remedy_alone():
         "conservative training, large batch": {"steps_per_batch", "proximal"},
         "adversarial training, large batch": {"adversarial"},
         f"{experiment.SHAM}, large batch": {"steps_per_batch"},
+        "2 times the learning rate, large batch": {"lr"},
+        "4 times the learning rate, large batch": {"lr"},
     }
     small = next(t for name, t in TRIALS if name == experiment.ARM.format(experiment.PLAIN, "small"))
     assert small.drop_last  # 5,000 is no multiple of 32
     warm = next(t for name, t in TRIALS if name == experiment.WARM.format(10))
     assert (warm.batch_size, warm.epochs, warm.schedule[0].epoch) == (32, 110, 10)
+    assert warm.checkpoints == (10.0, *(100.0 + k for k in range(1, 10)))
 
 
 @pytest.mark.parametrize("given", [{"batch_sizes": [32]}, {"warm": [3, 1]}])

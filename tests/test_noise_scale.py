@@ -157,7 +157,7 @@ def test_figures_draw_what_there_is(figure):
 
 
 def test_the_published_sweep_is_as_planned():
-    """Of both datasets the trials of the chapter steps to target, but for Nesterov's momentum, and three seeds of
+    """Of both datasets the trials of the chapter steps to target, but for Nesterov's momentum, and five seeds of
     each study along training."""
     sweeps, theirs = CLAIM.sweeps("paper"), []
     for dataset in ("mnist", "fashion-mnist"):
@@ -168,8 +168,8 @@ def test_the_published_sweep_is_as_planned():
     along = [s for s in sweeps if s.name.endswith(ALONG)]
     assert len(along) == len(ours) >= 6
     for sweep in along:
-        assert {t.batch_size for t in sweep.trials()} == {64} and len(sweep.trials()) == 3
-        assert all(len(t.checkpoints) == 4 and t.target_accuracy is None for t in sweep.trials())
+        assert {t.batch_size for t in sweep.trials()} == {64} and len(sweep.trials()) == 5
+        assert all(len(t.checkpoints) == 5 and t.target_accuracy is None for t in sweep.trials())
     one = CLAIM.sweeps("paper", dataset="fashion-mnist")
     assert {t.dataset for s in one for t in s.trials()} == {"fashion-mnist"}
 

@@ -123,6 +123,26 @@ def test_the_judge(table, outcome):
     assert CLAIM.answer(table, verdict)
 
 
+def unreachable(*studies):
+    """In theory, noise keeps these from targets that were met."""
+    table = theory_table()
+    loud = table["arm"].isin([f"{name}{ALONG}" for name in studies])
+    table.loc[loud, "noise_weight"] = table.loc[loud, "noise_weight"].map(lambda w: [1e9 * x for x in w])
+    return table
+
+
+@pytest.mark.parametrize(
+    ("loud", "outcome", "start"),
+    [(NAMES[:1], Outcome.CONDITIONAL, "In shape, but not"), (NAMES, Outcome.NOT_REPRODUCED, "No. In theory")],
+)
+def test_a_theory_by_which_no_target_is_met_is_wrong(loud, outcome, start):
+    table = unreachable(*loud)
+    verdict = judgement.judge(table)
+    assert verdict.outcome == outcome and CLAIM.answer(table, verdict).startswith(start)
+    assert judgement.judge_rates(judgement.held(table)).outcome != Outcome.NOT_REPRODUCED
+    assert all(len(figure.data(table)) and figure.title(table) for figure in CLAIM.figures[:1])
+
+
 @pytest.mark.parametrize(
     ("fields", "name", "outcome"),
     [

@@ -138,6 +138,9 @@ def part(table, start):
         ({}, "No heuristic", Outcome.REPRODUCED),
         ({"rate": lambda size: 0.001 * size}, "No heuristic", Outcome.NOT_REPRODUCED),
         ({"sizes": SIZES[:1]}, "No heuristic", Outcome.INCONCLUSIVE),
+        ({"rate": lambda size: 0.001 * size}, "Nor does one", Outcome.NOT_REPRODUCED),
+        ({"rate": lambda size: 0.001 * size**2}, "Nor does one", Outcome.REPRODUCED),
+        ({"sizes": SIZES[:5], "sgd": 5.0, "momentum": 5.0, "wide": 5.0}, "Nor does one", Outcome.INCONCLUSIVE),
         ({}, "One law", Outcome.REPRODUCED),
         ({"sgd": power(-0.5)}, "One law", Outcome.NOT_REPRODUCED),
         ({"sizes": SIZES[:3]}, "One law", Outcome.INCONCLUSIVE),
@@ -169,28 +172,32 @@ def test_figures_draw_what_there_is(figure):
 
 
 def test_the_published_sweep_is_as_planned():
-    """At every batch size 32 trials, or 64 where momentum matters, each of its own learning rate (and momentum) and
-    seed, around the pilot."""
+    """At every batch size 32 trials, or 64 where plain momentum matters, each of its own learning rate (and momentum)
+    and seed, around the pilot."""
     for dataset in ("mnist", "fashion-mnist"):
         *studies, far = CLAIM.sweeps("paper", dataset=dataset)
+        assert {t.target_accuracy for t in far.trials()} == {None} and {t.evaluate_on for t in far.trials()} == {"both"}
         for sweep in studies:
             _, method = experiment.split(sweep.name)
             narrow, by_momentum = sweep.name.startswith("784-256-10,"), method in experiment.BY_MOMENTUM
-            planned = [b for b in SIZES if method != "Adam" or b >= 16] if narrow else [2 * 4**k for k in range(6)]
+            planned = [b for b in SIZES if method != "Adam" or b >= 16]
+            if not narrow:
+                ends = ([2], []) if "LeNet" in sweep.name else ([], [4096])
+                planned = [*ends[0], 4, 8, 16, 32, 128, 512, 2048, *ends[1]]
             assert sorted({t.batch_size for t in sweep.trials()}) == planned
             for size in sorted({t.batch_size for t in sweep.trials()}):
                 trials = [t for t in sweep.trials() if t.batch_size == size]
                 rates = [t.lr / (1 - t.momentum) for t in trials]
                 centre, foretold = experiment.expected(experiment.pilot_of(dataset, sweep.name), size)
-                count, most = 64 if by_momentum and size >= 256 else 32, 8.1 if by_momentum else 4.1
+                count, most = 64 if method == "momentum" and size >= 256 else 32, 8.1 if by_momentum else 4.1
                 assert len(set(rates)) == count and {t.init_seed for t in trials} == set(range(count))
                 assert centre / most < min(rates) < 1.6 * centre / most
                 assert most * centre / 1.6 < max(rates) < most * centre
                 assert any(t.momentum for t in trials) == by_momentum
                 assert {t.steps for t in trials} == {round(3 * foretold)}
+                assert {t.precision for t in trials} == {"float32"}
                 assert all(t.target_accuracy and t.evaluate_on == "validation" for t in trials)
                 assert all(t.drop_last or t.num_train % size == 0 for t in trials)
-        assert {t.target_accuracy for t in far.trials()} == {None} and {t.evaluate_on for t in far.trials()} == {"both"}
 
 
 def test_points_are_what_they_were():
@@ -205,6 +212,8 @@ def test_a_study_that_nobody_knows_is_one_line():
             CLAIM.sweeps("smoke", studies=wrong)
     with pytest.raises(SpecError, match="no pilot; known are"):
         CLAIM.sweeps("smoke", studies=("784-1024-1024-10, Adam",))
+    with pytest.raises(SpecError, match="trials 12: must be a power of two"):
+        CLAIM.sweeps("smoke", trials=12)
     with pytest.raises(SpecError, match="unknown dataset with a target 'cifar10'"):
         CLAIM.sweeps("smoke", dataset="cifar10")
 

@@ -106,8 +106,10 @@ def part(table, start):
         ({"criticals": (5, 8000, 4, 9000)}, "Measuring", Outcome.REPRODUCED),  # no batch size suits all
         ({"criticals": (100, 100, 100, 100)}, "Measuring", Outcome.NOT_REPRODUCED),  # one suits all
         ({"studies": NAMES[:3]}, "Measuring", Outcome.INCONCLUSIVE),
-        ({"criticals": (4, 4, 5, 5)}, "The noise scale", Outcome.NOT_REPRODUCED),  # little is lost anywhere near
-        ({"criticals": (500, 600, 700, 800)}, "The noise scale", Outcome.REPRODUCED),
+        ({"criticals": (4, 4, 5, 5)}, "A noise scale ten", Outcome.NOT_REPRODUCED),  # little is lost anywhere near
+        ({"criticals": (4, 4, 5, 5)}, "A tenth", Outcome.NOT_REPRODUCED),
+        ({"criticals": (500, 600, 700, 800)}, "A tenth", Outcome.REPRODUCED),
+        ({"ratios": (0.01, 0.01, 0.01, 0.01)}, "Put right", Outcome.REPRODUCED),
         ({"growth": 2.0}, "Asked before", Outcome.REPRODUCED),
         ({"growth": 5000.0, "criticals": (500, 600, 700, 800)}, "Asked before", Outcome.NOT_REPRODUCED),
         ({}, "The learning rate", Outcome.REPRODUCED),

@@ -97,7 +97,7 @@ def _numbers(what: str, values: Iterable[float]) -> str:
         return ", ".join(f"{v:g}" for v in found)
     first, last = (f"{v:g}" if v % 1 == 0 else f"{v:.3g}" for v in (found[0], found[-1]))
     told = f"{len(found)} {what}, {first} to {last}"
-    steps = [b / a for a, b in itertools.pairwise(found)]
+    steps = [b / a if a else math.inf for a, b in itertools.pairwise(found)]
     if max(steps) > 1.02 * min(steps):
         return told
     near = {2: "2", math.sqrt(2): "√2", 10: "10"}

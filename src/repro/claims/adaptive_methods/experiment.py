@@ -12,18 +12,22 @@ from repro.claims.adam_drift.experiment import OPTIMIZERS, half_decades
 from repro.evidence.spec import Scale, Settings
 from repro.names import choose
 from repro.theory import adaptive
-from repro.trial import SEEDS, Sweep, Trial, paired_seeds, whole
+from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds, whole
 
 DESCENT, ADAPTIVE = ("SGD", "momentum", "Nesterov"), ("AdaGrad", "RMSProp", "Adam", "AdamW")
 # Where each is tuned from, in half decades: -3 is 10^-1.5.
 LOWEST = {"SGD": -3, "momentum": -5, "Nesterov": -5, "AdaGrad": -6, "RMSProp": -8, "Adam": -8, "AdamW": -8}
+COMPARED = ("momentum", "Adam")  # whom the slides compare
+DECAYED = "{}, decayed"
+DECAY, LATE = 0.1, 0.7  # by what the learning rate falls once, and after what share of the epochs
 PAPER = {
     "dataset": "mnist",
     "optimizers": tuple(LOWEST),
     "batch_size": 64,
     "epochs": 10,
     "tuned_steps": 5,  # half decades
-    "seeds": 5,
+    "seeds": 10,  # of the two that are compared
+    "other_seeds": 5,  # at most, of the others
     "widths": (256,),
 }
 MNIST5K = {**PAPER, "dataset": "mnist5k", "batch_size": 32, "widths": (64,)}
@@ -45,7 +49,8 @@ SETTINGS = {
 
 def design(settings: Settings) -> list[Sweep]:
     """Every method over half decades of learning rates, evaluated on a validation split, which chooses, and on the test
-    set, without the smaller batch at an epoch's end."""
+    set, without the smaller batch at an epoch's end; and the two that are compared once more, their rates falling to a
+    tenth after seven tenths of the epochs."""
     for name in settings["optimizers"]:
         choose("optimizer", name, LOWEST)
     base = Trial(
@@ -57,13 +62,20 @@ def design(settings: Settings) -> list[Sweep]:
         drop_last=True,
         lr=1.0,
     )
-    steps, seeds = whole("tuned_steps", settings["tuned_steps"]), paired_seeds(settings["seeds"])
+    steps, epoch = whole("tuned_steps", settings["tuned_steps"]), max(1, round(LATE * settings["epochs"]))
 
-    def tuned(name: str) -> Sweep:
+    def tuned(name: str, decayed: bool = False) -> Sweep:
         spec = dataclasses.replace(base, **OPTIMIZERS[name])  # type: ignore[arg-type]
-        return Sweep(name, spec, {"lr": half_decades(LOWEST[name], steps), SEEDS: seeds})
+        many = settings["seeds"] if name in COMPARED else min(settings["seeds"], settings["other_seeds"])
+        rates = [
+            (lr, (Phase(epoch, float(f"{DECAY * lr:.4g}"), base.batch_size),) if decayed else ())
+            for lr in half_decades(LOWEST[name], steps)
+        ]
+        arm = DECAYED.format(name) if decayed else name
+        return Sweep(arm, spec, {("lr", "schedule"): rates, SEEDS: paired_seeds(many)})
 
-    return [tuned(name) for name in settings["optimizers"]]
+    names = settings["optimizers"]
+    return [*map(tuned, names), *(tuned(name, decayed=True) for name in names if name in COMPARED)]
 
 
 # The constructed examples
@@ -73,7 +85,7 @@ SHARE = 0.6  # where something else is varied
 STARTS = (0.01, 0.1, 1.0)  # standard deviations of the weights
 SIZES = (0.5, 0.2, 0.1, 0.0)  # of an example's own features
 BATCHES = (30, 15, 4, 1)  # of 60
-DRAWS = 3  # starts, or orders, of each
+DRAWS = 10  # starts, or orders, of each
 AS_PUBLISHED, FROM_START, FAINTER, IN_BATCHES = "as published", "random start", "fainter own features", "in batches"
 
 

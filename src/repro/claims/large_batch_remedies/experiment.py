@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from repro.evidence.spec import Scale, Settings
@@ -16,8 +17,10 @@ PLAIN, AUGMENTED, DROPOUT, CONSERVATIVE, ADVERSARIAL = (
     "conservative training",
     "adversarial training",
 )
-REMEDIES = (AUGMENTED, DROPOUT, CONSERVATIVE, ADVERSARIAL)
+OF_PAPER = (AUGMENTED, CONSERVATIVE, ADVERSARIAL)
+REMEDIES = (*OF_PAPER, DROPOUT)  # the slides' is the last
 SHAM = "as many steps a batch, without the pull"
+FASTER = "{} times the learning rate"
 ARM, WARM = "{}, {} batch", "{} epochs of the small batch first"
 SMALL, LARGE = "small", "large"
 
@@ -32,6 +35,7 @@ PAPER = {
     "steps_per_batch": 3,  # of conservative training
     "pull": 1e-3,  # its λ; this and the number of steps as commonly cited of the paper
     "adversarial": 0.3,  # a tenth of the range of pixels, which are divided by 0.3
+    "faster": (2, 4),  # times the learning rate, of the large batch alone
     "warm": (1, 3, 10, 30),  # epochs of the small batch that a large one is started from
     "seeds": 5,
     "probe_examples": 1000,  # that sharpness is measured over
@@ -55,14 +59,24 @@ SETTINGS = {
 }
 
 
+def tail(epochs: float) -> float:
+    """Epochs at the end over which accuracy is averaged: a tenth."""
+    return epochs / 10
+
+
 def design(settings: Settings) -> list[Sweep]:
     """Both batch sizes with every remedy and without; the large one with as many steps a batch as conservative training
-    makes, and no pull; and the large one from where the small one is after some epochs. The sharpness of each end by
+    makes, and no pull, and at higher learning rates; and the large one from where the small one is after some epochs.
+    Measured at the end of every epoch of the `tail`, and where the batch grows. The sharpness of each end by
     the published search and by one that does not depend on the scale of the loss, batch norm taking the statistics of
     the batch."""
     if len(settings["batch_sizes"]) != 2 or sorted(set(settings["warm"])) != list(settings["warm"]):
         raise SpecError(f"batch_sizes {list(settings['batch_sizes'])}, warm {list(settings['warm'])}: two, and rising")
     small, large = sorted(settings["batch_sizes"])
+
+    def looks(total: float, *others: float) -> tuple[float, ...]:
+        return (*others, *(total - e for e in range(math.ceil(tail(settings["epochs"])) - 1, 0, -1)))
+
     base = Trial(
         dataset=settings["dataset"],
         train_size=settings["train_size"],
@@ -74,6 +88,7 @@ def design(settings: Settings) -> list[Sweep]:
         lr=settings["lr"],
         batch_size=small,
         epochs=settings["epochs"],
+        checkpoints=looks(settings["epochs"]),
         drop_last=True,
         precision="float32",  # else large batches alone would be rounded
         probes=("fit",),
@@ -94,7 +109,12 @@ def design(settings: Settings) -> list[Sweep]:
         for size, batch in ((SMALL, small), (LARGE, large))
     }
     arms[ARM.format(SHAM, LARGE)] = dataclasses.replace(base, batch_size=large, **steps)
+    for times in settings["faster"]:
+        faster = dataclasses.replace(base, batch_size=large, lr=round(times * settings["lr"], 10))
+        arms[ARM.format(FASTER.format(times), LARGE)] = faster
     for epoch in settings["warm"]:
         then = (Phase(epoch, settings["lr"], large),)
-        arms[WARM.format(epoch)] = dataclasses.replace(base, epochs=epoch + settings["epochs"], schedule=then)
+        total = epoch + settings["epochs"]
+        seen = looks(total, float(epoch))
+        arms[WARM.format(epoch)] = dataclasses.replace(base, epochs=total, schedule=then, checkpoints=seen)
     return [Sweep(arm, spec, {SEEDS: paired_seeds(settings["seeds"])}) for arm, spec in arms.items()]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,12 +12,15 @@ from repro.claims.large_batch_remedies.experiment import (
     ARM,
     AUGMENTED,
     CONSERVATIVE,
+    FASTER,
     LARGE,
+    OF_PAPER,
     PLAIN,
     REMEDIES,
     SHAM,
     SMALL,
     WARM,
+    tail,
 )
 from repro.evidence.intervals import (
     Estimate,
@@ -26,12 +32,20 @@ from repro.evidence.intervals import (
     paired_values,
 )
 from repro.evidence.spec import Outcome, Verdict
-from repro.evidence.tables import by_seed, final, margin_for, paired
+from repro.evidence.tables import by_seed, final, margin_for, paired, select, settled
 from repro.evidence.words import bracketed
 
 MARGIN = 0.3  # percentage points of 10,000 test images
 SHARP = 2.0  # times as sharp as the small batch's minimum: what counts as sharp
-SEARCHES = {"ten iterations": "sharpness", "a search free of scale": "sharpness_scale_free"}
+PUBLISHED = "ten iterations"
+SEARCHES = {PUBLISHED: "sharpness", "a search free of scale": "sharpness_scale_free"}
+GAP = "no remedy: large batch minus small"
+
+
+def ends(table: pd.DataFrame) -> pd.DataFrame:
+    """The last rows, test accuracy averaged over the `tail`."""
+    alone = select(table, arm=ARM.format(PLAIN, LARGE)) if "arm" in table else table
+    return settled(table, tail(float(alone["epochs"].iloc[0])), "test_accuracy") if len(alone) else table.iloc[:0]
 
 
 def points(table: pd.DataFrame) -> Unit:
@@ -44,7 +58,7 @@ RATIO = Unit("times", "Sharpness, large batch over small, times", 1.0, ("flatter
 
 
 def beside(table: pd.DataFrame, arm: str, other: str) -> Estimate:
-    """Test accuracy of one arm minus another, paired by seed."""
+    """Test accuracy of one arm minus another, paired by seed. Of `ends`, as all tables below."""
     return paired(table, {"arm": arm}, {"arm": other}, "test_accuracy", 100).of(points(table))
 
 
@@ -68,7 +82,8 @@ def is_none(table: pd.DataFrame, e: Estimate) -> bool:
 
 
 def judge_remedy(table: pd.DataFrame, remedy: str) -> Verdict:
-    """Whether a remedy that helps the large batch eliminates the gap, or at least makes it smaller."""
+    """Whether a remedy that helps the large batch eliminates the gap, or at least makes it smaller; conservative
+    training only if it helps more than as many steps without its pull."""
     left, gained = gap(table, remedy), shrinks(table, remedy)
     helped = beside(table, ARM.format(remedy, LARGE), ARM.format(PLAIN, LARGE))
     effects = {
@@ -82,19 +97,41 @@ def judge_remedy(table: pd.DataFrame, remedy: str) -> Verdict:
         f"It brings the large batch {bracketed(helped, 'points')}; beside the small one, which has it too, the large "
         f"one tests {bracketed(left, 'points')}."
     )
-    if helped.low > 0 and gained.low > 0:
-        return Verdict(Outcome.REPRODUCED if is_none(table, left) else Outcome.CONDITIONAL, reason, effects)
-    worse = min(helped.high, gained.high) < margin_for(table, MARGIN)
+    fit = on_training(table, remedy)
+    effects |= {f"{remedy}: training accuracy of the large batch, with it minus without": fit} if fit.n else {}
+    pull = judge_pull(table).outcome if remedy == CONSERVATIVE else Outcome.REPRODUCED
+    if helped.low > 0 and gained.low > 0 and pull == Outcome.REPRODUCED:
+        unharmed = is_none(table, beside(table, ARM.format(remedy, LARGE), ARM.format(PLAIN, SMALL)))
+        closed = unharmed and is_none(table, left)
+        return Verdict(Outcome.REPRODUCED if closed else Outcome.CONDITIONAL, reason, effects)
+    worse = min(helped.high, gained.high) < margin_for(table, MARGIN) or pull == Outcome.NOT_REPRODUCED
     return Verdict(Outcome.NOT_REPRODUCED if worse else Outcome.INCONCLUSIVE, reason, effects)
+
+
+def on_training(table: pd.DataFrame, remedy: str) -> Estimate:
+    """Training accuracy of the large batch with a remedy minus without: one that fits less has not generalised
+    worse."""
+    if "train_accuracy" not in table:
+        return mean_interval([])
+    ours, plain = ({"arm": ARM.format(name, LARGE)} for name in (remedy, PLAIN))
+    axis = "Training accuracy, the first named minus the second, percentage points"
+    return paired(table, ours, plain, "train_accuracy", 100).of(Unit("points", axis, 0.0, ("fits less", "more")))
 
 
 def judge_pull(table: pd.DataFrame) -> Verdict:
     """Whether the pull of conservative training does anything that more steps a batch do not."""
     e = beside(table, ARM.format(CONSERVATIVE, LARGE), ARM.format(SHAM, LARGE))
-    effects = {"conservative training minus as many steps a batch without the pull": e}
+    sham = beside(table, ARM.format(SHAM, LARGE), ARM.format(PLAIN, LARGE))
+    effects = {
+        "conservative training minus as many steps a batch without the pull": e,
+        "as many steps a batch without the pull, minus none": sham,
+    }
     if e.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    reason = f"With the pull it tests {bracketed(e, 'points')} beside as many steps a batch without it."
+    reason = (
+        f"With the pull it tests {bracketed(e, 'points')} beside as many steps a batch without it, which alone bring "
+        f"{bracketed(sham, 'points')}."
+    )
     if e.low > 0:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     same = equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05 or e.high < 0
@@ -109,25 +146,25 @@ def sharper(table: pd.DataFrame, remedy: str, column: str) -> Estimate:
     return geometric(paired_difference(np.log(x[known]), np.log(y[known]))).of(RATIO)
 
 
-def judge_sharp(table: pd.DataFrame, column: str) -> Verdict:
-    """Whether minima stay sharp with every remedy, where they are without."""
-    found = {name: sharper(table, name, column) for name in (PLAIN, *REMEDIES)}
+def judge_sharp(table: pd.DataFrame, column: str, remedies: Sequence[str] = REMEDIES) -> Verdict:
+    """Whether minima stay sharp with every one of these remedies, where they are without."""
+    found = {name: sharper(table, name, column) for name in (PLAIN, *remedies)}
     effects = {f"{name}, φ of the large batch over the small one's": e for name, e in found.items()}
     if min(e.n for e in found.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    least = min(REMEDIES, key=lambda name: found[name].value)
+    least = min(remedies, key=lambda name: found[name].value)
     reason = (
         f"Without a remedy the large batch's minimum is {bracketed(found[PLAIN], 'times')} as sharp as the small one's;"
         f" least with {least}, {bracketed(found[least], 'times')}."
     )
     if found[PLAIN].low <= SHARP:
         return Verdict(Outcome.INCONCLUSIVE, f"{reason} So nothing could stay sharp.", effects)
-    if all(found[name].low > SHARP for name in REMEDIES):
+    if all(found[name].low > SHARP for name in remedies):
         return Verdict(Outcome.REPRODUCED, reason, effects)
-    flat = [name for name in REMEDIES if found[name].high < SHARP]
+    flat = [name for name in remedies if found[name].high < SHARP]
     if not flat:
         return Verdict(Outcome.INCONCLUSIVE, reason, effects)
-    return Verdict(Outcome.NOT_REPRODUCED if len(flat) == len(REMEDIES) else Outcome.CONDITIONAL, reason, effects)
+    return Verdict(Outcome.NOT_REPRODUCED if len(flat) == len(remedies) else Outcome.CONDITIONAL, reason, effects)
 
 
 def warmed(table: pd.DataFrame) -> dict[int, str]:
@@ -154,10 +191,30 @@ def judge_warm(table: pd.DataFrame) -> Verdict:
         f"From epoch {last} of the small batch the large one tests {bracketed(late, 'points')} beside one from the "
         f"start, from epoch {first} {bracketed(early, 'points')}."
     )
-    if late.low > 0 and e.low > 0:
+    if late.low > 0 and e.low > 0 and early.low <= 0:
         return Verdict(Outcome.REPRODUCED, reason, effects)
+    if late.low > 0 and e.low > 0:
+        return Verdict(Outcome.CONDITIONAL, f"{reason} So the early start helps, too, but less.", effects)
     same = equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05 or e.high < 0
     return Verdict(Outcome.NOT_REPRODUCED if same else Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge_faster(table: pd.DataFrame) -> Verdict:
+    """Whether a higher learning rate alone makes the large batch better: no remedy of the paper's, and cheaper."""
+    plain = ARM.format(PLAIN, LARGE)
+    known = re.compile(ARM.format(FASTER.format(r"\d+"), LARGE))
+    arms = [arm for arm in table["arm"].unique() if known.fullmatch(arm)]
+    effects = {f"{arm}, minus none": beside(table, arm, plain) for arm in arms}
+    if min((e.n for e in effects.values()), default=0) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    best = max(effects.values(), key=lambda e: e.value)
+    reason = (
+        f"At the better of the higher learning rates the large batch tests {bracketed(best, 'points')} beside none."
+    )
+    if any(e.low > 0 for e in effects.values()):
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    none = all(e.high < margin_for(table, MARGIN) for e in effects.values())
+    return Verdict(Outcome.NOT_REPRODUCED if none else Outcome.INCONCLUSIVE, reason, effects)
 
 
 def judge_crucial(table: pd.DataFrame) -> Verdict:
@@ -172,11 +229,9 @@ def judge_crucial(table: pd.DataFrame) -> Verdict:
     return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
 
 
-GAP = "no remedy: large batch minus small"
-
-
 def judge(table: pd.DataFrame) -> Verdict:
-    if "arm" not in table or table.empty:
+    table = ends(table)
+    if table.empty:
         return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
     without = gap(table, PLAIN)
     each = {remedy: judge_remedy(table, remedy) for remedy in REMEDIES}
@@ -185,22 +240,34 @@ def judge(table: pd.DataFrame) -> Verdict:
     for how, column in SEARCHES.items():
         parts[f"Minima stay sharp all the same, by {how}"] = judge_sharp(table, column)
     parts["A late warm start helps, an early one does not"] = judge_warm(table)
+    parts["A higher learning rate makes it smaller"] = judge_faster(table)
     parts["Augmentation is crucial"] = judge_crucial(table)
     effects = {GAP: without}
     if without.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects, parts)
     reason = f"Without a remedy the large batch tests {bracketed(without, 'points')} beside the small one."
     if without.high >= -margin_for(table, MARGIN):
-        return Verdict(Outcome.INCONCLUSIVE, f"{reason} That is not surely a gap to eliminate.", effects, parts)
-    named: dict[Outcome, list[str]] = {o: [name for name, v in each.items() if v.outcome == o] for o in Outcome}
-    if named[Outcome.REPRODUCED]:
-        reason += f" What eliminates that: {', '.join(named[Outcome.REPRODUCED])}."
-        return Verdict(Outcome.REPRODUCED, reason, effects, parts)
-    if named[Outcome.CONDITIONAL]:
-        reason += f" What makes it smaller: {', '.join(named[Outcome.CONDITIONAL])}; nothing eliminates it."
-        return Verdict(Outcome.CONDITIONAL, reason, effects, parts)
-    outcome = Outcome.INCONCLUSIVE if named[Outcome.INCONCLUSIVE] else Outcome.NOT_REPRODUCED
-    return Verdict(outcome, f"{reason} No remedy surely changes that.", effects, parts)
+        none = "There is no gap to remedy." if is_none(table, without) else "That is not surely a gap to remedy."
+        return Verdict(Outcome.INCONCLUSIVE, f"{reason} {none}", effects, parts)
+    works = helping(parts, OF_PAPER)
+    if works:
+        sharp = judge_sharp(table, SEARCHES[PUBLISHED], works)
+        told = {
+            Outcome.REPRODUCED: "and minima stay sharp",
+            Outcome.INCONCLUSIVE: "and whether minima stay sharp is open",
+        }.get(sharp.outcome, "and minima do not stay sharp")
+        reason += f" What makes that smaller: {', '.join(works)}; {told}."
+        flat = sharp.outcome == Outcome.NOT_REPRODUCED
+        return Verdict(Outcome.CONDITIONAL if flat else sharp.outcome, reason, effects, parts)
+    failed = all(each[name].outcome == Outcome.NOT_REPRODUCED for name in OF_PAPER)
+    outcome = Outcome.NOT_REPRODUCED if failed else Outcome.INCONCLUSIVE
+    return Verdict(outcome, f"{reason} None of the paper's remedies surely makes that smaller.", effects, parts)
+
+
+def helping(parts: Mapping[str, Verdict], remedies: Sequence[str]) -> list[str]:
+    """Those that make the gap smaller, or eliminate it."""
+    helps = (Outcome.REPRODUCED, Outcome.CONDITIONAL)
+    return [name for name in remedies if parts[f"{name.capitalize()} eliminates it"].outcome in helps]
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
@@ -208,15 +275,16 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if e is None or e.n < 2:
         return "Not settled: too few seeds have been run."
     told = f"Without a remedy it tests {bracketed(e, 'points')} beside the small one"
-    names = [
-        remedy
-        for remedy in REMEDIES
-        if verdict.parts[f"{remedy.capitalize()} eliminates it"].outcome == verdict.outcome
-    ]
-    if verdict.outcome == Outcome.REPRODUCED:
-        return f"Yes: {' and '.join(names)}. {told}."
-    if verdict.outcome == Outcome.CONDITIONAL:
-        return f"In part: {' and '.join(names)} make the gap smaller, and nothing eliminates it. {told}."
+    names = helping(verdict.parts, OF_PAPER)
+    whole = [n for n in names if verdict.parts[f"{n.capitalize()} eliminates it"].outcome == Outcome.REPRODUCED]
+    if verdict.outcome in (Outcome.REPRODUCED, Outcome.CONDITIONAL):
+        what = f"{' and '.join(names)} make the gap smaller" + (
+            f", {' and '.join(whole)} eliminate it" if whole else ""
+        )
+        sharp = "and minima stay sharp" if verdict.outcome == Outcome.REPRODUCED else "and minima do not stay sharp"
+        return f"In part: {what}, {sharp}. {told}."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
-        return f"No. {told}, and no remedy changes that."
+        return f"None of the paper's. {told}, and none brings it nearer to a small one that has it too."
+    if is_none(ends(table), e):
+        return f"Not settled: there is no gap to remedy here. {told}."
     return f"Not settled. {told}."

@@ -37,11 +37,11 @@ CLAIM = Claim(
         f"hold, and none breaks. Conditional: some hold, some break. Not reproduced: {LEAST} or more break, and none "
         "holds. Inconclusive: anything else; a study too many of whose best learning rates lie on an edge is left "
         "out. Apart: it tells workloads apart if, over workloads, the critical batch size goes as the noise scale to "
-        f"a power surely above 0, and does not if surely below {HALF:g} (t interval of the slope of logarithms). "
-        "Weighed by curvature it predicts better if tr(HΣ)/GᵀHG errs less than tr Σ/‖G‖² where each workload is "
-        "predicted from the others' mean ratio (paired t interval of |logarithms| below zero). It grows during "
-        "training if from a sixteenth of the way to the target on it surely does (t interval over workloads, of "
-        "logarithms): from the start, where all examples pull the same way, it cannot but grow."
+        f"a power surely above 0, and does not if surely below {HALF:g} (t interval of the slope of logarithms; "
+        "conditional: both). Weighed by curvature it predicts better if tr(HΣ)/GᵀHG errs less than tr Σ/‖G‖² where "
+        "each workload is predicted from the others' mean ratio (paired t interval of |logarithms| below zero). It "
+        "grows during training if from a sixteenth of the way to the target on it surely does (t interval over "
+        "workloads, of logarithms): from the start, where all examples pull the same way, it cannot but grow."
     ),
     history=(
         Revision("2026-11-22T10:30", "Written, before the first run."),
@@ -50,6 +50,12 @@ CLAIM = Claim(
             "Before any trial that ends at a target, and after three along training, which show that the noise scale "
             "grows from the start: both datasets together, for five workloads do not tell a slope; growth from the "
             "first look on; and one workload that is not settled no longer keeps all open.",
+        ),
+        Revision(
+            "2026-11-23T04:16",
+            "Before any trial that ends at a target still, after a sceptic's reading: five seeds along training and "
+            "one look more; a workload left out for a noise scale without end is named; a power surely above 0 and "
+            "surely below a half is both.",
         ),
     ),
     sentences={
@@ -62,8 +68,8 @@ CLAIM = Claim(
     judge=judge,
     answer=answer,
     advice=(
-        "Measure it, and expect its order of magnitude.",
-        "It costs seconds; what it is off by is measured here.",
+        "Measure it, and read here what it was off by before you rely on it.",
+        "It costs seconds.",
     ),
     change=(
         "Workloads whose critical batch sizes differ by orders of magnitude, where an order of magnitude would tell "

@@ -11,7 +11,7 @@ from repro.trial import SEEDS, Sweep, paired_seeds
 
 ALONG = ", along training"  # ends the name of an arm in which the noise scale of a study is measured
 USUAL_MOMENTUM = 0.9
-SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the steps to the target after which it is measured; and at both ends
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of the steps to the target after which it is measured; and at both ends
 NONE = "none"  # no other dataset
 TWIN = "Nesterov"  # so near to momentum that it would count as the same workload twice
 
@@ -21,12 +21,12 @@ def _measured(settings: Settings, looks: int) -> dict[str, Any]:
     those between start and end."""
     kept = {name: value for name, value in settings.items() if name != "far_batch_sizes"}
     studies = tuple(study for study in settings["studies"] if steps.split(study)[1] != TWIN)
-    return {**kept, "studies": studies, "measured_batch_size": 64, "looks": looks, "seeds": min(settings["seeds"], 3)}
+    return {**kept, "studies": studies, "measured_batch_size": 64, "looks": looks}
 
 
 # One dataset at a time
 SEPARATE = {
-    scale: tuple(_measured(s, looks=1 if scale is Scale.SMOKE else 4) for s in several)
+    scale: tuple(_measured(s, looks=1 if scale is Scale.SMOKE else len(SHARES)) for s in several)
     for scale, several in steps.SETTINGS.items()
 }
 

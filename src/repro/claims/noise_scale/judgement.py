@@ -179,7 +179,8 @@ def judge_apart(found: Mapping[str, Workload]) -> Verdict:
         f"from the others, it is off by {ours:.1f} times with the noise scale, by {none:.1f} without."
     )
     if power.low > 0:
-        return Verdict(Outcome.REPRODUCED, reason, {"power": power})
+        outcome = Outcome.CONDITIONAL if power.high < HALF else Outcome.REPRODUCED
+        return Verdict(outcome, reason, {"power": power})
     return Verdict(Outcome.NOT_REPRODUCED if power.high < HALF else Outcome.INCONCLUSIVE, reason, {"power": power})
 
 
@@ -221,9 +222,11 @@ def judge_growth(found: Mapping[str, Workload]) -> Verdict:
 def judge(table: pd.DataFrame) -> Verdict:
     found = workloads(table)
     main = judge_order(found)
+    endless = [name for name, *_ in measured(table) if name not in found]
+    left = f" Left out, for a look at which no noise scale could be told: {', '.join(endless)}." if endless else ""
     return Verdict(
         main.outcome,
-        main.reason,
+        main.reason + left,
         main.effects,
         {
             "It tells workloads apart": judge_apart(found),

@@ -27,11 +27,11 @@ CLAIM = Claim(
         f"shape is right if measured steps over predicted ones differ from their geometric mean by less than {SHAPE:g}"
         " times, root mean square over batch sizes, interval and all (bootstrap over trials), and wrong if surely by "
         "more. Reproduced: right in every study. Conditional: right in some, wrong in the rest. Not reproduced: wrong"
-        f" in all. Inconclusive: anything else, or a study of fewer than {LEAST} batch sizes; one too many of whose "
-        "best learning rates lie on an edge is left out. Apart, in the same way: perfect scaling ends where predicted"
-        " (B_c of S_min (1 + B_c/B), fitted to both), and the number of steps is the predicted one, each within "
-        f"{STEPS:g} times; the best learning rate is within {OCTAVE:g} octave of the predicted one, in the mean over "
-        "each third of the batch sizes."
+        " in all. Where, in theory, a target that was met is never met, it is wrong. Inconclusive: anything else, or "
+        f"a study of fewer than {LEAST} batch sizes; one too many of whose best learning rates lie on an edge is left "
+        "out. Apart, in the same way: perfect scaling ends where predicted (B_c of S_min (1 + B_c/B), fitted to "
+        f"both), and the number of steps is the predicted one, each within {STEPS:g} times; the best learning rate is "
+        f"within {OCTAVE:g} octave of the predicted one, in the mean over each third of the batch sizes."
     ),
     history=(
         Revision(
@@ -45,6 +45,11 @@ CLAIM = Claim(
             "Before any trial that ends at a target still: root mean square and means in place of the largest of many "
             "errors, by which made-up studies that obey the theory were found undecided.",
         ),
+        Revision(
+            "2026-11-23T04:16",
+            "Before any trial that ends at a target still: a theory by which a target is never met is wrong there, "
+            "and no longer leaves the whole open.",
+        ),
     ),
     sentences={
         "The NQM predicts our results": (),
@@ -54,8 +59,8 @@ CLAIM = Claim(
     judge=judge,
     answer=answer,
     advice=(
-        "Trust the form of the curve; measure where it bends.",
-        "Noise first, then curvature: that much a quadratic knows.",
+        "Think with it: noise first, then curvature.",
+        "What it gets wrong of a network is measured here.",
     ),
     change=(
         "A theory of how the curvature itself moves with the batch size and the learning rate; a task whose loss is "

@@ -50,7 +50,8 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
             ends = {"mean": 2.0**value, "low": 2.0 ** min(low, value), "high": 2.0 ** max(high, value)}
             rows.append({"x": size.batch_size, "n": size.num_trials, "series": method} | ends)
         for size, log in zip(h.measured.sizes, h.theory.log_rates, strict=True):
-            rows.append({"x": size.batch_size, "mean": float(2.0**log), "series": f"{method}, theory"})
+            if h.reached:
+                rows.append({"x": size.batch_size, "mean": float(2.0**log), "series": f"{method}, theory"})
     return pd.DataFrame(rows, columns=COLUMNS).assign(counted="trial")
 
 

@@ -118,11 +118,11 @@ def _all(held: Mapping[str, bool | None], effects: Mapping[str, Estimate], told:
 
 
 def judge_shape(found: Mapping[str, Held]) -> Verdict:
-    """Whether steps go with the batch size as predicted, one constant free."""
-    if any(not h.reached for h in found.values()):
-        return Verdict(Outcome.INCONCLUSIVE, "In theory the target is never met at some batch size.")
-    effects = {name: h.misfit for name, h in found.items()}
+    """Whether steps go with the batch size as predicted, one constant free; where, in theory, a target that was met is
+    never met, they do not."""
+    effects = {name: h.misfit for name, h in found.items() if h.reached}
     held = {name: True if e.high < SHAPE else False if e.low > SHAPE else None for name, e in effects.items()}
+    held |= {name: False for name, h in found.items() if not h.reached}  # in theory the target is not met somewhere
     return _all(held, effects, f"The curve has the predicted shape, within {SHAPE:g} times,")
 
 
@@ -149,8 +149,9 @@ def judge_ends(found: Mapping[str, Held]) -> Verdict:
 
 def judge_rates(found: Mapping[str, Held]) -> Verdict:
     """Whether the best learning rate is within an octave of the predicted one, over each third of the batch sizes."""
-    effects = {f"{name}, {where}": e for name, h in found.items() for where, e in h.rates().items()}
-    held = {name: in_an_octave(h.rates()) for name, h in found.items()}
+    told = {name: h.rates() for name, h in found.items() if h.reached}
+    effects = {f"{name}, {where}": e for name, rates in told.items() for where, e in rates.items()}
+    held = {name: in_an_octave(rates) for name, rates in told.items()}
     return _all(held, effects, "The best learning rate is within an octave of the predicted one")
 
 
@@ -168,6 +169,8 @@ def judge(table: pd.DataFrame) -> Verdict:
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     """How far the measured curve lies from the predicted one, in steps and in shape."""
     found = {name: h for name, h in held(table).items() if h.reached}
+    if not found and verdict.outcome == Outcome.NOT_REPRODUCED:
+        return "No. In theory, targets that were met are never met at some batch sizes."
     if not found:
         return f"Not settled. {verdict.reason}"
     name, h = next(iter(found.items()))

@@ -31,8 +31,11 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 BY_MOMENTUM = ("momentum", "Nesterov")  # methods whose momentum is tuned, too
 SLOWEST = 2.0**-6.5  # the least 1 - m that is tried: m up to 0.989
 TARGETS = {"mnist5k": 0.85, "mnist": 0.97, "fashion-mnist": 0.84}  # accuracy on the validation set
-SMALLEST = {"Adam": 16}  # batch size: below it, Adam met the target at no learning rate of the pilot
-DOUBLED = 256  # batch size from which momentum is tuned by twice as many trials: there it matters
+# Batch sizes between which a method or a network is run: below 16, Adam met the target at no learning rate of the
+# pilot; outside the others steps are as foreseeable as dear.
+BOUNDS = {"Adam": (16, math.inf), "LeNet-5": (2, 2048), "784-1024-1024-10": (4, 4096)}
+DOUBLED = 256  # batch size from which plain momentum is tuned by twice as many trials: there it matters
+SPARSE = ("LeNet-5",)  # evaluated at every other look: there a look takes as long as many steps
 FIRST_LOOK = 1 / 6  # of the steps that a pilot foretold
 FAR_ARM = "SGD, far beyond the target"
 FAR = 10  # times as many steps as to the target are trained where the end is judged
@@ -72,7 +75,7 @@ PAPER: dict[str, Any] = {
         "784-1024-1024-10, SGD",
     ),
     "batch_sizes": tuple(2**k for k in range(1, 15)),
-    "other_sizes": tuple(2 * 4**k for k in range(6)),  # of networks other than the first study's
+    "other_sizes": (*(2**k for k in range(1, 6)), 128, 512, 2048, 4096),  # of networks other than the first study's
     "trials": 32,  # at each batch size, a power of two
     "octaves": 4,  # that learning rates span
     "more_octaves": 6,  # where momentum is tuned, too
@@ -140,8 +143,8 @@ def pilot_of(dataset: str, study: str) -> Pilot:
 
 
 def base_of(dataset: str) -> Trial:
-    """What the trials on a dataset have in common: they end at its target, and leave out an epoch's last, smaller
-    batch."""
+    """What the trials on a dataset have in common: they end at its target, leave out an epoch's last, smaller batch,
+    and are of one precision, which would else go with the batch size and the machine."""
     choose("dataset with a target", dataset, TARGETS)
     return Trial(
         dataset=dataset,
@@ -150,13 +153,15 @@ def base_of(dataset: str) -> Trial:
         probes=("held-out fit",),
         target_accuracy=TARGETS[dataset],
         drop_last=True,
+        precision="float32",
     )
 
 
 def study_sweeps(settings: Settings) -> list[Sweep]:
-    """A sweep a study: at every batch size as many trials, twice as many of momentum from DOUBLED on, at quasi-random
-    points: the logarithm of the learning rate, of η/(1 - m) where momentum is tuned, too, uniform over `octaves` (with
-    momentum `more_octaves`) about the pilot's best; that of 1 - m uniform from 1 to SLOWEST. Trial i has seed i."""
+    """A sweep a study: at every batch size as many trials, twice as many of plain momentum from DOUBLED on, at
+    quasi-random points: the logarithm of the learning rate, of η/(1 - m) where momentum is tuned, too, uniform over
+    `octaves` (with momentum `more_octaves`) about the pilot's best; that of 1 - m uniform from 1 to SLOWEST. Trial i
+    has seed i."""
     first, _ = split(settings["studies"][0])
     sweeps = []
     for study in settings["studies"]:
@@ -174,11 +179,15 @@ def _study_sweep(
 ) -> Sweep:
     network, method = split(study)
     by_momentum, points = method in BY_MOMENTUM, []
-    for size in (b for b in sizes if b >= SMALLEST.get(method, 1)):
+    least, largest = BOUNDS.get(method) or BOUNDS.get(network) or (1, math.inf)
+    look = look**2 if network in SPARSE else look
+    for size in (b for b in sizes if least <= b <= largest):
         rate, steps = expected(pilot_of(dataset, study), size)
         most = max(round(budget * steps), 2)
         looks = checkpoints(FIRST_LOOK * steps, most, look)
-        count = whole("trials", trials) * (2 if by_momentum and size >= DOUBLED else 1)
+        count = whole("trials", trials) * (2 if method == "momentum" and size >= DOUBLED else 1)
+        if count & (count - 1):
+            raise SpecError(f"trials {count}: must be a power of two, as quasi-random points are")
         for i, point in enumerate(quasi_random(count, 1 + by_momentum, size, study)):
             slow = SLOWEST ** point[1] if by_momentum else 1.0
             lr = rate * 2 ** (octaves * (point[0] - 0.5)) * slow

@@ -76,7 +76,7 @@ def _ends_title(found: Mapping[str, Study], what: str) -> str:
     ends = [
         f"{bracketed(s.estimate(efficient).of(EXAMPLES))} with {name}"
         for name, s in list(found.items())[:2]
-        if len(s.sizes) > 2 and not flaws(s)
+        if len(s.sizes) > 2 and not flaws(s) and efficient(s.batch_sizes, s.log_steps[:1])[0] < s.batch_sizes[-1]
     ]
     return f"Perfect scaling ends at batches of {', '.join(ends)}" if ends else what
 

@@ -151,6 +151,12 @@ def heuristic_error(s: Study, moved: Callable[[float, float], float]) -> dict[st
     return {where: bootstrapped(error, s.num_trials).of(OCTAVES) for where, error in ends.items()}
 
 
+def scaling(s: Study) -> Study:
+    """The study's batch sizes up to that of twice the fewest steps: over those, steps still fall."""
+    ends = float(critical(s.batch_sizes, s.log_steps[:1])[0]) if len(s.sizes) > 2 else 0.0
+    return dataclasses.replace(s, sizes=tuple(size for size in s.sizes if size.batch_size <= ends))
+
+
 def in_an_octave(errors: Mapping[str, Estimate]) -> bool | None:
     """Whether all of a heuristic's errors lie within an octave; False if one surely does not; else None."""
     if any(e.low > OCTAVE or e.high < -OCTAVE for e in errors.values()):
@@ -162,11 +168,13 @@ def _as_power(power: float, start: float, end: float) -> float:
     return power * math.log2(end / start)
 
 
-def judge_heuristics(found: Mapping[str, Study]) -> Verdict:
-    """Whether every rule for the learning rate is off by more than an octave somewhere, in every study."""
+def judge_heuristics(found: Mapping[str, Study], part: Callable[[Study], Study] = lambda s: s) -> Verdict:
+    """Whether every rule for the learning rate is off by more than an octave in some study, over its batch sizes or a
+    part of them."""
     effects, held = dict[str, Estimate](), dict[tuple[str, str], bool | None]()
-    for (name, s), (rule, power) in itertools.product(found.items(), HEURISTICS.items()):
-        if len(s.sizes) < 3 or flaws(s):
+    parts = {name: part(s) for name, s in found.items() if not flaws(s)}
+    for (name, s), (rule, power) in itertools.product(parts.items(), HEURISTICS.items()):
+        if len(s.sizes) < 3:
             continue
         errors = heuristic_error(s, functools.partial(_as_power, power))
         effects |= {f"{name}, {rule}, {where}": e for where, e in errors.items()}
@@ -285,6 +293,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     parts = {
         "Momentum extends perfect scaling": judge_momentum(found),
         "No heuristic for the learning rate holds": judge_heuristics(found),
+        "Nor does one where a larger batch still saves steps": judge_heuristics(found, scaling),
         "One law, S_min (1 + B_c/B), for every network": judge_law(found),
         OPPOSITE: judge_budgets(found),
         "Large batches do not test worse": judge_far(table),
@@ -312,8 +321,8 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if helped:
         told += f", with momentum up to {bracketed(sound[helped[0]].estimate(efficient).of(EXAMPLES))}"
     starts = {
-        Outcome.REPRODUCED: "First half at each doubling, then none.",
-        Outcome.CONDITIONAL: "First half at each doubling, then none, but not in every study.",
+        Outcome.REPRODUCED: "First half at each doubling, then little.",
+        Outcome.CONDITIONAL: "First half at each doubling, then little, but not in every study.",
         Outcome.NOT_REPRODUCED: "Not as claimed.",
     }
     return f"{starts.get(verdict.outcome, 'Not settled.')} {told}."

@@ -30,15 +30,17 @@ CLAIM = Claim(
         "batch size run; between those run, log steps go as log B. Interval by bootstrap over trials and seeds. A "
         f"workload holds if its slowdown is below {WITHIN:.2f} with its whole interval, and breaks if the whole "
         f"interval lies above. Reproduced: {LEAST} hold or more, none breaks. Conditional: some hold, some break. Not "
-        f"reproduced: {LEAST} break or more, none holds. Inconclusive: otherwise. A study too many of whose best "
-        "learning rates lie on an edge is left out. Apart, by the same rule: asked before training begins, with the "
-        f"noise scale of the start. The noise scale matters if one {OFF:g} times as large, or a tenth, makes an advice"
-        f" that breaks in {LEAST} cases or more, and does not if all hold. Measuring beats a batch size that nobody "
-        f"measured for if B = {UNASKED[0]} and B = {UNASKED[1]} both surely take longer than the advised one, in the "
-        f"geometric mean over these workloads; it does not if one of them surely takes less than {SAVES:.2f} times as "
-        "long. The learning rate goes as the adviser says (SGD: as B/(B + noise scale)) if, followed from the middle "
-        "third of the batch sizes down and up, it is surely within an octave of the best in the mean over the lowest "
-        "third and over the highest; over workloads that is judged as the batch sizes are."
+        f"reproduced: {LEAST} break or more, none holds. Inconclusive: otherwise, or fewer than three quarters of all "
+        "hold. A study too many of whose best learning rates lie on an edge is left out. Apart, by the same rule: "
+        "asked before training begins, with the noise scale of the start; and with a noise scale put right by the "
+        "other workloads, times the geometric mean of their critical batch sizes over their noise scales. A noise "
+        f"scale {OFF:g} times as large spoils the advice if it then breaks in {LEAST} workloads or more, and does not "
+        "if all hold; so does a tenth, judged apart. Measuring beats a batch size that nobody measured for if B = "
+        f"{UNASKED[0]} and B = {UNASKED[1]} both surely take longer than the advised one, in the geometric mean over "
+        f"these workloads; it does not if one of them surely takes less than {SAVES:.2f} times as long. The learning "
+        "rate goes as the adviser says (SGD: as B/(B + noise scale)) if, followed from the middle third of the batch "
+        "sizes down and up, it is surely within an octave of the best in the mean over the lowest third and over the "
+        "highest; over workloads that is judged as the batch sizes are."
     ),
     history=(
         Revision("2026-11-22T13:05", "Written, before the first run."),
@@ -47,6 +49,12 @@ CLAIM = Claim(
             "Before the first run still: the two datasets together, for four workloads are few; one threshold where "
             "there were two; and what could have sunk the advice: a noise scale ten times off, the start, two batch "
             "sizes that nobody measured for.",
+        ),
+        Revision(
+            "2026-11-23T04:16",
+            "Before the first run still, after a sceptic's reading: three quarters of the workloads must hold; ten "
+            "times too large and ten times too small are judged apart, for the noise scale of the three runs there "
+            "are lies above the critical batch size; and advice that the other workloads put right is judged, too.",
         ),
     ),
     sentences={
@@ -57,8 +65,8 @@ CLAIM = Claim(
     judge=judge,
     answer=answer,
     advice=(
-        "Measure your model's noise scale and step times, and start there.",
-        "It takes a minute; tune the learning rate at the batch size you end with.",
+        "Time your steps, measure the noise scale, and read here what such advice was worth.",
+        "Tune the learning rate at the batch size you end with.",
     ),
     change=(
         "Workloads whose best batch size lies far from the others', where one for all would fail; step times of "

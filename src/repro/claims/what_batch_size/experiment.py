@@ -28,6 +28,7 @@ def design(settings: Settings) -> list[Sweep]:
             steps.base_of(dataset),
             **{**steps.NETWORKS[network], **steps.METHODS[method]},
             target_accuracy=None,
+            precision="auto",  # the loop that is timed is one of its own, in float32
             lr=1e-4,  # which lets nothing diverge while it is timed
             final_probes=("step times",),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,13 @@ from repro.claims.steps_to_target.judgement import heuristic_error, in_an_octave
 from repro.claims.what_batch_size.experiment import TIMED
 from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Outcome, Verdict
-from repro.evidence.steps import Study, bootstrapped
+from repro.evidence.steps import Study, bootstrapped, critical
 from repro.evidence.words import bracketed
 
 WITHIN = 1.25  # times the least time: what good advice stays below
 NEAR = 1.10  # times: what one would wish
 LEAST = 4  # workloads on which advice must be good
+MOST = 0.75  # of all workloads, likewise
 OFF = 10.0  # times: a noise scale that is wrong
 UNASKED = (32, 256)  # batch sizes that many use unasked
 SAVES = 1.05  # times: a gain below which measuring is not worth it
@@ -41,6 +42,11 @@ class Workload:
     scales: Sequence[float]
     starts: Sequence[float]
     seconds: Mapping[int, float]
+
+    @property
+    def critical(self) -> float:
+        """The batch size of twice the fewest steps."""
+        return float(critical(self.study.batch_sizes, self.study.log_steps[:1])[0])
 
     @property
     def usual(self) -> float:
@@ -109,9 +115,8 @@ def workloads(table: pd.DataFrame) -> dict[str, Workload]:
     return found
 
 
-def slowed(found: Mapping[str, Workload], advised: Callable[[Workload], Estimate], told: str) -> Verdict:
-    """Whether training at a batch size takes about the least time, of every workload."""
-    effects = {name: advised(w) for name, w in found.items()}
+def slowed(effects: Mapping[str, Estimate], told: str) -> Verdict:
+    """Whether training at a batch size takes about the least time: `effects` are slowdowns by workload."""
     good = [name for name, e in effects.items() if e.high <= WITHIN]
     bad = [name for name, e in effects.items() if e.low > WITHIN]
     near = sum(e.value <= NEAR for e in effects.values())
@@ -121,21 +126,27 @@ def slowed(found: Mapping[str, Workload], advised: Callable[[Workload], Estimate
     )
     if good and bad:
         return Verdict(Outcome.CONDITIONAL, f"{reason}: {', '.join(bad)}." if len(bad) < 3 else f"{reason}.", effects)
-    if len(good) >= LEAST:
+    if len(good) >= max(LEAST, MOST * len(effects)):
         return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
     return Verdict(Outcome.NOT_REPRODUCED if len(bad) >= LEAST else Outcome.INCONCLUSIVE, f"{reason}.", effects)
 
 
-def judge_off(found: Mapping[str, Workload]) -> Verdict:
-    """Whether a noise scale that is ten times off, up or down, makes the advice worse: if not, it does not matter."""
-    effects: dict[str, Estimate] = {}
-    for factor, what in ((OFF, "ten times as large"), (1 / OFF, "a tenth")):
-        effects |= {f"{name}, {what}": w.as_advised([factor * s for s in w.scales]) for name, w in found.items()}
+def corrected(found: Mapping[str, Workload]) -> dict[str, Estimate]:
+    """The slowdown of every workload where its noise scale is first put right by the others: times the geometric mean
+    of their critical batch sizes over their noise scales."""
+    logs = {name: math.log(w.critical) - float(np.mean(np.log(w.scales))) for name, w in found.items()}
+    others = {name: math.exp((sum(logs.values()) - logs[name]) / max(len(logs) - 1, 1)) for name in logs}
+    return {name: w.as_advised([others[name] * s for s in w.scales]) for name, w in found.items() if len(found) > 1}
+
+
+def judge_off(found: Mapping[str, Workload], factor: float, what: str) -> Verdict:
+    """Whether a noise scale that is `factor` times the measured one makes bad advice: if not, it does not matter."""
+    effects = {name: w.as_advised([factor * s for s in w.scales]) for name, w in found.items()}
     bad = [name for name, e in effects.items() if e.low > WITHIN]
     fine = [name for name, e in effects.items() if e.high <= WITHIN]
     reason = (
-        f"With a noise scale ten times as large, or a tenth, the advice costs surely more than {WITHIN:.2f} times the "
-        f"least time in {len(bad)} of {len(effects)} cases, surely less in {len(fine)}."
+        f"With a noise scale {what} the advice costs surely more than {WITHIN:.2f} times the least time in {len(bad)} "
+        f"of {len(effects)} workloads, surely less in {len(fine)}."
     )
     if len(bad) >= LEAST:
         return Verdict(Outcome.REPRODUCED, reason, effects)
@@ -195,12 +206,17 @@ def judge(table: pd.DataFrame) -> Verdict:
     found = workloads(table)
     if not found:
         return Verdict(Outcome.INCONCLUSIVE, "No workload has been run, measured and timed.")
-    main = slowed(found, Workload.as_advised, "At the advised batch size")
+    main = slowed({name: w.as_advised() for name, w in found.items()}, "At the advised batch size")
     parts = {
         "Asked before training begins, it advises as well": slowed(
-            found, lambda w: w.as_advised(w.starts), "At the batch size advised before training begins"
+            {name: w.as_advised(w.starts) for name, w in found.items()},
+            "At the batch size advised before training begins",
         ),
-        "The noise scale matters": judge_off(found),
+        "Put right by the other workloads, it advises as well": slowed(
+            corrected(found), "Where the noise scale is put right by the other workloads"
+        ),
+        "A noise scale ten times too large spoils the advice": judge_off(found, OFF, "ten times as large"),
+        "A tenth of it spoils the advice": judge_off(found, 1 / OFF, "of a tenth"),
         "Measuring beats a batch size that nobody measured for": judge_measuring(found),
         LAW: judge_law(found),
     }
