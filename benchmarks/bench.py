@@ -9,6 +9,7 @@ else should be running.
 - tensor loop: the same with the images as one tensor, prepared beforehand.
 - ours: `runner.run_stack` on a warm Dask cluster, a worker a core, at least two trials each.
 - share: ours, times the operations of a sample, over the rate at which as many processes multiply square matrices.
+- training paths: ours, and its share, of whatever a trial may ask for beside plain SGD on a plain network.
 
 Beside it, what `measures` measures.
 """
@@ -51,6 +52,22 @@ from repro.trial import Trial
 WIDE = "784-1024-1024-10"
 NETS = {WIDE: (1024, 1024), "784-256-10": (256,)}
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096)
+# What a trial may ask for, at PATHS_AT batch sizes, on the wide network unless it names another.
+PATHS: dict[str, dict] = {
+    "SGD": {},
+    "momentum": {"momentum": 0.9},
+    "Adam": {"optimizer": "adam"},
+    "gradient clipped": {"max_gradient_norm": 5.0},
+    "dropout": {"dropout": 0.2},
+    "shifted and turned": {"augmentation": "shift and rotate"},
+    "three steps a batch": {"steps_per_batch": 3, "proximal": 1e-3},
+    "adversarial": {"adversarial": 0.1},
+    "batch norm": {"batch_norm": True},
+    "ghost batch norm": {"batch_norm": True, "ghost_size": 32},
+    "convolutional": {"model": "cnn"},
+    "convolutional, ghost batch norm": {"model": "cnn", "batch_norm": True, "ghost_size": 32},
+}
+PATHS_AT = (64, 1024)
 WORKERS_AT = (16, 64, 1024)  # batch sizes at which all workers are compared with one
 SWEEPS = {"in stacks": (1000, {}), "one by one": (1000, {"batch_norm": True}), "long": (10_000, {})}
 SECONDS = 1.0  # a measurement of a loop or a product, about
@@ -128,11 +145,17 @@ def median(measure: Callable[[], float], repeats: int) -> float:
     return statistics.median(measure() for _ in range(repeats))
 
 
-def operations(widths: tuple[int, ...]) -> int:
-    """Floating-point operations to train on one sample: forward, gradient by weight, gradient by input."""
-    sizes = (784, *widths, 10)
-    products = [2 * a * b for a, b in itertools.pairwise(sizes)]
-    return 3 * sum(products) - products[0]  # nothing needs the gradient by the image
+def operations(trial: Trial) -> int:
+    """Floating-point operations to train on one sample: forward, gradient by weight, gradient by input; of products of
+    matrices alone."""
+    channels, height, width = DATASETS[trial.dataset].shape
+    first = channels * height * width * trial.widths[0]
+    if trial.model in shapes.CONVOLUTIONAL:
+        net = shapes.CONVOLUTIONAL[trial.model]
+        first = 25 * channels * net.channels[0] * net.sides(height)[1] * net.sides(width)[1]
+    passed = 6 * shapes.multiply_adds(trial)
+    once = passed - 2 * first  # nothing needs the gradient by the image
+    return trial.steps_per_batch * (once + (passed if trial.adversarial else 0))  # but what moves it does
 
 
 def throughput(client: Client, trial: Trial, workers: int, samples_each: float) -> float:
@@ -191,9 +214,10 @@ def _resident() -> float:
 def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
     name, cores, repeats = dataset_here(), runner.num_cores(), 1 if quick else REPEATS
     sizes = [size for size in (4, 64, 1024) if size in BATCH_SIZES] if quick else BATCH_SIZES
+    paths = list(itertools.product(PATHS, PATHS_AT[:1] if quick else PATHS_AT))
     settings = list(itertools.product(NETS, sizes))
     measuring = len(measures.NETS) * len(measures.WAYS) + len(measures.ADVISED)
-    finished, total = itertools.count(1), len(settings) + len(WORKERS_AT) + len(SWEEPS) + measuring
+    finished, total = itertools.count(1), len(settings) + len(paths) + len(WORKERS_AT) + len(SWEEPS) + measuring
     progress(0, total)
 
     def ended(line: str) -> None:
@@ -216,8 +240,7 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
         told[kind].append(row)
         took = f"{row['milliseconds']:.3f} ms an example" if kind == "norms" else f"{row['seconds']:.1f} s"
         ended(f"{kind}, {row['net']}, {row.get('way', 'ours')}: {took}, {row['peak_mib']:.0f} MiB")
-    told["speeds"] = []
-    told["workers_over_one"] = {}
+    told |= {"speeds": [], "paths": [], "workers_over_one": {}}
     with contextlib.ExitStack() as stack:
         plain = stack.enter_context(ProcessPoolExecutor(1, spawn))
         # starts its process before Dask sets the environment's number of threads, and more, for its workers'
@@ -236,6 +259,14 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
             each = throughput(client, trial, workers, each) * SWEEP_SECONDS / workers
             return median(lambda: throughput(client, trial, workers, each), repeats)
 
+        def share(trial: Trial) -> dict[str, float]:
+            """Ours, and what share it is of the rate of products just before and after."""
+            precision = engine.choose_precision(trial) if trial.precision == "auto" else trial.precision
+            before = products(precision)
+            rate = ours(trial)
+            flops = (before + products(precision)) / 2
+            return {"ours": rate, "matmul_flops": flops, "share": rate * operations(trial) / flops}
+
         # what is compared is measured side by side, for the speed of a shared machine drifts
         for net, size in settings:
             size = min(size, DATASETS[name].num_train)
@@ -245,9 +276,7 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
             both = told["native_bfloat16"] and net == WIDE and size >= 64
             loops = {kind: loop(kind, NETS[net], size) for kind in ("tutorial", "tensor")}
             for precision in (chosen, other) if both else (chosen,):
-                before = products(precision)
-                rate = ours(dataclasses.replace(trial, precision=precision))
-                flops = (before + products(precision)) / 2
+                found = share(dataclasses.replace(trial, precision=precision))
                 told["speeds"].append(
                     {
                         "net": net,
@@ -256,16 +285,22 @@ def bench(quick: bool, progress: runner.Progress, say: runner.Say) -> dict:
                         "chosen": precision == chosen,
                         "stack": shapes.max_stack(trial),
                         **loops,
-                        "ours": rate,
-                        "matmul_flops": flops,
-                        "share": rate * operations(NETS[net]) / flops,
+                        **found,
                     }
                 )
-            ended(f"{net} B={size}: {rate:,.0f} samples a second here, {loops['tutorial']:,.0f} in the tutorial loop")
+            ours_here = told["speeds"][-1]["ours"]
+            ended(
+                f"{net} B={size}: {ours_here:,.0f} samples a second here, {loops['tutorial']:,.0f} in the tutorial loop"
+            )
         told["matmul_flops"] = {
             precision: statistics.median(r["matmul_flops"] for r in told["speeds"] if r["precision"] == precision)
             for precision in dict.fromkeys(r["precision"] for r in told["speeds"])
         }
+        for path, size in paths:
+            trial = Trial(dataset=name, widths=NETS[WIDE], batch_size=size, steps=1, lr=1e-3, probes=(), **PATHS[path])
+            found = share(trial)
+            told["paths"].append({"path": path, "batch_size": size, **found})
+            ended(f"{path} B={size}: {found['ours']:,.0f} samples a second, {found['share']:.0%} of products")
         for size in WORKERS_AT:
             trial = Trial(dataset=name, batch_size=size, steps=1, lr=1e-3, probes=(), precision="float32")
             gain = told["workers_over_one"][str(size)] = ours(trial) / ours(trial, workers=1)
@@ -288,6 +323,9 @@ def show(told: dict) -> None:
             f"{r['tutorial']:8,.0f} {r['tensor']:9,.0f} {r['ours']:9,.0f} {r['ours'] / r['tutorial']:9.1f}x"
             f"{r['ours'] / r['tensor']:8.1f}x {r['share']:7.0%}"
         )
+    print()
+    for r in told["paths"]:
+        print(f"{r['path']:33} B={r['batch_size']:<6} {r['ours']:9,.0f} samples a second, {r['share']:.0%}")
     print("\nall workers over one: " + ", ".join(f"B={k} {v:.2f}x" for k, v in told["workers_over_one"].items()))
     print(f"peak memory of a worker: {told['worker_mib']:.0f} MiB")
     for name, s in told["sweeps"].items():

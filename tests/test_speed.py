@@ -5,6 +5,7 @@ import sys
 
 from repro.publish import speed
 from repro.runs.provenance import PROJECT
+from repro.trial import Trial
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import bench
@@ -50,6 +51,11 @@ def measured():
             row("wide", 256, "bfloat16", True, 1200.0),
             row("narrow", 64, "float32", True, 3000.0),
         ],
+        "paths": [
+            {"path": path, "batch_size": size, "ours": ours, "share": ours / 10_000, "matmul_flops": 1e11}
+            for path, ours in (("SGD", 6_543.0), ("<Adam>", 2_100.0))
+            for size in (64, 1024)
+        ],
         "sweeps": {"in stacks": sweep},
         "norms": [
             {"net": "a <net>", "way": way, "milliseconds": took, "peak_mib": mib, "n": 10}
@@ -78,6 +84,9 @@ def test_the_page_shows_what_was_measured(tmp_path):
         "20.0×",
         "70, 30",
         "2.5 s",
+        "6,543",
+        "&lt;Adam&gt;",
+        "21%",
     ):
         assert told in text, told
     assert "654" in text  # what was not chosen is in the table, too
@@ -97,6 +106,8 @@ def test_each_measurement_is_told_as_it_ends(monkeypatch):
     monkeypatch.setattr(bench, "NETS", {"784-8-10": (8,)})
     monkeypatch.setattr(bench, "BATCH_SIZES", (64,))
     monkeypatch.setattr(bench, "WORKERS_AT", (64,))
+    monkeypatch.setattr(bench, "PATHS", {"Adam": {"optimizer": "adam"}})
+    monkeypatch.setattr(bench, "WIDE", "784-8-10")
     monkeypatch.setattr(bench, "SWEEPS", {"in stacks": (20, {})})
     monkeypatch.setattr(bench, "SECONDS", 0.02)
     monkeypatch.setattr(bench, "SWEEP_SECONDS", 0.02)
@@ -108,16 +119,41 @@ def test_each_measurement_is_told_as_it_ends(monkeypatch):
     monkeypatch.setattr(bench.measures, "measured", lambda: iter(rows))
     seen, lines = [], []
     told = bench.bench(True, lambda *now: seen.append((len(lines), *now)), lines.append)
-    assert seen == [(n, n, 4) for n in range(5)]  # a line, then the bar
+    assert seen == [(n, n, 5) for n in range(6)]  # a line, then the bar
     assert lines[0].startswith("norms, n, ours: 1.000 ms an example")
-    assert lines[1].startswith("784-8-10 B=64: ") and "over one at B=64" in lines[2] and "20 tiny trials" in lines[3]
-    [row] = told["speeds"]
+    assert lines[1].startswith("784-8-10 B=64: ") and lines[2].startswith("Adam B=64: ")
+    assert "over one at B=64" in lines[3] and "20 tiny trials" in lines[4]
+    [row], [path] = told["speeds"], told["paths"]
+    assert (
+        path["ours"] > 0
+        and path["share"] == path["ours"] * bench.operations(Trial(widths=(8,), steps=1)) / path["matmul_flops"]
+    )
     assert row["ours"] > 0 and told["sweeps"]["in stacks"]["trials"] == 20
 
 
-def test_operations_of_a_sample_counted_by_hand():
-    # forward 2·(784·256 + 256·10), twice that back, less the gradient by the image
-    assert bench.operations((256,)) == 6 * (784 * 256 + 256 * 10) - 2 * 784 * 256
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        # forward 2·(784·256 + 256·10), twice that back, less the gradient by the image
+        ({}, 6 * (784 * 256 + 256 * 10) - 2 * 784 * 256),
+        ({"steps_per_batch": 3, "proximal": 0.1}, 3 * (6 * (784 * 256 + 256 * 10) - 2 * 784 * 256)),
+        # once more, and this time down to the image
+        ({"adversarial": 0.1}, 12 * (784 * 256 + 256 * 10) - 2 * 784 * 256),
+        # 5×5, padded by 2: 28×28 places of 1 → 16 channels, 14×14 of 16 → 32, then 7·7·32 → 128 → 10
+        (
+            {"model": "cnn"},
+            6 * (784 * 25 * 16 + 196 * 25 * 16 * 32 + 1568 * 128 + 1280) - 2 * 784 * 25 * 16,
+        ),
+    ],
+)
+def test_operations_of_a_sample_counted_by_hand(fields, count):
+    assert bench.operations(Trial(widths=(256,), steps=1, **fields)) == count
+
+
+def test_every_path_is_a_trial():
+    """And no two of them the same."""
+    trials = [Trial(widths=bench.NETS[bench.WIDE], steps=1, **fields) for fields in bench.PATHS.values()]
+    assert len({t.key for t in trials}) == len(trials)
 
 
 @pytest.mark.parametrize("way", bench.measures.WAYS)

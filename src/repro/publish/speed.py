@@ -47,6 +47,22 @@ def _rows(told: Mapping[str, Any]) -> list[list[str]]:
     return cells
 
 
+def _paths(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a trial may ask for beside plain SGD: samples a second and share, a column a batch size."""
+    found = {(r["path"], r["batch_size"]): r for r in rows}
+    sizes = list(dict.fromkeys(r["batch_size"] for r in rows))
+    cells = [
+        [html.escape(path)]
+        + [told for n in sizes for told in (f"{found[path, n]['ours']:,.0f}", f"{found[path, n]['share']:.0%}")]
+        for path in dict.fromkeys(r["path"] for r in rows)
+    ]
+    header = ["trained with", *[told for n in sizes for told in (f"B\u00a0=\u00a0{n}", "share")]]
+    caption = (
+        "Samples a second of whatever a trial may ask for, and its share, as above: of products' operations alone."
+    )
+    return tables.table(header, cells, "Training paths", caption)
+
+
 def _sweeps(told: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
@@ -124,6 +140,7 @@ def fragment(path: Path = MEASURED) -> str:
         f"<p>With a worker on each of {told['cores']} cores, the wide network trains so many times as fast as with "
         f"one, in float32: {workers}. A worker with the data in memory takes up to {told['worker_mib']:,.0f} MiB.</p>"
     )
+    parts += [_paths(told["paths"])] if "paths" in told else []  # measured since 2026-11-23
     header = ["sweep", "a trial", "start and stop", "the parent's memory, at a tenth and at the end", "ledger loads"]
     parts.append(
         tables.table(
