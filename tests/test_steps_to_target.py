@@ -47,14 +47,21 @@ def study_rows(arm, law, *, sizes=SIZES, trials=32, sd=0.05, rate=lambda size: 1
     return rows
 
 
-def far_rows(worse=0.0, sizes=(16, 4096), seeds=5, sd=0.03):
+def far_rows(worse=0.0, sizes=(16, 4096), seeds=5, sd=0.03, rates=(0.1, 0.2, 0.4)):
     rng, rows = np.random.default_rng(1), []
     for size in sizes:
-        for lr in (0.1, 0.2):
+        for lr in rates:
             for seed in range(seeds):
-                error = 1.8 + worse * (size == max(sizes)) + 0.3 * (lr == 0.1) + rng.normal(0, sd)
+                error = 1.8 + worse * (size == max(sizes)) + 0.3 * (lr != 0.2) + rng.normal(0, sd)
                 told = {"arm": FAR, "key": f"far{size}-{lr}-{seed}", "batch_size": size, "lr": lr, "init_seed": seed}
-                told |= {"momentum": 0.0, "status": "finished", "dataset": "mnist", "step": 1.0, "final": True}
+                told |= {
+                    "momentum": 0.0,
+                    "status": "finished",
+                    "dataset": "mnist",
+                    "step": 1.0,
+                    "final": True,
+                    "epoch": size / 40,
+                }
                 rows.append(told | {"validation_accuracy": 1 - error / 100, "test_accuracy": 1 - error / 100})
     return rows
 
@@ -155,6 +162,12 @@ def part(table, start):
 def test_parts(fields, name, outcome):
     verdict = part(steps_table(**fields), name)
     assert verdict.outcome == outcome, verdict
+
+
+def test_a_best_rate_on_an_edge_decides_nothing_far_beyond_the_target():
+    verdict = judgement.judge_far(pd.DataFrame(far_rows(rates=(0.1, 0.2))))
+    assert verdict.outcome == Outcome.INCONCLUSIVE and "the last at B = 16 and B = 4096" in verdict.reason
+    assert "after 102 epochs and 0" in judgement.judge_far(pd.DataFrame(far_rows())).reason
 
 
 def test_where_scaling_ends_is_that_of_the_law():

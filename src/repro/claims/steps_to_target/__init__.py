@@ -52,7 +52,8 @@ CLAIM = Claim(
         " times, root mean square, in all. Equal epochs and equal steps say opposite things if the smallest batch "
         "surely takes more steps, and fewer examples, than the largest. Large batches do not test worse if ten times "
         "beyond the target, at the learning rate of best validation accuracy, test error at the largest of three "
-        f"batch sizes is the same as at the smallest to within ±{MARGIN} points (two one-sided tests), or lower."
+        f"batch sizes is the same as at the smallest to within ±{MARGIN} points (two one-sided tests), or lower; not "
+        "settled if one of those rates is the lowest or highest tried."
     ),
     history=(
         Revision("2026-11-22T08:50", "Written, before the first run but those of the pilot, of other seeds."),

@@ -242,17 +242,24 @@ def judge_budgets(found: Mapping[str, Study]) -> Verdict:
     return Verdict(Outcome.REPRODUCED if settled else Outcome.INCONCLUSIVE, f"{told}.", effects)
 
 
-def far_errors(table: pd.DataFrame) -> dict[int, dict[int, float]]:
-    """By batch size, test error (%) by seed far beyond the target, at the learning rate of best validation accuracy."""
+def far_best(table: pd.DataFrame) -> dict[int, tuple[pd.DataFrame, bool]]:
+    """By batch size, the last rows far beyond the target at the learning rate of best validation accuracy, and whether
+    that is the lowest or the highest of those tried."""
     if "arm" not in table or "test_accuracy" not in table:
         return {}
-    rows = final(table[table["arm"].str.endswith(FAR_ARM)])
+    tried = table[table["arm"].str.endswith(FAR_ARM)]
     found = {}
-    for size, group in rows.groupby("batch_size"):
-        means = group.groupby("lr")["validation_accuracy"].mean()
-        best = select(group, lr=means.idxmax())
-        found[int(str(size))] = {s: 100 - 100 * a for s, a in by_seed(best, "test_accuracy").items()}
+    for size, group in final(tried).groupby("batch_size"):
+        best = group.groupby("lr")["validation_accuracy"].mean().idxmax()
+        rates = select(tried, batch_size=size)["lr"]
+        found[int(str(size))] = select(group, lr=best), bool(best in (rates.min(), rates.max()))
     return found
+
+
+def far_errors(table: pd.DataFrame) -> dict[int, dict[int, float]]:
+    """By batch size, test error (%) by seed there."""
+    best = {size: by_seed(rows, "test_accuracy") for size, (rows, _) in far_best(table).items()}
+    return {size: {s: 100 - 100 * a for s, a in accuracies.items()} for size, accuracies in best.items()}
 
 
 def judge_far(table: pd.DataFrame) -> Verdict:
@@ -266,9 +273,17 @@ def judge_far(table: pd.DataFrame) -> Verdict:
     difference = paired_difference(a, b).of(POINTS)
     margin = margin_for(table, MARGIN)
     effects = {f"B = {large} minus {small}": difference}
-    told = f"B = {large} tests {bracketed(difference, 'points')} above B = {small}"
+    found = far_best(table)
+    epochs = [found[size][0]["epoch"].mean() for size in (large, small)]
+    told = (
+        f"B = {large} tests {bracketed(difference, 'points')} above B = {small}, after {epochs[0]:.0f} epochs and "
+        f"{epochs[1]:.0f}"
+    )
     if len(seeds) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few seeds.", effects)
+    if on := [size for size in (small, large) if found[size][1]]:
+        where = " and ".join(f"B = {size}" for size in on)
+        return Verdict(Outcome.INCONCLUSIVE, f"{told}; the best rate tried is the last at {where}.", effects)
     if difference.high < 0 or equivalence_p(a, b, margin) < 0.05:
         return Verdict(Outcome.REPRODUCED, f"{told}: the same within {margin:.1f} points, or better.", effects)
     if difference.low > 0:
