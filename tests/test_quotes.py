@@ -147,7 +147,9 @@ def test_claim_and_counter_claim_are_quoted_from_who_made_them_or_said_to_be_our
         assert text in blocks
         assert all(block.startswith("“") != ("in our words" in heading) for block in blocks)
         if text.startswith("“"):
-            assert any(is_from(text.strip("“”"), key) for key in by), text
+            quoted = re.findall(r"“(.+?)”", text)  # one sentence, or more
+            assert " ".join(f"“{sentence}”" for sentence in quoted) == text
+            assert all(any(is_from(sentence, key) for key in by) for sentence in quoted), text
 
 
 def test_what_is_quoted_can_be_cited():
