@@ -151,7 +151,8 @@ def mean(values: Sequence[float] | pd.Series, level: float = 0.95) -> Interval:
 
 def points(a: Rows, b: Rows, level: float = 0.95) -> Interval:
     """Test accuracy in percentage points, a minus b: paired over the seeds that both have."""
-    return mean(100 * (by_seed(a, "test_accuracy") - by_seed(b, "test_accuracy")).dropna(), level)
+    percent = (100 * by_seed(rows, "test_accuracy") for rows in (a, b))  # before the difference: so ties round alike
+    return mean((next(percent) - next(percent)).dropna(), level)
 
 
 def over(a: Rows, b: Rows, column: str) -> Interval:
