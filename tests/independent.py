@@ -907,12 +907,15 @@ def large_batch_remedies(rows: Rows, dataset: str, printed: Sequence[Printed]) -
         return Found(NO if {*outcomes.values()} == {NO} else OPEN, told, {})
     sharp = [sharper(**remedies[name]) for name in works]
     closed = [name for name in works if outcomes[name] == YES]
-    said = [f"{' and '.join(works)} make the gap smaller", *([f"{' and '.join(closed)} eliminate"] if closed else [])]
+    many = ["", "s"][len(works) == 1]
+    said = [f"{' and '.join(works)} make{many} the gap smaller"]
+    said += [f"{' and '.join(closed)} eliminate{['', 's'][len(closed) == 1]} it"] if closed else []
     if sharper().low <= 2:
         return Found(OPEN, told, {})
     if all(e.low > 2 for e in sharp):
         return Found(YES, [*said, *told, "and minima stay sharp"], {})
-    return Found(IN_PART if any(e.high < 2 for e in sharp) else OPEN, told, {})
+    mixed = any(e.high < 2 for e in sharp)
+    return Found(IN_PART if mixed else OPEN, [*said, *told, "but minima do not all stay"] if mixed else told, {})
 
 
 _ALL = (

@@ -6,12 +6,14 @@ import functools
 import html
 import io
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from repro import claims
-from repro.evidence.spec import Outcome, Scale
+from repro.evidence.intervals import Unit, mean_interval
+from repro.evidence.spec import Outcome, Scale, Verdict
 from repro.evidence.tables import MET, MISSED, TOO_WIDE
 from repro.names import DATASET_NAMES
 from repro.publish import chapter as room
@@ -286,6 +288,35 @@ def test_a_number_in_too_wide_an_interval_shows_the_interval():
         assert not wide or f", {len(wide)} {TOO_WIDE}. " in text
         shown += len(wide)
     assert shown
+
+
+@pytest.mark.parametrize(
+    ("values", "finished", "outcome", "told"),
+    [
+        (
+            (0.7, -0.5, 0.1),
+            4,
+            Outcome.INCONCLUSIVE,
+            r"^On MNIST, were .* stay: gap: about 38 seeds for 3, some 35 core",
+        ),
+        ((0.7, -0.5, 0.1), 3, Outcome.INCONCLUSIVE, "^$"),  # first what is planned
+        ((0.7, -0.5, 0.1), 4, Outcome.CONDITIONAL, "^$"),
+        ((0.01, -0.01, 0.0), 4, Outcome.INCONCLUSIVE, "^$"),  # that is not what is open
+        ((1.2, 1.1, 1.0), 4, Outcome.INCONCLUSIVE, "^$"),
+    ],
+)
+def test_an_open_verdict_says_what_would_decide_it_and_what_that_costs(values, finished, outcome, told):
+    gap = mean_interval(values).of(Unit("points", band=(-0.3, 0.3)))
+    rows = pd.DataFrame({"key": list("abcc"), "final": True, "init_seed": [0, 0, 1, 1], "run_seconds": 3600.0})
+    finding = SimpleNamespace(
+        verdict=Verdict(outcome, "", {"gap": gap}),
+        table=rows,
+        trials="abcd",
+        num_finished=finished,
+        scale=Scale.PAPER,
+        dataset="mnist",
+    )
+    assert re.search(told, room.would_decide(finding))
 
 
 def test_a_rule_has_a_paragraph_for_every_outcome_and_says_nothing_else():

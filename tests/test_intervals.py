@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 from statsmodels.api import OLS, add_constant
-from statsmodels.stats.weightstats import DescrStatsW
+from statsmodels.stats.weightstats import ttost_paired
 
 from repro.evidence import intervals
 from repro.evidence.intervals import Estimate
@@ -71,9 +71,10 @@ def test_below_two_values_an_interval_is_unbounded(interval):
 
 @pytest.mark.parametrize("margin", [0.02, 0.03, 0.0286, 0.04])
 def test_equivalence_against_statsmodels_and_by_hand(margin):
-    got = intervals.equivalence_p(A, B, margin)
     difference = np.subtract(A, B)
-    assert got == pytest.approx(DescrStatsW(difference).ttost_mean(-margin, margin)[0], rel=1e-9)
+    got = intervals.equivalence_p(difference, margin)
+    assert got == pytest.approx(ttost_paired(np.asarray(A), np.asarray(B), -margin, margin)[0], rel=1e-9)
+    assert intervals.paired_difference(A, B).equivalent(margin) == (got < 0.05)
     error = reference.sem(difference)
     by_hand = max(
         reference.t.sf((difference.mean() + margin) / error, 4),
@@ -83,16 +84,15 @@ def test_equivalence_against_statsmodels_and_by_hand(margin):
 
 
 def test_equivalence_is_found_within_the_margin_only():
-    same = np.add(A, [1e-4, -1e-4, 0, 2e-4, -2e-4])
-    assert intervals.equivalence_p(same, A, 0.003) < 0.001
-    assert intervals.equivalence_p(A, B, 0.003) > 0.999
+    assert intervals.equivalence_p([1e-4, -1e-4, 0, 2e-4, -2e-4], 0.003) < 0.001
+    assert intervals.equivalence_p(np.subtract(A, B), 0.003) > 0.999
 
 
 def test_equivalence_errs_no_more_than_it_says():
     """At a true difference of exactly the margin, p < 0.05 in 5 % of runs."""
     rng = np.random.default_rng(2)
     runs = 600
-    false = sum(intervals.equivalence_p(rng.normal(0.3, 0.05, 6), np.zeros(6), 0.3) < 0.05 for _ in range(runs))
+    false = sum(intervals.mean_interval(rng.normal(0.3, 0.05, 6)).equivalent(0.3) for _ in range(runs))
     assert 0.02 < false / runs < 0.09
 
 
@@ -109,7 +109,26 @@ def test_equivalence_errs_no_more_than_it_says():
     ids=["none", "one pair", "equal", "inside", "at the margin", "below"],
 )
 def test_equivalence_without_spread_is_decided_by_value(a, b, p):
-    assert intervals.equivalence_p(a, b, 0.5) == p
+    assert intervals.equivalence_p(np.subtract(a, b), 0.5) == p
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.1, 0.5), (0.3, 0.3), (0.0, 0.2), (5.0, 0.1)])
+def test_as_many_values_as_are_said_to_decide_do_so(mean, sd):
+    x = np.random.default_rng(0).standard_normal(7)
+    have = intervals.mean_interval(mean + sd * (x - x.mean()) / x.std(ddof=1))
+    needed = intervals.values_to_decide(have, 0.3)
+
+    def decided(n, seed):
+        e = intervals.mean_interval(np.random.default_rng([n, seed]).normal(mean, sd, n))
+        return e.excludes(0) or e.equivalent(0.3)
+
+    assert 0.76 <= np.mean([decided(needed, seed) for seed in range(400)]) <= (0.84 if needed > 20 else 1)
+    if needed > 2:
+        assert np.mean([decided(needed // 2, seed) for seed in range(400)]) < 0.76
+
+
+def test_a_spread_that_no_number_of_values_would_decide():
+    assert intervals.values_to_decide(intervals.mean_interval([-90.0, 10.0, 80.5]), 0.3) == math.inf
 
 
 def bootstrap(values, statistic=np.mean, seed=0, **options):
@@ -245,9 +264,9 @@ def test_estimate_answers(low, high, excludes_zero, within_one):
         (lambda: intervals.prediction_interval([1, 2], level=0), "between 0 and 1"),
         (lambda: intervals.paired_difference([1, 2], [1, 2, 3]), "one length, got 2 and 3"),
         (lambda: intervals.paired_difference([1, 2], [1, math.nan]), "^b: .*finite"),
-        (lambda: intervals.equivalence_p([1, 2, 3], [2], 0.5), "one length, got 3 and 1"),
-        (lambda: intervals.equivalence_p([1, 2], [1, 2], 0), "margin must be above 0, got 0"),
-        (lambda: intervals.equivalence_p([1, 2], [1, 2], math.nan), "margin must be above 0"),
+        (lambda: intervals.equivalence_p([1, math.nan], 0.5), "^differences: .*finite"),
+        (lambda: intervals.equivalence_p([1, 2], 0), "margin must be above 0, got 0"),
+        (lambda: intervals.equivalence_p([1, 2], math.nan), "margin must be above 0"),
         (lambda: intervals.slope_interval([1, 1], [1, 2]), "two different x"),
         (lambda: intervals.slope_interval([1], [2]), "two different x"),
         (lambda: intervals.slope_interval([1, 2], [1, 2, 3]), "one length"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence.intervals import Estimate, Unit, equivalence_p, paired_difference, paired_values
+from repro.evidence.intervals import Estimate, Unit, paired_difference, paired_values
 from repro.evidence.spec import Claim, Figure, Outcome, Revision, Scale, Settings, Verdict
 from repro.evidence.tables import by_seed, final, point
 from repro.evidence.words import bracketed
@@ -108,7 +108,8 @@ def shift(table: pd.DataFrame, changed: Where, kept: Where, column: str) -> tupl
     sd = statistics.stdev(b) if len(b) > 1 else 0.0
     if not sd:
         return paired_difference([], []), False
-    return paired_difference(a / sd, b / sd), equivalence_p(a / sd, b / sd, 1.0) < 0.05
+    difference = paired_difference(a / sd, b / sd)
+    return difference, difference.equivalent(1.0)
 
 
 @dataclass(frozen=True)

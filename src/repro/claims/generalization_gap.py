@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from repro.evidence.intervals import Estimate, Unit, equivalence_p
+from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import (
     PUBLISHED_SERIES,
     Claim,
@@ -130,8 +130,8 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, few, effects)
     at_epochs = f"At equal epochs B = {large} tests {compared(gap)} B = {small}"
     at_steps = f"at equal steps {compared(control)} it"
-    same_epochs = equivalence_p(gap.values, [0.0] * gap.n, margin) < 0.05
-    same_steps = equivalence_p(control.values, [0.0] * control.n, margin) < 0.05
+    same_epochs = gap.equivalent(margin)
+    same_steps = control.equivalent(margin)
     if gap.low > 0 or (same_epochs and gap.high >= 0):
         return Verdict(Outcome.NOT_REPRODUCED, f"{at_epochs}: the large batch is no worse.", effects)
     if gap.high >= 0:

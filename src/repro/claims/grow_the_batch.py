@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence.intervals import Estimate, Unit, equivalence_p, geometric, mean_interval, paired_difference
+from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval, paired_difference
 from repro.evidence.intervals import paired_values as in_pairs
 from repro.evidence.spec import Claim, Figure, Outcome, Published, Revision, Scale, Settings, Verdict
 from repro.evidence.tables import by_seed, final, margin_for, paired, point, select
@@ -125,7 +125,7 @@ def times_over(table: pd.DataFrame, column: str, a: str, b: str) -> Estimate:
 
 
 def same(table: pd.DataFrame, e: Estimate) -> bool:
-    return e.n > 1 and equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05
+    return e.equivalent(margin_for(table, MARGIN))
 
 
 def judge_same(table: pd.DataFrame, name: str, what: str) -> Verdict:

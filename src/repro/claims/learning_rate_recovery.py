@@ -8,7 +8,7 @@ import math
 
 import pandas as pd
 
-from repro.evidence.intervals import Estimate, Unit, equivalence_p, mean_interval
+from repro.evidence.intervals import Estimate, Unit, mean_interval
 from repro.evidence.spec import Claim, Figure, Outcome, Published, Revision, Scale, Settings, Verdict, log_checkpoints
 from repro.evidence.tables import at_chance, final, margin_for, paired, point, select
 from repro.evidence.tuning import LEAST, Tuned, cells, tune, tuned_difference
@@ -140,7 +140,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         return unpaired
     worse = f"{-lost.value:.2f} points worse ({-lost.high:.2f} to {-lost.low:.2f})"
     told = f"At the small batch's learning rate the large one tests {worse}, at the raised rate it is {bracketed(left)}"
-    same = equivalence_p(left.values, [0.0] * left.n, margin) < 0.05
+    same = left.equivalent(margin)
     if not same and left.low <= 0:
         if left.high < 0 and left.value < -margin:
             return Verdict(Outcome.NOT_REPRODUCED, f"{told}: not all comes back.", effects)

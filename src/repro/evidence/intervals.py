@@ -5,6 +5,7 @@ Every interval is two-sided at 95 % unless `level` says otherwise.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
-from statsmodels.stats.weightstats import ttost_paired
+from statsmodels.stats.weightstats import DescrStatsW
 
 LARGEST_RHO = 0.999  # of which Fisher's z is taken: that of 1 is infinite
 
@@ -57,6 +58,10 @@ class Estimate:
     def within(self, margin: float) -> bool:
         """Whether the whole interval lies strictly inside ±margin."""
         return -margin < self.low and self.high < margin
+
+    def equivalent(self, margin: float) -> bool:
+        """Whether the mean of `values` lies inside ±margin, by two one-sided t tests at 5 %."""
+        return equivalence_p(self.values, margin) < 0.05
 
 
 def _finite(values: ArrayLike, name: str = "values") -> np.ndarray:
@@ -123,22 +128,42 @@ def geometric(logs: Estimate) -> Estimate:
     return Estimate(value, low, high, logs.n, f"{logs.method}, of logarithms", values)
 
 
-def equivalence_p(a: ArrayLike, b: ArrayLike, margin: float) -> float:
-    """p of the two one-sided paired t tests that the mean of a - b lies inside ±margin.
+def equivalence_p(differences: ArrayLike, margin: float) -> float:
+    """p of the two one-sided t tests that the mean of (n,) differences lies inside ±margin.
 
-    Small p: equivalent within the margin (Schuirmann 1987). 1.0 below two pairs; differences without any
-    spread are decided by their value.
+    Small p: equivalent within the margin (Schuirmann 1987). 1.0 below two; differences without any spread are decided
+    by their value.
     """
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be above 0, got {margin}")
-    x, y = _finite(a, "a"), _finite(b, "b")
-    _check_pairs(x, y)
+    x = _finite(differences, "differences")
     if len(x) < 2:
         return 1.0
-    difference = x - y
-    if difference.std(ddof=1) <= 1e-12 * max(1.0, float(np.abs(difference).max())):
-        return 0.0 if abs(difference.mean()) < margin else 1.0
-    return float(ttost_paired(x, y, -margin, margin)[0])
+    if x.std(ddof=1) <= 1e-12 * max(1.0, float(np.abs(x).max())):
+        return 0.0 if abs(x.mean()) < margin else 1.0
+    return float(DescrStatsW(x).ttost_mean(-margin, margin)[0])
+
+
+def values_to_decide(e: Estimate, margin: float, power: float = 0.8) -> float:
+    """How many values would, with this probability, either tell their mean from 0 (95 % t interval) or call it
+    `equivalent` to 0 within ±margin, if they were normal with the mean and the spread of those at hand; ∞ beyond 4,096.
+
+    By 4,000 simulated means and variances for each number tried, by bisection.
+    """
+    x = _finite(e.values)
+    mean, sd = x.mean(), x.std(ddof=1)
+    shifts = np.random.default_rng(0).standard_normal(4000)
+
+    def decides(n: int) -> bool:
+        error = sd * np.sqrt(np.random.default_rng(n).chisquare(n - 1, 4000) / (n - 1) / n)
+        off = np.abs(mean + shifts * sd / math.sqrt(n))
+        told = off > scipy_stats.t.ppf(0.975, n - 1) * error
+        same = off + scipy_stats.t.ppf(0.95, n - 1) * error < margin
+        return bool((told | same).mean() >= power)
+
+    if not decides(4096):
+        return math.inf
+    return 2 + bisect.bisect_left(range(2, 4096), True, key=decides)
 
 
 def bootstrap_interval(

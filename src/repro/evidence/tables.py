@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,14 @@ def at_chance(rows: pd.DataFrame) -> pd.Series:
     accuracy = functools.reduce(pd.Series.combine_first, held_out, pd.Series(math.nan, rows.index))
     guessing = [DATASETS[name].most_frequent for name in rows["dataset"]]
     return (rows["status"] == "finished") & (accuracy <= np.add(guessing, CHANCE_MARGIN))
+
+
+def numbered(table: pd.DataFrame, name: str) -> dict[int, str]:
+    """The arms of the table called `name` with a whole number for its `{}`, by that number."""
+    before, after = map(re.escape, name.split("{}"))
+    names: list[str] = table["arm"].unique().tolist() if "arm" in table else []
+    matches = (re.fullmatch(rf"{before}(\d+){after}", arm) for arm in names)
+    return dict(sorted((int(match[1]), match[0]) for match in matches if match))
 
 
 def by_seed(rows: pd.DataFrame, column: str, factor: float = 1.0) -> dict[int, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import importlib.resources
 import logging
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from IPython.display import HTML
 
 from repro import claims
 from repro.claims import Finding
+from repro.evidence.intervals import values_to_decide
 from repro.evidence.sources import NAMES
 from repro.evidence.spec import PUBLISHED_SERIES, Figure, Outcome, Revision, Scale, Verdict
 from repro.evidence.tables import NARROW, NOT_RUN, NOT_TESTABLE, TESTED, TOO_WIDE, count, met_of_tested, select
@@ -77,6 +79,24 @@ def origin(finding: Finding) -> str:
 def _cost(finding: Finding) -> str:
     hours = provenance.summary(finding.table)["hours"]
     return f"{hours:.1f} core hours" if hours >= 0.1 else f"{hours * 3600:.0f} core seconds"
+
+
+def would_decide(finding: Finding) -> str:
+    """Of a verdict that is open though all was run: how many seeds would decide each difference that is, and at what
+    cost; "" where that is not what is open."""
+    if finding.verdict.outcome != Outcome.INCONCLUSIVE or finding.num_finished < len(finding.trials):
+        return ""
+    rows = select(finding.table, final=True)
+    one = rows[rows["init_seed"] == rows["init_seed"].max()].drop_duplicates("key")["run_seconds"].sum() / 3600
+    told = []
+    for name, e in finding.verdict.effects.items():
+        _, margin = e.unit.band or (0.0, 0.0)
+        if not margin or e.unit.log or len(e.values) < 2 or e.excludes(0) or e.equivalent(margin):
+            continue
+        if math.isfinite(seeds := values_to_decide(e, margin)):
+            cost = f"some {(seeds - e.n) * one:,.0f} core hours more"
+            told.append(f"{name}: about {seeds:,} seeds for {e.n}, {cost}")
+    return f"On {label(finding)}, were mean and spread to stay: {'; '.join(told)}." if told else ""
 
 
 def style() -> str:
@@ -167,10 +187,12 @@ class Chapter:
             if f.num_finished < len(f.trials)
         ]
         left = f" Still to run: {', '.join(unfinished)}." if unfinished else ""
+        decide = " ".join(filter(None, map(would_decide, self.recorded)))
+        decide = f"<p><b>What would decide it.</b> {html.escape(decide)} Not spent yet.</p>" if decide else ""
         verdicts = "<br>".join(f"{badge(outcome(f))} {html.escape(label(f))}" for f in self.shown)
         return HTML(
             f'<aside class="side top notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'
-            f"<p><b>What would change this.</b> {html.escape(self.claim.change + left)}</p>"
+            f"<p><b>What would change this.</b> {html.escape(self.claim.change + left)}</p>{decide}"
             f"<p><b>Verdicts.</b><br>{verdicts}</p></aside>"
         )
 

@@ -26,7 +26,6 @@ from repro.evidence.intervals import (
     Estimate,
     Unit,
     bootstrap_interval,
-    equivalence_p,
     geometric,
     luck_of,
     mean_interval,
@@ -94,7 +93,7 @@ def judge_statistics(table: pd.DataFrame, network: str) -> Verdict:
         f"With a large batch and as many steps, statistics over ghosts of it test {bracketed(e, 'points')} beside "
         "statistics over all of it."
     )
-    if equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05:
+    if e.equivalent(margin_for(table, MARGIN)):
         return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
     return Verdict(Outcome.REPRODUCED if e.excludes(0) else Outcome.INCONCLUSIVE, reason, effects)
 

@@ -23,7 +23,7 @@ CLAIM = Claim(
         f"one with it, and as the small one without, to within ±{MARGIN} points (two one-sided tests, 5 %) or surely "
         f"better; it fails if it surely brings the large batch less than {MARGIN} points, or less than that more than "
         "the small one. Conservative training must surely beat as many steps a batch without its pull, too, and fails"
-        " if it surely does not. Reproduced, as the paper found it: augmentation, conservative or adversarial "
+        " if it surely does not. Reproduced: as the paper found it, augmentation, conservative or adversarial "
         "training makes the gap smaller, and with each that does, the large batch's φ is still surely more than "
         f"{SHARP:g} times the small one's, by ten iterations from y = 0 as published. Conditional: one makes it "
         "smaller, and with one φ is surely no longer so. Not reproduced: all three fail. Inconclusive: anything else,"

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from repro.claims.large_batch_remedies.experiment import (
-    ARM,
-    LARGE,
-    PLAIN,
-    REMEDIES,
-    SMALL,
-)
+from repro.claims.large_batch_remedies.experiment import ARM, LARGE, PLAIN, REMEDIES, SMALL
 from repro.claims.large_batch_remedies.judgement import SEARCHES, beside, ends, judge, judge_warm, sharper, warmed
-from repro.evidence.intervals import (
-    mean_interval,
-)
+from repro.evidence.intervals import mean_interval
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import by_seed, final, point
 
@@ -69,6 +61,7 @@ def by_start_title(table: pd.DataFrame) -> str:
     return "The large batch, started from an epoch of the small one"
 
 
+SETTLED = "Accuracy averaged over the last tenth of the epochs."
 INTERVALS = "Paired by seed, 95 % t intervals."
 FIGURES = (
     Figure(
@@ -78,7 +71,7 @@ FIGURES = (
         by_remedy_title,
         "test accuracy, minus the small batch without a remedy, percentage points",
         "",
-        INTERVALS,
+        f"{SETTLED} {INTERVALS}",
         x_scale="linear",
     ),
     Figure(
@@ -98,7 +91,7 @@ FIGURES = (
         by_start_title,
         "epochs of the small batch first",
         "test accuracy (%)",
-        "Then the large batch for as many epochs as without. Means over seeds, 95 % t intervals.",
+        f"Then the large batch for as many epochs as without. {SETTLED} Means over seeds, 95 % t intervals.",
         x_scale="log",
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,14 +24,13 @@ from repro.claims.large_batch_remedies.experiment import (
 from repro.evidence.intervals import (
     Estimate,
     Unit,
-    equivalence_p,
     geometric,
     mean_interval,
     paired_difference,
     paired_values,
 )
 from repro.evidence.spec import Outcome, Verdict
-from repro.evidence.tables import by_seed, final, margin_for, paired, select, settled
+from repro.evidence.tables import by_seed, final, margin_for, numbered, paired, select, settled
 from repro.evidence.words import bracketed
 
 MARGIN = 0.3  # percentage points of 10,000 test images
@@ -78,7 +76,7 @@ def shrinks(table: pd.DataFrame, remedy: str) -> Estimate:
 
 def is_none(table: pd.DataFrame, e: Estimate) -> bool:
     """Whether a gap is none, or for the better."""
-    return e.n > 1 and (e.low > 0 or equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05)
+    return e.low > 0 or e.equivalent(margin_for(table, MARGIN))
 
 
 def judge_remedy(table: pd.DataFrame, remedy: str) -> Verdict:
@@ -134,7 +132,7 @@ def judge_pull(table: pd.DataFrame) -> Verdict:
     )
     if e.low > 0:
         return Verdict(Outcome.REPRODUCED, reason, effects)
-    same = equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05 or e.high < 0
+    same = e.equivalent(margin_for(table, MARGIN)) or e.high < 0
     return Verdict(Outcome.NOT_REPRODUCED if same else Outcome.INCONCLUSIVE, reason, effects)
 
 
@@ -169,10 +167,7 @@ def judge_sharp(table: pd.DataFrame, column: str, remedies: Sequence[str] = REME
 
 def warmed(table: pd.DataFrame) -> dict[int, str]:
     """The arms that start from the small batch, by for how many epochs."""
-    prefix, suffix = WARM.split("{}")
-    names: list[str] = table["arm"].unique().tolist() if "arm" in table else []
-    found = {int(n.removesuffix(suffix)): n for n in names if n.startswith(prefix) and n.endswith(suffix)}
-    return dict(sorted(found.items()))
+    return numbered(table, WARM)
 
 
 def judge_warm(table: pd.DataFrame) -> Verdict:
@@ -195,21 +190,21 @@ def judge_warm(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     if late.low > 0 and e.low > 0:
         return Verdict(Outcome.CONDITIONAL, f"{reason} So the early start helps, too, but less.", effects)
-    same = equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05 or e.high < 0
+    same = e.equivalent(margin_for(table, MARGIN)) or e.high < 0
     return Verdict(Outcome.NOT_REPRODUCED if same else Outcome.INCONCLUSIVE, reason, effects)
 
 
 def judge_faster(table: pd.DataFrame) -> Verdict:
     """Whether a higher learning rate alone makes the large batch better: no remedy of the paper's, and cheaper."""
     plain = ARM.format(PLAIN, LARGE)
-    known = re.compile(ARM.format(FASTER.format(r"\d+"), LARGE))
-    arms = [arm for arm in table["arm"].unique() if known.fullmatch(arm)]
+    arms = numbered(table, ARM.format(FASTER, LARGE)).values()
     effects = {f"{arm}, minus none": beside(table, arm, plain) for arm in arms}
     if min((e.n for e in effects.values()), default=0) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
     best = max(effects.values(), key=lambda e: e.value)
     reason = (
-        f"At the better of the higher learning rates the large batch tests {bracketed(best, 'points')} beside none."
+        f"At the better of two higher learning rates the large batch tests {bracketed(best, 'points')} beside the "
+        "usual one."
     )
     if any(e.low > 0 for e in effects.values()):
         return Verdict(Outcome.REPRODUCED, reason, effects)
@@ -240,7 +235,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     for how, column in SEARCHES.items():
         parts[f"Minima stay sharp all the same, by {how}"] = judge_sharp(table, column)
     parts["A late warm start helps, an early one does not"] = judge_warm(table)
-    parts["A higher learning rate makes it smaller"] = judge_faster(table)
+    parts["A higher learning rate helps the large batch"] = judge_faster(table)
     parts["Augmentation is crucial"] = judge_crucial(table)
     effects = {GAP: without}
     if without.n < 2:
@@ -255,7 +250,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         told = {
             Outcome.REPRODUCED: "and minima stay sharp",
             Outcome.INCONCLUSIVE: "and whether minima stay sharp is open",
-        }.get(sharp.outcome, "and minima do not stay sharp")
+        }.get(sharp.outcome, "but minima do not all stay sharp")
         reason += f" What makes that smaller: {', '.join(works)}; {told}."
         flat = sharp.outcome == Outcome.NOT_REPRODUCED
         return Verdict(Outcome.CONDITIONAL if flat else sharp.outcome, reason, effects, parts)
@@ -278,10 +273,10 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     names = helping(verdict.parts, OF_PAPER)
     whole = [n for n in names if verdict.parts[f"{n.capitalize()} eliminates it"].outcome == Outcome.REPRODUCED]
     if verdict.outcome in (Outcome.REPRODUCED, Outcome.CONDITIONAL):
-        what = f"{' and '.join(names)} make the gap smaller" + (
-            f", {' and '.join(whole)} eliminate it" if whole else ""
-        )
-        sharp = "and minima stay sharp" if verdict.outcome == Outcome.REPRODUCED else "and minima do not stay sharp"
+        what = f"{' and '.join(names)} {'makes' if len(names) == 1 else 'make'} the gap smaller"
+        if whole:
+            what += f", {' and '.join(whole)} {'eliminates' if len(whole) == 1 else 'eliminate'} it"
+        sharp = "and minima stay sharp" if verdict.outcome == Outcome.REPRODUCED else "but minima do not all stay sharp"
         return f"In part: {what}, {sharp}. {told}."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
         return f"None of the paper's. {told}, and none brings it nearer to a small one that has it too."

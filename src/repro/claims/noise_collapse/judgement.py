@@ -22,7 +22,7 @@ from repro.claims.noise_collapse.groups import (
     spread,
     trained,
 )
-from repro.evidence.intervals import Estimate, Unit, equivalence_p, mean_interval, parabola_vertex, slope_interval
+from repro.evidence.intervals import Estimate, Unit, mean_interval, parabola_vertex, slope_interval
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import margin_for, select
 from repro.evidence.tuning import tune, tuned_difference
@@ -174,7 +174,7 @@ def hold_together(found: Cells, of: Cells, unit: Unit) -> tuple[bool | None, Est
     told = f"of {len(left)} settings, the one that differs most does so by {bracketed(worst, 'points')}"
     if any(e.low > high or e.high < low for e in apart):
         return False, worst, told
-    alike = all(equivalence_p(cell, np.zeros_like(cell), high) < 0.05 for cell in left)
+    alike = all(e.equivalent(high) for e in apart)
     return (True if alike else None), worst, told
 
 

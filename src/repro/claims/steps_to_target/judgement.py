@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from repro.claims.steps_to_target.experiment import BY_MOMENTUM, FAR_ARM, split
-from repro.evidence.intervals import Estimate, Unit, equivalence_p, paired_difference
+from repro.evidence.intervals import Estimate, Unit, paired_difference
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.steps import (
     Study,
@@ -284,7 +284,7 @@ def judge_far(table: pd.DataFrame) -> Verdict:
     if on := [size for size in (small, large) if found[size][1]]:
         where = " and ".join(f"B = {size}" for size in on)
         return Verdict(Outcome.INCONCLUSIVE, f"{told}; the best rate tried is the last at {where}.", effects)
-    if difference.high < 0 or equivalence_p(a, b, margin) < 0.05:
+    if difference.high < 0 or difference.equivalent(margin):
         return Verdict(Outcome.REPRODUCED, f"{told}: the same within {margin:.1f} points, or better.", effects)
     if difference.low > 0:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}.", effects)

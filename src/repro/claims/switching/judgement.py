@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -19,9 +18,9 @@ from repro.claims.switching.experiment import (
     SWITCHED,
     tail,
 )
-from repro.evidence.intervals import Estimate, Unit, equivalence_p
+from repro.evidence.intervals import Estimate, Unit
 from repro.evidence.spec import Outcome, Verdict
-from repro.evidence.tables import margin_for, paired, select, settled
+from repro.evidence.tables import margin_for, numbered, paired, select, settled
 from repro.evidence.words import bracketed, spread
 
 MARGIN = 0.3  # percentage points of 10,000 test images within which accuracies count as the same
@@ -35,16 +34,9 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
     return settled(table, tail(float(alone["epochs"].iloc[0])), "test_accuracy") if len(alone) else table.iloc[:0]
 
 
-def named(table: pd.DataFrame, name: str) -> dict[int, str]:
-    """The arms of the table that are called so, by the epoch in it."""
-    names: list[str] = table["arm"].unique().tolist() if "arm" in table else []
-    known = re.compile(name.format(r"(\d+)"))
-    return dict(sorted((int(match[1]), arm) for arm in names if (match := known.fullmatch(arm))))
-
-
 def switched(table: pd.DataFrame, network: str = "{}") -> dict[int, str]:
     """The arms that switch, by the epoch; of the post's network, where `network` is OF_POST."""
-    return named(table, network.format(SWITCHED))
+    return numbered(table, network.format(SWITCHED))
 
 
 def compared(table: pd.DataFrame, arm: str, other: str, what: str) -> Estimate:
@@ -65,7 +57,7 @@ def catches_up(table: pd.DataFrame, e: Estimate) -> bool | None:
     """Whether a difference from the small batch is none, or for the better; False if it is surely beyond the margin;
     None where that is open."""
     margin = margin_for(table, MARGIN)
-    if e.n > 1 and (e.low > 0 or equivalence_p(e.values, [0.0] * e.n, margin) < 0.05):
+    if e.low > 0 or e.equivalent(margin):
         return True
     return False if e.high < -margin else None
 
@@ -105,7 +97,7 @@ def judge_control(table: pd.DataFrame, networks: Sequence[str]) -> Verdict:
 def judge_faster(table: pd.DataFrame) -> Verdict:
     """Whether ten times the learning rate is surely better than the large batch kept for as long, whenever it is
     raised, on every network."""
-    arms = {arm: network for network in ("{}", OF_POST) for arm in named(table, network.format(FASTER)).values()}
+    arms = {arm: network for network in ("{}", OF_POST) for arm in numbered(table, network.format(FASTER)).values()}
     effects = {
         f"{arm}, minus the large batch kept": compared(table, arm, network.format(LARGE_KEPT), "minus the large kept")
         for arm, network in arms.items()
@@ -161,7 +153,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         LATE: late,
         BETTER: rate,
         "A higher learning rate catches up": judge_all(
-            table, [*named(table, FASTER).values()], "At ten times the learning rate"
+            table, [*numbered(table, FASTER).values()], "At ten times the learning rate"
         ),
         "A network that is stuck would be told apart": control,
     }

@@ -21,7 +21,7 @@ from repro.claims.travel.experiment import (
     TRUE_LABELS,
 )
 from repro.claims.travel.readings import AS_FAR, LEAST_STEPS, as_far, ends, misses, over, path, slopes
-from repro.evidence.intervals import Estimate, Unit, equivalence_p, geometric, mean_interval, paired_difference
+from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval, paired_difference
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import by_seed, margin_for, paired, select
 from repro.evidence.words import bracketed
@@ -57,7 +57,7 @@ def points(table: pd.DataFrame) -> Unit:
 
 def same(table: pd.DataFrame, e: Estimate) -> bool:
     """Whether accuracies are the same within the margin, by two one-sided tests."""
-    return e.n > 1 and equivalence_p(e.values, [0.0] * e.n, margin_for(table, MARGIN)) < 0.05
+    return e.equivalent(margin_for(table, MARGIN))
 
 
 def at_same_distance(table: pd.DataFrame, a: Mapping[str, Any], b: Mapping[str, Any]) -> Estimate:

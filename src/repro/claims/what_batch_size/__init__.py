@@ -54,7 +54,7 @@ CLAIM = Claim(
             "2026-11-23T04:16",
             "Before the first run still, after a sceptic's reading: three quarters of the workloads must hold; ten "
             "times too large and ten times too small are judged apart, for the noise scale of the three runs there "
-            "are lies above the critical batch size; and advice that the other workloads put right is judged, too.",
+            "are lies above the pilot's critical batch size; advice that the other workloads put right is judged.",
         ),
     ),
     sentences={
