@@ -185,8 +185,8 @@ def test_figures_draw_what_there_is(figure):
 
 
 def test_the_published_sweep_is_as_planned():
-    """At every batch size 32 trials, or 64 where plain momentum matters, each of its own learning rate (and momentum)
-    and seed, around the pilot."""
+    """At every batch size 32 trials, 64 where plain momentum matters and half as many where they are dear, each of its
+    own learning rate (and momentum) and seed, around the pilot."""
     for dataset in ("mnist", "fashion-mnist"):
         *studies, far = CLAIM.sweeps("paper", dataset=dataset)
         assert {t.target_accuracy for t in far.trials()} == {None} and {t.evaluate_on for t in far.trials()} == {"both"}
@@ -203,11 +203,12 @@ def test_the_published_sweep_is_as_planned():
                 rates = [t.lr / (1 - t.momentum) for t in trials]
                 centre, foretold = experiment.expected(experiment.pilot_of(dataset, sweep.name), size)
                 count, most = 64 if method == "momentum" and size >= 256 else 32, 8.1 if by_momentum else 4.1
+                count = count // 2 if size >= 2048 else count
                 assert len(set(rates)) == count and {t.init_seed for t in trials} == set(range(count))
                 assert centre / most < min(rates) < 1.6 * centre / most
                 assert most * centre / 1.6 < max(rates) < most * centre
                 assert any(t.momentum for t in trials) == by_momentum
-                assert {t.steps for t in trials} == {round(3 * foretold)}
+                assert {t.steps for t in trials} == {round(2.25 * foretold)}
                 assert {t.precision for t in trials} == {"float32"}
                 assert all(t.target_accuracy and t.evaluate_on == "validation" for t in trials)
                 assert all(t.drop_last or t.num_train % size == 0 for t in trials)

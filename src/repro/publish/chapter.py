@@ -188,7 +188,11 @@ class Chapter:
         ]
         left = f" Still to run: {', '.join(unfinished)}." if unfinished else ""
         decide = " ".join(filter(None, map(would_decide, self.recorded)))
-        decide = f"<p><b>What would decide it.</b> {html.escape(decide)} Not spent yet.</p>" if decide else ""
+        decide = (
+            f"<p><b>What would decide it.</b> {html.escape(decide)} Not done so far, for the cost.</p>"
+            if decide
+            else ""
+        )
         verdicts = "<br>".join(f"{badge(outcome(f))} {html.escape(label(f))}" for f in self.shown)
         return HTML(
             f'<aside class="side top notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'

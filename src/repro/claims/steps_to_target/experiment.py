@@ -35,6 +35,7 @@ TARGETS = {"mnist5k": 0.85, "mnist": 0.97, "fashion-mnist": 0.84}  # accuracy on
 # pilot; outside the others steps are as foreseeable as dear.
 BOUNDS = {"Adam": (16, math.inf), "LeNet-5": (2, 2048), "784-1024-1024-10": (4, 4096)}
 DOUBLED = 256  # batch size from which plain momentum is tuned by twice as many trials: there it matters
+HALVED = 2048  # batch size from which there are half as many trials: each is as dear as all of a small one's
 SPARSE = ("LeNet-5",)  # evaluated at every other look: there a look takes as long as many steps
 FIRST_LOOK = 1 / 6  # of the steps that a pilot foretold
 FAR_ARM = "SGD, far beyond the target"
@@ -79,7 +80,7 @@ PAPER: dict[str, Any] = {
     "trials": 32,  # at each batch size, a power of two
     "octaves": 4,  # that learning rates span
     "more_octaves": 6,  # where momentum is tuned, too
-    "budget": 3,  # times the steps that a pilot foretold
+    "budget": 2.25,  # times the steps that a pilot foretold
     "look": 1.15,  # steps from one evaluation to the next, times
     "far_batch_sizes": (16, 256, 4096),
     "seeds": 5,  # of the runs far beyond the target
@@ -158,10 +159,10 @@ def base_of(dataset: str) -> Trial:
 
 
 def study_sweeps(settings: Settings) -> list[Sweep]:
-    """A sweep a study: at every batch size as many trials, twice as many of plain momentum from DOUBLED on, at
-    quasi-random points: the logarithm of the learning rate, of η/(1 - m) where momentum is tuned, too, uniform over
-    `octaves` (with momentum `more_octaves`) about the pilot's best; that of 1 - m uniform from 1 to SLOWEST. Trial i
-    has seed i."""
+    """A sweep a study: at every batch size as many trials, twice as many of plain momentum from DOUBLED on and half as
+    many of all from HALVED on, at quasi-random points: the logarithm of the learning rate, of η/(1 - m) where momentum
+    is tuned, too, uniform over `octaves` (with momentum `more_octaves`) about the pilot's best; that of 1 - m uniform
+    from 1 to SLOWEST. Trial i has seed i."""
     first, _ = split(settings["studies"][0])
     sweeps = []
     for study in settings["studies"]:
@@ -186,6 +187,7 @@ def _study_sweep(
         most = max(round(budget * steps), 2)
         looks = checkpoints(FIRST_LOOK * steps, most, look)
         count = whole("trials", trials) * (2 if method == "momentum" and size >= DOUBLED else 1)
+        count = max(count // 2, 1) if size >= HALVED else count
         if count & (count - 1):
             raise SpecError(f"trials {count}: must be a power of two, as quasi-random points are")
         for i, point in enumerate(quasi_random(count, 1 + by_momentum, size, study)):

@@ -70,8 +70,7 @@ FIGURES = (
         "Test accuracy, minus the small batch from the start, percentage points",
         "",
         "Averages over the last epochs, paired by seed, 95 % t intervals. Band: within the margin. What is switched "
-        "after as "
-        "many steps of the large batch: minus the small batch for twice as long.",
+        "after as many steps of the large batch: minus the small batch for twice as long.",
         x_scale="linear",
     ),
 )
