@@ -584,7 +584,7 @@ def what_batch_size(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
 def averaged(rows: Rows, epochs: float) -> Rows:
     """With the test accuracy of every row that of its trial's last so many epochs."""
     means = {}
-    for key, of_trial in rows.groupby("key"):
+    for key, of_trial in rows[["key", "epoch", "test_accuracy"]].groupby("key"):
         last = of_trial.loc[of_trial["epoch"] > of_trial["epoch"].max() - epochs + 1e-6, "test_accuracy"]
         means[key] = float(np.mean(last.to_list()))
     return rows.assign(test_accuracy=[means[key] for key in rows["key"]])

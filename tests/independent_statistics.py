@@ -55,19 +55,19 @@ def trials(rows: Rows, seeds: int, **fields: Any) -> Rows:
     the data's order alike. A list: any of these. A batch left over at an epoch's end can only be dropped where there
     is one."""
     whole = fields | {field: value for field, value in PLAIN.items() if field not in fields}  # the telling ones first
-    rows = rows[(rows["init_seed"] < seeds) & (rows["init_seed"] == rows["data_seed"])]
     num_train = whole["train_size"] or {"test": 60_000, "both": 50_000}[whole["evaluate_on"]]
     left_over = num_train % rows["batch_size"] > 0
-    rows = rows[rows["drop_last"] == (left_over & whole.pop("drop_last"))]
+    of_seeds = (rows["init_seed"] < seeds) & (rows["init_seed"] == rows["data_seed"])
+    at = np.flatnonzero(of_seeds & (rows["drop_last"] == (left_over & whole.pop("drop_last"))))
     for field, allowed in whole.items():
-        found = pd.Series(False, rows.index)
+        found, known = np.zeros(len(at), bool), rows[field].to_numpy()[at]
         for value in allowed if isinstance(allowed, list) else [allowed]:
             if isinstance(value, str | bool):
-                found |= rows[field] == value
+                found |= known == value
             else:
-                found |= rows[field].isna() if value is None else np.isclose(rows[field], value, rtol=1e-6, atol=0)
-        rows = rows[found]
-    return rows.sort_values(["lr", "init_seed", "step"], kind="stable")
+                found |= pd.isna(known) if value is None else np.isclose(known.astype(float), value, rtol=1e-6, atol=0)
+        at = at[found]
+    return rows.iloc[at].sort_values(["lr", "init_seed", "step"], kind="stable")
 
 
 def ended(rows: Rows) -> Rows:

@@ -139,10 +139,15 @@ def weigh(page) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
 def turn(page, theme, size):
+    """Until the page is as it is there: it looks at what scrolls once a frame of that size has been laid out."""
     page.emulate_media(color_scheme=theme)
     page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
-    page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+    page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}' && innerWidth === {size[0]}")
+    page.evaluate(TWO_FRAMES)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,4 +1,4 @@
-"""Estimates with intervals. numpy, scipy and statsmodels only; arrays in, Estimates out.
+"""Estimates with intervals. numpy and scipy only; arrays in, Estimates out.
 
 Every interval is two-sided at 95 % unless `level` says otherwise.
 """
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
-from statsmodels.stats.weightstats import DescrStatsW
 
 LARGEST_RHO = 0.999  # of which Fisher's z is taken: that of 1 is infinite
 
@@ -141,7 +140,8 @@ def equivalence_p(differences: ArrayLike, margin: float) -> float:
         return 1.0
     if x.std(ddof=1) <= 1e-12 * max(1.0, float(np.abs(x).max())):
         return 0.0 if abs(x.mean()) < margin else 1.0
-    return float(DescrStatsW(x).ttost_mean(-margin, margin)[0])
+    sides = ((-margin, "greater"), (margin, "less"))
+    return max(float(scipy_stats.ttest_1samp(x, end, alternative=way).pvalue) for end, way in sides)
 
 
 def values_to_decide(e: Estimate, margin: float, power: float = 0.8) -> float:

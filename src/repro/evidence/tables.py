@@ -87,7 +87,9 @@ def paired(
     table: pd.DataFrame, a: Mapping[str, Any], b: Mapping[str, Any], column: str, factor: float = 1.0
 ) -> Estimate:
     """Paired difference over seeds of finished trials: rows `a` minus rows `b`, each given by column and value."""
-    values = (by_seed(final(table, **where), column, factor) for where in (a, b))
+    needed = {"final", "status", "init_seed", column, *a, *b}
+    few = table[[name for name in table.columns if name in needed]]  # taking rows of all takes ten times as long
+    values = (by_seed(final(few, **where), column, factor) for where in (a, b))
     return paired_difference(*paired_values(*values))
 
 

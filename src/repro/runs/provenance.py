@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 import repro
-from repro.evidence.tables import at_chance
 from repro.names import ReproError
 
 _PACKAGE = Path(repro.__file__).resolve().parent
@@ -89,6 +88,8 @@ def of_run(path: str, precision: str, seconds: float) -> dict[str, Any]:
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Where the rows of a table come from: trials, those that learnt nothing, hours, versions, first and last date."""
+    from repro.evidence.tables import at_chance  # which loads statistics, and every worker loads this module
+
     if table.empty:
         return {"trials": 0, "hours": 0.0}
     final = table[table["final"]].drop_duplicates("key")

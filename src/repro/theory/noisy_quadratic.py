@@ -190,18 +190,19 @@ def decay_and_noise(
     gap = np.where(abs(gap) < HAIR, HAIR, gap)
     first, second = (trace + gap) / 2, (trace - gap) / 2
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        now, then = ((first ** (t[:, None] + k) - second ** (t[:, None] + k)) / gap for k in (0, 1))
+        x, y = first ** t[:, None], second ** t[:, None]
+        now, then = (x - y) / gap, (x * first - y * second) / gap
 
-        def powers(r: np.ndarray) -> np.ndarray:
-            """Σ rᵏ for k = 1 to t."""
-            r = np.where(abs(1 - r) < HAIR**2, 1 - HAIR**2, r)
-            return r * (1 - r ** t[:, None]) / (1 - r)
+        def powers(r: np.ndarray, last: np.ndarray) -> np.ndarray:
+            """Σ rᵏ for k = 1 to t, of which rᵗ is the `last`."""
+            near = abs(1 - r) < HAIR**2
+            return np.where(near, t[:, None], r * (1 - last) / np.where(near, 1, 1 - r))
 
-        drawn = ((powers(first**2) - 2 * powers(first * second) + powers(second**2)) / gap**2).real
+        drawn = (powers(first**2, x * x) - 2 * powers(first * second, x * y) + powers(second**2, y * y)) / gap**2
         kept = (then - m * now).real ** 2
         weight = 0.5 * quadratic.count * h
         decay = (weight * quadratic.start * kept).sum(-1)
-        noise = (weight * quadratic.noise * drawn).sum(-1) * rates[:, None] ** 2
+        noise = (weight * quadratic.noise * drawn.real).sum(-1) * rates[:, None] ** 2
     stable = (np.maximum(abs(first), abs(second)) < 1 + HAIR).all((1, 2))[:, None]
     return np.where(stable, decay, np.inf), np.where(stable, noise, np.inf)
 
