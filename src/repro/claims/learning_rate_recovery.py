@@ -319,7 +319,7 @@ CLAIM = Claim(
             "They now go from 0.02 to 0.16.",
         ),
         Revision(
-            "2026-11-23T07:52",
+            "2026-11-23T07:45",
             "On Fashion-MNIST the five seeds of the post's three arms left it open, by a hair: −1.06 points (−2.17 to "
             "+0.05) at the raised rate. With their spread eight would decide; there are to be ten, judged once, when "
             "all are run. To look twice at 5 % is to err in at most 8 %. The rule is the same.",
