@@ -32,9 +32,10 @@ PAPER = {
     "largest_lr": 0.16,
     "tuned_steps": 7,  # learning rates each is tuned over, each √2 times the last
     "epochs": 30,
-    "seeds": 7,  # of the two tuned batch sizes
-    "published_seeds": 5,  # of the three arms of the post
-    "grid_seeds": 1,
+    "seeds": 7,  # and of them at most so many
+    "tuned_seeds": 7,  # of the two tuned batch sizes,
+    "published_seeds": 5,  # of the three arms of the post,
+    "grid_seeds": 1,  # and of its grid
     "widths": (1024, 1024),
 }
 MNIST5K = {
@@ -44,7 +45,6 @@ MNIST5K = {
     "lr": 0.02,
     "small_lr": 0.02,
     "seeds": 3,
-    "published_seeds": 3,
     "widths": (128,),
 }
 SETTINGS = {
@@ -60,7 +60,10 @@ SETTINGS = {
         },
     ),
     Scale.LAPTOP: ({**MNIST5K, "epochs": 10},),
-    Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "small_lr": 0.02, "seeds": 5, "published_seeds": 10}),
+    Scale.PAPER: (
+        PAPER,
+        {**PAPER, "dataset": "fashion-mnist", "small_lr": 0.02, "seeds": 10, "tuned_seeds": 5, "published_seeds": 10},
+    ),
 }
 
 
@@ -81,14 +84,16 @@ def design(settings: Settings) -> list[Sweep]:
     small = min(sizes)
     large = max(size for size in sizes if size <= 16 * small)
 
-    def arm(name: str, base: Trial, points: list[tuple[int, float]], seeds: int) -> Sweep:
-        return Sweep(name, base, {("batch_size", "lr"): points, SEEDS: paired_seeds(seeds)})
+    def arm(name: str, base: Trial, points: list[tuple[int, float]], at_most: int) -> Sweep:
+        seeds = paired_seeds(min(settings["seeds"], at_most))
+        return Sweep(name, base, {("batch_size", "lr"): points, SEEDS: seeds})
 
     def rates(lowest: float, factor: float, steps: str) -> list[float]:
         return [round(lowest * factor**k, 10) for k in range(whole(steps, settings[steps]))]
 
     def tuning(name: str, size: int, lowest: float) -> Sweep:
-        return arm(name, tuned, [(size, r) for r in rates(lowest, math.sqrt(2), "tuned_steps")], settings["seeds"])
+        points = [(size, rate) for rate in rates(lowest, math.sqrt(2), "tuned_steps")]
+        return arm(name, tuned, points, settings["tuned_seeds"])
 
     published = settings["published_seeds"]
     return [
