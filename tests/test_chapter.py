@@ -297,7 +297,7 @@ def test_a_number_in_too_wide_an_interval_shows_the_interval():
             (0.7, -0.5, 0.1),
             4,
             Outcome.INCONCLUSIVE,
-            r"^On MNIST, were .* stay: gap, about 38 seeds for 3. A seed .* 1.0 core",
+            r"^On MNIST about 38 seeds instead of 3 \(gap\), if .* takes 1.0 core",
         ),
         ((0.7, -0.5, 0.1), 3, Outcome.INCONCLUSIVE, "^$"),  # first what is planned
         ((0.7, -0.5, 0.1), 4, Outcome.CONDITIONAL, "^$"),

@@ -94,9 +94,9 @@ def would_decide(finding: Finding) -> str:
         if not margin or e.unit.log or len(e.values) < 2 or e.excludes(0) or e.equivalent(margin):
             continue
         if math.isfinite(seeds := values_to_decide(e, margin)):
-            told.append(f"{name}, about {seeds:,} seeds for {e.n}")
-    cost = f"A seed of every arm takes {one:.1f} core hours."
-    return f"On {label(finding)}, were mean and spread to stay: {'; '.join(told)}. {cost}" if told else ""
+            told.append(f"about {seeds:,} seeds instead of {e.n} ({name})")
+    cost = f"if mean and spread stay as they are; a seed of every arm takes {one:.1f} core hours."
+    return f"On {label(finding)} {', '.join(told)}, {cost}" if told else ""
 
 
 def style() -> str:
