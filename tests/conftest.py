@@ -34,9 +34,10 @@ def pytest_collection_modifyitems(items):
     """Of the files that need the trials trained once, one comes first and trains; the others come last. So no worker
     waits for another."""
     shared = {"smoke_ledger", "site"}
-    needy = [i.path for i in items if i.path.suffix == ".ipynb" or shared & {*getattr(i, "fixturenames", ())}]
-    if needy:
-        items.sort(key=lambda item: (item.path != needy[0], item.path in needy))
+    asks = (i.path for i in items if i.path.suffix == ".ipynb" or shared & {*getattr(i, "fixturenames", ())})
+    needy = dict.fromkeys(asks)
+    first = next(iter(needy), None)
+    items.sort(key=lambda item: (item.path != first, item.path in needy))
 
 
 def _take_trained(trained: Path) -> None:
