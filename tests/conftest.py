@@ -54,6 +54,18 @@ def pytest_runtest_setup(item):
         _take_trained(_shared(item.config._tmp_path_factory) / "smoke-ledger")
 
 
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """A fifth of the bootstrap samples of steps to a target, in both implementations: what a rule says of a made table,
+    and that both say it, does not hang on their number."""
+    import independent_steps
+
+    from repro.evidence import steps
+
+    for module in (steps, independent_steps):
+        monkeypatch.setattr(module, "RESAMPLES", 199)
+
+
 @pytest.fixture(scope="session")
 def smoke_ledger(tmp_path_factory):
     """A ledger that holds the smoke-scale trials of every claim: trained once, by the worker that asks first."""

@@ -28,28 +28,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import signalled
+from commands import CLAIM, SWEEPS, write
 
 from repro.runs import runner
 from repro.runs.ledger import Ledger
-from repro.trial import SEEDS, Sweep, Trial, paired_seeds
 
-CLAIM = "generalization-gap"
-SWEEP = Sweep(
-    "equal epochs",
-    Trial(train_size=1000, widths=(32,), batch_norm=True, batch_size=8, lr=0.05, epochs=2),
-    {SEEDS: paired_seeds(3000)},
-)
-TRIALS = SWEEP.trials()
-COMMAND = f"""
-import sys
-if __name__ == "__main__":
-    from dataclasses import replace
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
-    from faults import CLAIM, SWEEP
-    from repro import claims, cli
-    claims.all_claims()[CLAIM] = replace(claims.get(CLAIM), design=lambda settings: [SWEEP])
-    cli.app()
-"""
+TRIALS = SWEEPS["endless"].trials()
 SOON = 10.0  # seconds after a fault by which the command has ended
 GONE = 5.0  # seconds after that by which all it has started has
 ENDING = "the same command goes on from there"
@@ -63,8 +47,7 @@ class Attack:
         self.cache = folder / "cache"
         self.ledger = Ledger(self.cache / "ledger", folder / "recorded")
         self.file = self.ledger.working / f"{CLAIM}.parquet"
-        self.script = folder / "command.py"
-        self.script.write_text(COMMAND)
+        self.script = write(folder, "endless")
         self.slowest = 0.0
 
     def rows(self) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def wait_until(true, process=None, seconds=120):
     while not true():
         assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 def workers_of(process):

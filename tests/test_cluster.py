@@ -14,10 +14,13 @@ import time
 from http.server import BaseHTTPRequestHandler as Handler
 from pathlib import Path
 
+import commands
 import pytest
+import signalled
+from commands import new_ledger
 from distributed import Client
 from distributed.comm import CommClosedError
-from test_runner import COMMAND, NUM, SMALL, SWEEP, assert_same, measures, new_ledger
+from test_runner import NUM, SMALL, SWEEP, assert_same, measures
 
 from repro.runs import cluster as cluster_room
 from repro.runs import runner
@@ -136,8 +139,7 @@ def test_a_server_of_workers_that_cannot_start_is_one_line(monkeypatch):
 
 def start(tmp_path, *words):
     """`repro run` on the sweep of test_runner, on the user's side of the scheduler."""
-    script = tmp_path / "command.py"
-    script.write_text(COMMAND.format(tests=str(Path(__file__).parent)))
+    script = commands.write(tmp_path, "twenty")
     return subprocess.Popen(
         [sys.executable, script, "run", "generalization-gap", *words],
         env={**os.environ, "REPRO_CACHE": str(tmp_path), "COLUMNS": "300"},
@@ -148,11 +150,7 @@ def start(tmp_path, *words):
 
 
 def wait_for_rows(process, ledger, count):
-    deadline = time.monotonic() + 120
-    while ledger.rows(SWEEP.trials())["key"].nunique() < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    signalled.wait_until(lambda: ledger.rows(SWEEP)["key"].nunique() >= count, process)
 
 
 def test_a_killed_worker_and_a_killed_scheduler_lose_nothing(tmp_path, cluster):
@@ -173,7 +171,7 @@ def test_a_killed_worker_and_a_killed_scheduler_lose_nothing(tmp_path, cluster):
         lines[0],
     )
     assert told and "Traceback" not in err, err
-    kept = ledger.rows(SWEEP.trials())
+    kept = ledger.rows(SWEEP)
     assert kept["key"].nunique() == int(told[1]) < NUM
     for one in cluster.processes:
         one.kill()
@@ -185,9 +183,9 @@ def test_a_killed_worker_and_a_killed_scheduler_lose_nothing(tmp_path, cluster):
     assert process.returncode == 0 and "Traceback" not in err, err
     assert "dashboard: http://127.0.0.1:" in err
     assert f"{NUM - int(told[1])} trials trained, {told[1]} found" in err
-    runner.run({"claim": SWEEP.trials()}, quiet, workers=0)
-    assert_same(measures(ledger, SWEEP.trials()), measures(quiet, SWEEP.trials()))
-    table = ledger.rows(SWEEP.trials())
+    runner.run({"claim": SWEEP}, quiet, workers=0)
+    assert_same(measures(ledger, SWEEP), measures(quiet, SWEEP))
+    table = ledger.rows(SWEEP)
     assert_same(table[table["key"].isin(kept["key"])].reset_index(drop=True), kept)
 
 
@@ -243,7 +241,7 @@ def test_something_else_there(tmp_path, monkeypatch, there, scheme):
     monkeypatch.setattr("repro.runs.cluster.CONNECT_SECONDS", 1)
     began = time.monotonic()
     with there() as address, pytest.raises(RunError, match=r"no Dask scheduler answers at .*tcp://host:8786"):
-        runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=scheme + address)
+        runner.run({"claim": SWEEP}, new_ledger(tmp_path), scheduler=scheme + address)
     assert time.monotonic() - began < 10
 
 
@@ -251,7 +249,7 @@ def test_no_scheduler_there(tmp_path, monkeypatch):
     monkeypatch.setattr("repro.runs.cluster.CONNECT_SECONDS", 0.5)
     for address in ("tcp://127.0.0.1:9", "nonsense", "", "ws://", "tcp://", "http://127.0.0.1:9"):
         with pytest.raises(RunError, match=r"no Dask scheduler answers at .*; start one with 'dask scheduler'"):
-            runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
+            runner.run({"claim": SWEEP}, new_ledger(tmp_path), scheduler=address)
 
 
 def test_a_worker_is_no_scheduler(tmp_path, cluster):
@@ -261,7 +259,7 @@ def test_a_worker_is_no_scheduler(tmp_path, cluster):
         client.wait_for_workers(1, timeout=120)
         [address] = client.scheduler_info()["workers"]
     with pytest.raises(RunError, match="it is a Worker"):
-        runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=address)
+        runner.run({"claim": SWEEP}, new_ledger(tmp_path), scheduler=address)
 
 
 def test_a_cluster_with_keys_as_its_page_has_it(tmp_path, monkeypatch, cluster):
@@ -292,7 +290,7 @@ def test_a_cluster_with_keys_as_its_page_has_it(tmp_path, monkeypatch, cluster):
     monkeypatch.setattr("repro.runs.cluster.CONNECT_SECONDS", 2)
     for address in (cluster.address, cluster.address.replace("tls:", "tcp:")):
         with pytest.raises(RunError, match="no Dask scheduler answers at"):
-            runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path / "stranger"), scheduler=address)
+            runner.run({"claim": SWEEP}, new_ledger(tmp_path / "stranger"), scheduler=address)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0 and f"{NUM} trials trained" in err, err
 
@@ -301,7 +299,7 @@ def test_a_worker_of_another_version_is_refused(tmp_path, cluster):
     cluster.scheduler()
     cluster.worker(OUTDATED)
     with pytest.raises(RunError, match="engine version 0, the sweep needs 1; install"):
-        runner.run({"claim": SWEEP.trials()}, new_ledger(tmp_path), scheduler=cluster.address)
+        runner.run({"claim": SWEEP}, new_ledger(tmp_path), scheduler=cluster.address)
 
 
 def test_a_sweep_waits_for_workers_and_says_so(tmp_path, cluster):
@@ -313,7 +311,7 @@ def test_a_sweep_waits_for_workers_and_says_so(tmp_path, cluster):
         if "waiting for workers" in line:
             cluster.worker()
 
-    trials = SWEEP.trials()[:1]
+    trials = SWEEP[:1]
     report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address, say=say)
     assert report.trained == 1
     assert f"dask worker {cluster.address}" in told[0] and "dashboard" in told[1]
@@ -335,7 +333,7 @@ def test_a_sweep_that_loses_its_last_worker_says_so_and_goes_on_with_a_new_one(t
         if "waiting for workers" in line and None in workers:
             workers[1] = cluster.worker()
 
-    trials = SWEEP.trials()[:6]
+    trials = SWEEP[:6]
     report = runner.run({"claim": trials}, new_ledger(tmp_path), scheduler=cluster.address, progress=kill, say=say)
     assert report.trained == 6
     assert "waiting for workers" in told[-1] and f"dask worker {cluster.address}" in told[-1]

@@ -18,6 +18,7 @@ from repro.evidence.spec import Outcome
 from repro.runs import runner
 
 CLAIM = claims.get("noise-scale")
+pytestmark = pytest.mark.usefixtures("few_resamples")
 SIZES = tuple(4**k for k in range(1, 8))
 NAMES = ("784-256-10, SGD", "784-256-10, momentum", "784-1024-1024-10, SGD", "LeNet-5, SGD")
 

@@ -7,15 +7,15 @@ import os
 import re
 import signal
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import commands
 import pandas as pd
 import psutil
 import pytest
 import signalled
 import torch
+from commands import new_ledger
 from distributed import rpc
 from distributed.security import Security
 from faults import attack
@@ -25,9 +25,8 @@ from hypothesis import strategies as st
 
 from repro.runs import runner, worker
 from repro.runs.cluster import RunError
-from repro.runs.ledger import Ledger
 from repro.training import models, shapes
-from repro.trial import SEEDS, Phase, Sweep, Trial, paired_seeds
+from repro.trial import Phase, Trial
 
 SMALL = {"train_size": 600, "widths": (32,), "lr": 0.05}
 TRIALS = [
@@ -41,24 +40,8 @@ TRIALS = [
 DIVERGING = Trial(**SMALL | {"lr": 1e6}, batch_size=16, steps=60)
 IMPOSSIBLE = Trial(**SMALL | {"widths": (10**10,)}, batch_size=16, steps=1)  # 28 TiB of weights
 
-# A sweep long enough to be killed in the middle of, behind the real command line; batch norm keeps it out of stacks.
-SWEEP = Sweep(
-    "equal epochs",
-    Trial(train_size=1200, widths=(32,), batch_norm=True, batch_size=8, lr=0.05, epochs=2),
-    {SEEDS: paired_seeds(20)},
-)
-NUM = len(SWEEP.trials())
-COMMAND = """
-import sys
-if __name__ == "__main__":
-    from dataclasses import replace
-    sys.path.insert(0, {tests!r})
-    from repro import claims, cli
-    from test_runner import SWEEP
-    claim = claims.get("generalization-gap")
-    claims.all_claims()[claim.id] = replace(claim, design=lambda settings: [SWEEP])
-    cli.app()
-"""
+SWEEP = commands.SWEEPS["twenty"].trials()
+NUM = len(SWEEP)
 pytestmark = pytest.mark.xdist_group("runner")
 
 
@@ -73,10 +56,6 @@ def assert_same(found, expected):
     pd.testing.assert_frame_equal(found, expected, check_exact=True, check_like=True, check_dtype=False)
 
 
-def new_ledger(folder):
-    return Ledger(folder / "ledger", folder / "recorded")
-
-
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
     """The trials run one after the other in this process: what every other way must equal."""
@@ -89,8 +68,8 @@ def quiet(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quiet_sweep(tmp_path_factory):
     ledger = new_ledger(tmp_path_factory.mktemp("quiet-sweep"))
-    runner.run({"claim": SWEEP.trials()}, ledger, workers=0)
-    return measures(ledger, SWEEP.trials())
+    runner.run({"claim": SWEEP}, ledger, workers=0)
+    return measures(ledger, SWEEP)
 
 
 # The same numbers
@@ -180,20 +159,14 @@ def test_divergence_is_a_status_and_not_run_again(tmp_path):
 
 def start(tmp_path, ignores=""):
     """`repro run` on the sweep with two workers, in a process group of its own."""
-    script = tmp_path / "command.py"
-    script.write_text(COMMAND.format(tests=str(Path(__file__).parent)))
+    script = commands.write(tmp_path, "twenty")
     environment = {**os.environ, "REPRO_CACHE": str(tmp_path)}
     return signalled.start(script, "run", "generalization-gap", "--workers", "2", ignores=ignores, env=environment)
 
 
 def wait_for_trial(process, ledger, after=()):
     """Return the process's workers as soon as it has added a trial to those `after`."""
-    num_rows, deadline = 0, time.monotonic() + 120
-    while num_rows <= len(after):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-        num_rows = len(ledger.rows(SWEEP.trials()))
+    signalled.wait_until(lambda: len(ledger.rows(SWEEP)) > len(after), process)
     workers = signalled.workers_of(psutil.Process(process.pid))
     assert len(workers) == 2
     return workers
@@ -201,9 +174,9 @@ def wait_for_trial(process, ledger, after=()):
 
 def in_ledger(ledger):
     """The trials that survived, each whole, as its rows."""
-    table = ledger.rows(SWEEP.trials())
-    assert (table.groupby("key")["step"].agg(tuple) == SWEEP.base.checkpoint_steps).all()
-    assert 1 <= table["key"].nunique() < len(SWEEP.trials())
+    table = ledger.rows(SWEEP)
+    assert (table.groupby("key")["step"].agg(tuple) == commands.TRIAL.checkpoint_steps).all()
+    assert 1 <= table["key"].nunique() < len(SWEEP)
     return table
 
 
@@ -244,7 +217,7 @@ def test_a_stop_while_workers_start(tmp_path, number):
     process = start(tmp_path)
     wait_for_workers(process)
     os.killpg(process.pid, number)
-    assert stopped(process, number) == new_ledger(tmp_path).rows(SWEEP.trials())["key"].nunique()
+    assert stopped(process, number) == new_ledger(tmp_path).rows(SWEEP)["key"].nunique()
     signalled.assert_all_gone(tmp_path)
 
 
@@ -265,7 +238,7 @@ def test_a_background_job_goes_on(tmp_path):
         os.killpg(process.pid, signal.SIGHUP)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0 and f"{NUM} trials trained, 0 found" in err, err
-    assert new_ledger(tmp_path).missing(SWEEP.trials()) == []
+    assert new_ledger(tmp_path).missing(SWEEP) == []
 
 
 def heard_of(process):
@@ -331,7 +304,7 @@ def test_after_ctrl_c_the_same_command_goes_on(tmp_path, quiet_sweep):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "Traceback" not in out + err, err
     assert f"{NUM - num_kept} trials trained, {num_kept} found in the ledger" in err
-    assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
+    assert_same(measures(ledger, SWEEP), quiet_sweep)
 
 
 def test_a_killed_workers_trial_is_run_again(tmp_path, quiet_sweep):
@@ -343,11 +316,11 @@ def test_a_killed_workers_trial_is_run_again(tmp_path, quiet_sweep):
             killed.append(signalled.workers_of(psutil.Process())[0])
             killed[0].kill()
 
-    report = runner.run({"claim": SWEEP.trials()}, ledger, workers=2, progress=kill_one_once)
+    report = runner.run({"claim": SWEEP}, ledger, workers=2, progress=kill_one_once)
     assert len(killed) == 1
     assert (report.trained, report.failed) == (NUM, ())
     assert seen == sorted(seen) and seen[-1] == NUM
-    assert_same(measures(ledger, SWEEP.trials()), quiet_sweep)
+    assert_same(measures(ledger, SWEEP), quiet_sweep)
     assert signalled.workers_of(psutil.Process()) == []
 
 

@@ -88,13 +88,13 @@ def made(rng, sizes=(8,), trials=32, sd=0.08, critical=100.0, least=50, momentum
 
 
 @pytest.mark.parametrize(("sd", "momentum"), [(0.05, False), (0.2, False), (0.05, True), (0.1, True)])
-def test_the_interval_of_the_least_holds_the_truth(sd, momentum):
+def test_the_interval_of_the_least_holds_the_truth(sd, momentum, few_resamples):
     """Of 200 sets of trials; and the best single trial understates it, the more the noisier trials are."""
     rng, held, best, values = np.random.default_rng(1), 0, [], []
     truth = math.log(50) + math.log1p(100 / 8)
     for _ in range(200):
         rows = made(rng, sd=sd, momentum=momentum, off=rng.uniform(-1, 1))
-        found = steps.size_of(rows, 8, resamples=199)
+        found = steps.size_of(rows, 8)
         low, high = np.quantile(found.draws, [0.025, 0.975])
         held += low <= truth <= high
         values.append(found.log_steps - truth)

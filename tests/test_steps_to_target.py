@@ -16,6 +16,7 @@ from repro.evidence.spec import Outcome
 from repro.names import SpecError
 
 CLAIM = claims.get("steps-to-target")
+pytestmark = pytest.mark.usefixtures("few_resamples")
 SIZES = tuple(2**k for k in range(1, 15))
 TARGET = 0.97
 SGD, MOMENTUM, WIDE = "784-256-10, SGD", "784-256-10, momentum", "784-1024-1024-10, SGD"

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import SWEEPS, new_ledger
 from signalled import assert_all_gone, living_of, start, wait_until
 from test_book import previous_site_stands, write
-from test_runner import SWEEP, new_ledger
 
 from repro.publish import book
 from repro.runs.provenance import PROJECT
@@ -27,8 +27,8 @@ if __name__ == "__main__":
     from repro.publish import book
     claim = claims.get("generalization-gap")
     if {phase!r} == "training":
-        from test_runner import SWEEP
-        claim = replace(claim, design=lambda settings: [SWEEP])
+        from commands import SWEEPS
+        claim = replace(claim, design=lambda settings: [SWEEPS["twenty"]])
     claims.all_claims().clear()
     claims.all_claims()[claim.id] = claim
     book.write_fragments = lambda *given: None  # they are of the whole book
@@ -74,8 +74,8 @@ def build(root, phase):
     script.write_text(BUILD.format(tests=str(Path(__file__).parent), phase=phase, root=str(root)))
     process = start(script, env={**os.environ, "REPRO_CACHE": str(root / "cache")})
     if phase == "training":
-        ledger = new_ledger(root / "cache")
-        wait_until(lambda: len(ledger.rows(SWEEP.trials())), process)
+        ledger, trials = new_ledger(root / "cache"), SWEEPS["twenty"].trials()
+        wait_until(lambda: len(ledger.rows(trials)), process)
     else:
         wait_until(begun.exists, process)
     return process

@@ -22,6 +22,7 @@ from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 
 CLAIM = claims.get("what-batch-size")
+pytestmark = pytest.mark.usefixtures("few_resamples")
 TIMES = tuple(2**k for k in range(15))
 LINE = (1000.0, 1.0)  # seconds a step: so much, and so much an example
 CRITICALS = (60, 250, 100, 500)

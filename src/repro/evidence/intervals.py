@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load when they are asked for: what only plans trials need not wait for them
 from numpy.typing import ArrayLike
-from scipy import stats as scipy_stats
 
 LARGEST_RHO = 0.999  # of which Fisher's z is taken: that of 1 is infinite
 
@@ -85,7 +85,7 @@ def _t_interval(values: np.ndarray, spread: float, level: float) -> tuple[float,
     _check_level(level)
     if len(values) < 2:
         return -math.inf, math.inf
-    half = scipy_stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) * spread
+    half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) * spread
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -141,7 +141,7 @@ def equivalence_p(differences: ArrayLike, margin: float) -> float:
     if x.std(ddof=1) <= 1e-12 * max(1.0, float(np.abs(x).max())):
         return 0.0 if abs(x.mean()) < margin else 1.0
     sides = ((-margin, "greater"), (margin, "less"))
-    return max(float(scipy_stats.ttest_1samp(x, end, alternative=way).pvalue) for end, way in sides)
+    return max(float(scipy.stats.ttest_1samp(x, end, alternative=way).pvalue) for end, way in sides)
 
 
 def values_to_decide(e: Estimate, margin: float, power: float = 0.8) -> float:
@@ -157,8 +157,8 @@ def values_to_decide(e: Estimate, margin: float, power: float = 0.8) -> float:
     def decides(n: int) -> bool:
         error = sd * np.sqrt(np.random.default_rng(n).chisquare(n - 1, 4000) / (n - 1) / n)
         off = np.abs(mean + shifts * sd / math.sqrt(n))
-        told = off > scipy_stats.t.ppf(0.975, n - 1) * error
-        same = off + scipy_stats.t.ppf(0.95, n - 1) * error < margin
+        told = off > scipy.stats.t.ppf(0.975, n - 1) * error
+        same = off + scipy.stats.t.ppf(0.95, n - 1) * error < margin
         return bool((told | same).mean() >= power)
 
     if not decides(4096):
@@ -188,8 +188,8 @@ def bootstrap_interval(
         low, high = (-math.inf, math.inf) if len(x) < 2 else (value, value)
     else:
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-            warnings.simplefilter("ignore", scipy_stats.DegenerateDataWarning)
-            result = scipy_stats.bootstrap(
+            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+            result = scipy.stats.bootstrap(
                 (x,),
                 statistic,
                 confidence_level=level,
@@ -221,10 +221,10 @@ def slope_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     a, b = _finite(x, "x"), _finite(y, "y")
     if a.shape != b.shape or len(a) < 2 or np.ptp(a) == 0:
         raise ValueError("a slope needs two arrays of one length, with at least two different x")
-    fit = scipy_stats.linregress(a, b)
+    fit = scipy.stats.linregress(a, b)
     half = math.inf
     if len(a) > 2:
-        half = float(scipy_stats.t.ppf((1 + level) / 2, len(a) - 2) * fit.stderr)
+        half = float(scipy.stats.t.ppf((1 + level) / 2, len(a) - 2) * fit.stderr)
     slope = float(fit.slope)
     return Estimate(slope, slope - half, slope + half, len(a), "least-squares slope, t interval")
 
@@ -239,7 +239,7 @@ def mean_rank_correlation(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Estim
         _check_pairs(a, b)
         if not (len(a) > 1 and np.ptp(a) and np.ptp(b)):
             return 0.0
-        return float(np.arctanh(np.clip(scipy_stats.spearmanr(a, b).statistic, -LARGEST_RHO, LARGEST_RHO)))
+        return float(np.arctanh(np.clip(scipy.stats.spearmanr(a, b).statistic, -LARGEST_RHO, LARGEST_RHO)))
 
     e = mean_interval([z(x, y) for x, y in pairs])
     value, low, high = np.tanh([e.value, e.low, e.high]).tolist()
@@ -248,7 +248,7 @@ def mean_rank_correlation(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Estim
 
 def most_misses_by_chance(n: int, miss_rate: float = 0.05, level: float = 0.95) -> int:
     """The most misses among n intervals that chance alone explains: the binomial quantile at `level`."""
-    return int(scipy_stats.binom.ppf(level, n, miss_rate)) if n else 0
+    return int(scipy.stats.binom.ppf(level, n, miss_rate)) if n else 0
 
 
 def paired_values(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import isotonic_regression
-from scipy.stats import qmc
 
 from repro.evidence.intervals import Estimate
 
@@ -33,7 +32,9 @@ SOUND = 0.75  # of the batch sizes run, that must have a best inside what was tr
 def quasi_random(count: int, dimensions: int, seed: int, name: str = "") -> np.ndarray:
     """Points (count, dimensions) in the unit cube: scipy's Sobol sequence, scrambled, by seed and name. `count` is a
     power of two."""
-    return qmc.Sobol(dimensions, scramble=True, rng=_random(seed, name)).random_base2(round(math.log2(count)))
+    return scipy.stats.qmc.Sobol(dimensions, scramble=True, rng=_random(seed, name)).random_base2(
+        round(math.log2(count))
+    )
 
 
 def _random(seed: int, name: str) -> np.random.Generator:
@@ -195,14 +196,14 @@ def _edge(log_steps: np.ndarray, x: np.ndarray, surface: _Surface, looked: np.nd
     return ""
 
 
-def size_of(rows: pd.DataFrame, batch_size: int, name: str = "", resamples: int = RESAMPLES) -> Size | None:
+def size_of(rows: pd.DataFrame, batch_size: int, name: str = "") -> Size | None:
     """From the rows of `trials` of one batch size of the study `name`, which sets apart what is drawn of it; None where
     fewer than three met the target."""
     fates = {fate: int((rows["fate"] == fate).sum()) for fate in (MET, OUT_OF_BUDGET, DIVERGED)}
     if fates[MET] < LEAST:
         return None
     y, x = np.log(rows["steps"].to_numpy(float)), coordinates(rows)
-    counts = _random(batch_size, name).multinomial(len(y), np.full(len(y), 1 / len(y)), resamples)
+    counts = _random(batch_size, name).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
     counts[:, np.isfinite(y)] += ~(counts[:, np.isfinite(y)].any(1, keepdims=True))  # a sample that met it nowhere
     values, at = _Surface(y, x, np.concatenate([np.ones((1, len(y))), counts])).least()
     edge = _edge(y, x, _Surface(y, x, np.ones(len(y))), rows["first_look"].to_numpy(bool))
@@ -280,7 +281,7 @@ def slope(low: float, high: float) -> Callable[[np.ndarray, np.ndarray], np.ndar
 def _monotone(values: np.ndarray, increasing: bool) -> np.ndarray:
     """The nearest sequence that only rises, or only falls, along the last axis: what theory says of E, and of S."""
     flat = values.reshape(-1, values.shape[-1])
-    found = np.array([isotonic_regression(row, increasing=increasing).x for row in flat])
+    found = np.array([scipy.optimize.isotonic_regression(row, increasing=increasing).x for row in flat])
     return found.reshape(values.shape)
 
 

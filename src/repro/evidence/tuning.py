@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import least_squares
-from scipy.stats import t as t_distribution
+import scipy
 
 from repro.evidence.intervals import (
     Estimate,
@@ -254,7 +253,7 @@ def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, Estimate] | None:
     log2_max, log2_noise = fit.x
     free = len(x) - 2
     covariance = np.linalg.pinv(fit.jac.T @ fit.jac) * 2 * fit.cost / free
-    half = float(t_distribution.ppf(0.975, free) * math.sqrt(covariance[1, 1]))
+    half = float(scipy.stats.t.ppf(0.975, free) * math.sqrt(covariance[1, 1]))
     low, high = (2.0 ** float(np.clip(log2_noise + side * half, -60, 60)) for side in (-1, 1))
     method = "least squares, t interval of the logarithm"
     return float(2**log2_max), Estimate(float(2**log2_noise), low, high, len(x), method)
@@ -262,7 +261,9 @@ def noise_scale(found: Mapping[int, Optimum]) -> tuple[float, Estimate] | None:
 
 def _law(x: np.ndarray, y: np.ndarray) -> Any:
     """scipy's fit of ε_max/(1 + B_noise/B), both parameters as powers of two, to log2 lr `y` at log2 B `x`."""
-    return least_squares(lambda p: p[0] - np.log2(1 + 2 ** (p[1] - x)) - y, (y.max(), 8.0), bounds=(-40, 40))
+    return scipy.optimize.least_squares(
+        lambda p: p[0] - np.log2(1 + 2 ** (p[1] - x)) - y, (y.max(), 8.0), bounds=(-40, 40)
+    )
 
 
 LINE, LAW, HINGE = "one line", "the smooth law", "a bent line"

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
 COMMON, OWN = 3, 5  # features: of all examples, and of one, at most
 LEARNING_RATES = {
@@ -120,7 +120,7 @@ def learn(
         """The chance to err on an unseen example, whose own features weigh what they did at the start."""
         margin = label * (label * weights[:, 0] + weights[:, 1] + weights[:, 2])
         noise = spread * size * np.sqrt(features)
-        return np.where(noise > 0, norm.sf(margin / np.where(noise > 0, noise, 1)), margin <= 0)
+        return np.where(noise > 0, scipy.stats.norm.sf(margin / np.where(noise > 0, noise, 1)), margin <= 0)
 
     p = count / examples
     return Learnt((y * output() <= 0).mean(-1), p * wrong(1.0, 1) + (1 - p) * wrong(-1.0, OWN))

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 
 MOST_STEPS = 2**40
 MOST_MOMENTUM = 0.999
@@ -227,6 +227,8 @@ def best_method(
     grid = [[math.log(largest * (2 - slow) * 2.0**-k * 0.97), math.log(slow)] for slow in slows for k in range(0, 14)]
     starts = sorted((np.array(p[: 1 + momentum]) for p in grid), key=cost)[:3]
     options = {"xatol": 1e-3, "fatol": 1e-5}
-    found = min((minimize(cost, s, method="Nelder-Mead", options=options) for s in starts), key=lambda r: r.fun)
+    found = min(
+        (scipy.optimize.minimize(cost, s, method="Nelder-Mead", options=options) for s in starts), key=lambda r: r.fun
+    )
     best = method(found.x)
     return steps_to_target(quadratic, best, batch_size, target), best
