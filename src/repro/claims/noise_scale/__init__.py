@@ -36,12 +36,13 @@ CLAIM = Claim(
         f"interval, and breaks if the interval lies outside. Reproduced: {LEAST} or more, and three quarters of all, "
         f"hold, and none breaks. Conditional: some hold, some break. Not reproduced: {LEAST} or more break, and none "
         "holds. Inconclusive: anything else; a study too many of whose best learning rates lie on an edge is left "
-        "out. Apart: it tells workloads apart if, over workloads, the critical batch size goes as the noise scale to "
-        f"a power surely above 0, and does not if surely below {HALF:g} (t interval of the slope of logarithms; "
-        "conditional: both). Weighed by curvature it predicts better if tr(HΣ)/GᵀHG errs less than tr Σ/‖G‖² where "
-        "each workload is predicted from the others' mean ratio (paired t interval of |logarithms| below zero). It "
-        "grows during training if from a sixteenth of the way to the target on it surely does (t interval over "
-        "workloads, of logarithms): from the start, where all examples pull the same way, it cannot but grow."
+        "out. Apart: it tells workloads apart if, over the workloads of plain SGD, whose noise no other shares, the "
+        f"critical batch size goes as the noise scale to a power surely above 0, and does not if surely below {HALF:g}"
+        " (t interval of the slope of logarithms; conditional: both). Weighed by curvature it predicts better if "
+        "tr(HΣ)/GᵀHG errs less than tr Σ/‖G‖² where each workload is predicted from the others' mean ratio (paired t "
+        "interval of |logarithms| below zero). It grows during training if from a sixteenth of the way to the target "
+        "on it surely does (t interval over workloads, of logarithms): from the start, where all examples pull the "
+        "same way, it cannot but grow."
     ),
     history=(
         Revision("2026-11-22T10:30", "Written, before the first run."),
@@ -56,6 +57,11 @@ CLAIM = Claim(
             "Before any trial that ends at a target still, after a sceptic's reading: five seeds along training and "
             "one look more; a workload left out for a noise scale without end is named; a power surely above 0 and "
             "surely below a half is both.",
+        ),
+        Revision(
+            "2026-11-23T10:38",
+            "Before any trial that ends at a target is recorded: the slope over workloads is of plain SGD's alone. A "
+            "network has nearly the same noise under momentum, which would have counted it twice.",
         ),
     ),
     sentences={

@@ -168,15 +168,17 @@ def judge_order(found: Mapping[str, Workload]) -> Verdict:
 
 
 def judge_apart(found: Mapping[str, Workload]) -> Verdict:
-    """Whether, over workloads, the critical batch size grows with the noise scale."""
+    """Whether, over the workloads of plain SGD, the critical batch size grows with the noise scale: those of another
+    optimizer on the same network and data have nearly the same noise."""
+    found = {name: w for name, w in found.items() if name.split(", ")[1] == "SGD"}
     scales = [math.log(w.scales[SIMPLE].value) for w in found.values()]
     if len(found) < LEAST or np.ptp(scales) == 0:
         return Verdict(Outcome.INCONCLUSIVE, f"Needs {LEAST} workloads, has {len(found)}.")
     power = slope_interval(scales, [math.log(w.critical.value) for w in found.values()]).of(POWER)
     ours, none = (math.exp(float(np.mean(errors(found, v)))) for v in (SIMPLE, None))
     reason = (
-        f"Over workloads, the critical batch size goes as the noise scale to the power {bracketed(power)}; predicted "
-        f"from the others, it is off by {ours:.1f} times with the noise scale, by {none:.1f} without."
+        f"Over workloads of SGD, the critical batch size goes as the noise scale to the power {bracketed(power)}; "
+        f"predicted from the others, it is off by {ours:.1f} times with the noise scale, by {none:.1f} without."
     )
     if power.low > 0:
         outcome = Outcome.CONDITIONAL if power.high < HALF else Outcome.REPRODUCED
