@@ -139,9 +139,9 @@ class Ledger:
         failed = [t[(t["status"] == FAILED) & t["key"].isin(missing)] for t in tables if "failure" in t]
         return {key: why for t in failed for key, why in zip(t["key"], t["failure"], strict=True)}
 
-    def recorded_trials(self, claim: str) -> list[tuple[Trial, Rows]]:
+    def recorded_trials(self, claim: str) -> list[tuple[Trial, pd.DataFrame]]:
         """Every finished trial in the claim's recorded file that this version of the engine can train, with its
-        rows in order."""
+        rows in order and the columns of all trials."""
         path = self.recorded / f"{claim}.parquet"
         if not path.exists():
             return []
@@ -149,13 +149,12 @@ class Ledger:
         found = []
         finished = table[table["status"] != FAILED].drop_duplicates(["key", "step"]).sort_values("step")
         for key, rows in finished.groupby("key", sort=True):
-            rows = rows.dropna(axis="columns", how="all")  # the columns of other trials
             try:
                 trial = Trial.from_json(rows["trial"].iloc[0])
             except (SpecError, TypeError, ValueError):  # of a version with other fields or rules
                 continue
             if trial.key == key:
-                found.append((trial, [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]))
+                found.append((trial, rows))
         return found
 
     def table(self, sweeps: Sequence[Sweep]) -> pd.DataFrame:

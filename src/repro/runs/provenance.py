@@ -19,6 +19,8 @@ _PACKAGE = Path(repro.__file__).resolve().parent
 IN_CHECKOUT = _PACKAGE.parent.name == "src" and (_PACKAGE.parents[1] / "_toc.yml").is_file()
 # The book's checkout. Installed elsewhere, the package's own folder, where none of the book's files are.
 PROJECT = _PACKAGE.parents[1] if IN_CHECKOUT else _PACKAGE
+# By which of these a processor's kernels for sums and products are chosen: some bear one name and differ in them.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 # What the columns hold.
 KINDS = {
     "run_code_version": "text",
@@ -26,6 +28,7 @@ KINDS = {
     "run_torch_version": "text",
     "run_device": "text",
     "run_processor": "text",
+    "run_instructions": "text",
     "run_path": "text",
     "run_precision": "text",
     "run_threads": "whole numbers",
@@ -64,13 +67,16 @@ def machine() -> dict[str, str]:
         commit, dirty = "", ""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names, flags = (
+        [line.partition(":")[2].strip() for line in lines if line.startswith(word)] for word in ("model name", "flags")
+    )
     return {
         "run_code_version": repro.__version__,
         "run_git_commit": commit + ("+changes" if commit and dirty else ""),
         "run_torch_version": torch.__version__,
         "run_device": "cpu",
         "run_processor": names[0] if names else platform.machine(),
+        "run_instructions": " ".join(name for name in INSTRUCTIONS if flags and name in flags[0].split()),
     }
 
 
