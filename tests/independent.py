@@ -717,7 +717,9 @@ def travel(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
         return Found(OPEN, phrases, arms)
     if at_same.high < -0.3 or False in ways:
         return Found(IN_PART, phrases if at_same.high < -0.3 else [far], arms)
-    return Found(YES if at_same.low > -0.3 and all(ways) else OPEN, phrases, arms)
+    if at_same.low > -0.3 and all(ways):
+        return Found(YES, [far, f"tests {-worse.value:.1f} points worse", phrases[-1]], arms)
+    return Found(OPEN, phrases, arms)
 
 
 def noise_collapse(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:

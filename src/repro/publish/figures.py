@@ -229,9 +229,9 @@ def _scale(ax: Axes, figure: Figure, table: pd.DataFrame, width: int) -> None:
         if scale == "log":
             low, high = axis.get_view_interval()
             decades = math.log10(high / low)
-            axis.set_major_locator(
-                LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1, 3) if decades < 2.6 else (1,), numticks=few)
-            )
+            narrow = (1, 1.5, 2, 3, 5, 7) if decades < 0.6 else (1, 2, 5)
+            subs = narrow if decades < 1.5 else (1, 3) if decades < 2.6 else (1,)
+            axis.set_major_locator(LogLocator(subs=subs, numticks=few))
         axis.set_minor_locator(NullLocator())
         form = "{:g}".format if scale == "log2" else number
         axis.set_major_formatter(FuncFormatter(lambda value, at, form=form: form(value)))

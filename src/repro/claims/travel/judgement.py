@@ -31,6 +31,7 @@ KESKAR = (3.0, 10.0)  # how many times as far small batches are said to go
 LOG = "log t"
 MISSES = Unit("times", "What log t misses two held-out checkpoints by, over what another law does, times", 1.0,
               ("log t better", "worse"), log=True)  # fmt: skip
+LABELS = Unit("points", "Test accuracy, random labels minus true ones, percentage points", 0.0, ("worse", "better"))
 SPREADS = Unit("times", "Spread of slopes over batch sizes, learning rate ∝ √B over one learning rate, times", 1.0,
                ("more alike with √B", "less"), log=True)  # fmt: skip
 NEARER, WORSE = "distance at equal epochs, large batch over small", "test accuracy at equal epochs, large minus small"
@@ -185,7 +186,7 @@ def judge_labels(table: pd.DataFrame) -> Verdict:
     """The control: whether a network that goes as far as another also tests as well, if it is shown labels drawn at
     random."""
     arms = {"arm": DRAWN_LABELS}, {"arm": TRUE_LABELS}
-    distance, accuracy = farther(table, *arms), better(table, *arms)
+    distance, accuracy = farther(table, *arms), better(table, *arms).of(LABELS)
     effects = {"distance, random labels over true ones": distance, "test accuracy, random labels minus true": accuracy}
     if min(distance.n, accuracy.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
@@ -288,8 +289,8 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     far = f"At equal epochs B = {large} goes {nearer.value:.2f} times as far as B = {small}"
     if verdict.outcome == Outcome.REPRODUCED:
         return (
-            f"Yes. {far} and tests {abs(worse.value):.1f} points worse; where it ends, the small batch was no better "
-            f"({bracketed(at_same, 'points')}). It takes fewer steps."
+            f"Yes. {far} and tests {abs(worse.value):.1f} points worse. Where the large one ends, the small one was no "
+            f"better: the large one tests {bracketed(at_same, 'points')} beside it."
         )
     if verdict.outcome == Outcome.CONDITIONAL:
         if at_same.high < -margin_for(table, MARGIN):
