@@ -138,7 +138,7 @@ def test_rows_that_do_not_tell_their_instructions_are_compared_within_tolerance(
 @pytest.mark.parametrize(
     ("spread", "agrees"),
     [
-        ((0.5, 0.9, 1.1, 1.2), True),  # training magnifies everything: twice .7 of it
+        ((0.95, 0.99, 1.01, 1.06), True),  # training magnifies everything: ten times .11 of it
         ((0.999, 1.0, 1.001, 1.002), False),
         ((), False),
         ((0.5, math.nan, 1.1, 1.2), False),
@@ -168,6 +168,18 @@ def test_a_doubtful_trial_is_trained_with_nudges_that_only_chaos_magnifies(books
     checks = audited(books, progress=lambda *now: seen.append(now))
     assert {key: c.failure for key, c in checks.items()} == {TRIALS[0].key: audit.TOO_MUCH, wild.key: ""}
     assert seen[-1] == (2 + 2 * audit.NUDGED,) * 2 and (2, 2) in seen
+
+
+def test_a_trial_is_trained_again_in_the_precision_that_it_was_recorded_in(books, monkeypatch):
+    """Whatever this machine would choose."""
+    trial = Trial(**SMALL)
+    books.append("claim", [r | {"key": trial.key, "trial": trial.to_json()} for r in half(trial)], record=True)
+    [check] = audited(books).values()
+    assert (check.trial, check.exact, check.failure) == (trial, True, "")
+
+
+def half(trial):
+    return runner.run_stack([dataclasses.replace(trial, precision="bfloat16")])[0]
 
 
 def test_nudges_are_the_trial_but_for_the_last_bits():

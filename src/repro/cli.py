@@ -167,7 +167,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Train recorded trials again and compare: to the last bit where machine and path are the same, within
-    tolerances elsewhere. Exit status 1 if a number differs."""
+    tolerances elsewhere, or within what a rounding grows into. Exit status 1 if a number differs."""
     from repro import claims
     from repro.runs import audit
     from repro.runs.ledger import Ledger

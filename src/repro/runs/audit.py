@@ -29,7 +29,7 @@ SAME_ROUNDING = (
 # What another rounding may do by the end of a long run: by how much accuracies may differ, and all else, relative.
 ACCURACY_TOLERANCE, TOLERANCE = 0.01, 0.1
 # Where training magnifies it, it may do more: how much, runs tell whose learning rates differ in their last bits.
-NUDGED, LAST_BITS, SPREAD = 4, 2.0**-22, 2.0
+NUDGED, LAST_BITS, SPREAD = 4, 2.0**-22, 10.0
 TOO_MUCH = "differs by more than another rounding explains"
 
 
@@ -74,7 +74,7 @@ def _size(name: str, before: Any, after: Any, exact: bool, nudged: Sequence[Any]
 
 def compare(claim: str, trial: Trial, recorded: Rows, now: Rows, nudged: Sequence[Rows] = ()) -> Check:
     """The rows of one trial, one a checkpoint in order, as recorded and as trained now; and those of its `nudges`,
-    which tell what training makes of a rounding: twice as much as they spread, another machine may do."""
+    which tell what training makes of a rounding: ten times as much as they spread, another machine may do."""
     exact = all(recorded[-1].get(name) == now[-1][name] for name in SAME_ROUNDING)
     at_step = [{row["step"]: row for row in rows} for rows in nudged]
     positions = [[(row["step"], row["status"]) for row in rows] for rows in (recorded, now)]
@@ -93,6 +93,11 @@ def compare(claim: str, trial: Trial, recorded: Rows, now: Rows, nudged: Sequenc
                 worst, most = (f"{name} at step {before['step']}", a, b), size
     failure = "" if most <= 1 else "differs" if exact else TOO_MUCH
     return Check(claim, trial, exact, *worst, failure)
+
+
+def in_precision(trial: Trial, recorded: pd.DataFrame) -> Trial:
+    """The trial in the precision that it was recorded in, which this machine, asked to choose, might not."""
+    return dataclasses.replace(trial, precision=recorded["run_precision"].iloc[-1])
 
 
 def nudges(trial: Trial) -> list[Trial]:
@@ -137,15 +142,17 @@ def audit(
 
     progress(done, total)
     checks, now = dict[str, Check](), dict[str, Rows]()
-    for result in train([known[key][1] for key in drawn]):
-        claim, trial, recorded = known[result.trial.key]
+    again = {key: in_precision(*known[key][1:]) for key in drawn}
+    places = {trial.key: key for key, trial in again.items()}
+    for result in train(list(again.values())):
+        claim, trial, recorded = known[places[result.trial.key]]
         now[trial.key] = result.rows
         checks[trial.key] = (
             Check(claim, trial, False, "", math.nan, math.nan, result.failure)
             if result.failure
             else compare(claim, trial, _rows(recorded), result.rows)
         )
-    doubtful = {key: nudges(c.trial) for key, c in checks.items() if c.failure == TOO_MUCH}
+    doubtful = {key: nudges(again[key]) for key, c in checks.items() if c.failure == TOO_MUCH}
     total += NUDGED * len(doubtful)
     nudged = {r.trial.key: r.rows for r in train([t for trials in doubtful.values() for t in trials])}
     for key, trials in doubtful.items():
