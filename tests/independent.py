@@ -875,7 +875,7 @@ def large_batch_remedies(rows: Rows, dataset: str, printed: Sequence[Printed]) -
         return [100 * arm["test_accuracy"] for arm in arms(**changes)]
 
     def sharper(**changes: Any) -> Interval:
-        wide, narrow = (np.log(arm["sharpness"]) for arm in arms(**changes))
+        wide, narrow = (np.log(arm["sharpness"].clip(lower=1e-6)) for arm in arms(**changes))
         return estimate(wide - narrow).map(math.exp)
 
     def estimate(values: pd.Series, level: float = 0.95) -> Interval:

@@ -22,9 +22,9 @@ ONE, STEPS = experiment.AUGMENTED, experiment.SHAM.split(", ")[0]
 def table_of(gap=-2.0, *, both=0.5, large=None, pull=0.0, sharp=20.0, flat=(), warm=(-0.5, -0.2, 1.0, 1.9), **more):
     """Test accuracies: 95 % of the small batch, `gap` points more of the large one; `both`, with augmentation, of both,
     and `large` of the large one besides, by remedy (2 points with augmentation); `harm`, with it, of the small one;
-    `pull`, of conservative training beside its sham; `faster`, at higher rates; from each epoch of the small batch,
-    `warm`. The large batch is `sharp` times as sharp, but with the remedies `flat`. The last row alone is half a point
-    off the mean over the last epochs."""
+    `pull`, of conservative training beside its sham, and `strong`, of a strong pull; `faster`, at higher rates; from
+    each epoch of the small batch, `warm`. The large batch is `sharp` times as sharp, but with the remedies `flat`. The
+    last row alone is half a point off the mean over the last epochs."""
     seeds, sd = more.get("seeds", 5), more.get("sd", 0.05)
     large = {ONE: 2.0} if large is None else large
     rng, rows = np.random.default_rng(0), []
@@ -34,6 +34,7 @@ def table_of(gap=-2.0, *, both=0.5, large=None, pull=0.0, sharp=20.0, flat=(), w
         remedy, is_large = arm.split(", ")[0], arm.endswith("large batch")
         end = 95.0 + gap * is_large + both * (remedy == ONE) + large.get(remedy, 0.0) * is_large
         end += pull * (is_large and remedy == experiment.CONSERVATIVE)
+        end += more.get("strong", 0.0) * (remedy == experiment.STRONGER)
         end += more.get("faster", 0.0) * (t.lr > 0.001) + more.get("harm", 0.0) * (remedy == ONE and not is_large)
         if t.schedule:
             end = 95.0 + gap + warm[(1, 3, 10, 30).index(t.schedule[0].epoch)]
@@ -94,6 +95,9 @@ PARTS = [
     ({}, "In conservative", Outcome.NOT_REPRODUCED),
     ({"pull": 1.0}, "In conservative", Outcome.REPRODUCED),
     ({"pull": 0.0, "sd": 0.6}, "In conservative", Outcome.INCONCLUSIVE),
+    ({}, "A strong", Outcome.NOT_REPRODUCED),
+    ({"strong": 1.0}, "A strong", Outcome.REPRODUCED),
+    ({"strong": 0.0, "sd": 0.6}, "A strong", Outcome.INCONCLUSIVE),
     ({}, FLAT, Outcome.REPRODUCED),
     ({"flat": (ONE,)}, FLAT, Outcome.CONDITIONAL),
     ({"flat": experiment.REMEDIES}, FLAT, Outcome.NOT_REPRODUCED),
@@ -113,6 +117,15 @@ PARTS = [
 def test_parts(fields, part, outcome):
     verdict = next(v for name, v in claim.judge(table_of(**fields)).parts.items() if name.startswith(part))
     assert verdict.outcome == outcome, verdict
+
+
+def test_a_minimum_of_no_sharpness_counts():
+    """As one of the least that is told from rounding; it is not left out."""
+    flat = table_of()
+    small = flat["arm"] == experiment.ARM.format(experiment.PLAIN, "small")
+    flat.loc[small & (flat["init_seed"] == 0), "sharpness"] = 0.0
+    e = judgement.sharper(judgement.ends(flat), experiment.PLAIN, "sharpness")
+    assert e.n == 5 and e.value > 100 and e.low < 20
 
 
 @pytest.mark.parametrize("table", [pd.DataFrame({"key": []}), pd.DataFrame({"key": [], "arm": []})])
@@ -146,6 +159,7 @@ def test_every_arm_differs_from_the_plain_one_in_its_remedy_alone():
         "conservative training, large batch": {"steps_per_batch", "proximal"},
         "adversarial training, large batch": {"adversarial"},
         f"{experiment.SHAM}, large batch": {"steps_per_batch"},
+        f"{experiment.STRONGER}, large batch": {"steps_per_batch", "proximal"},
         "2 times the learning rate, large batch": {"lr"},
         "4 times the learning rate, large batch": {"lr"},
     }

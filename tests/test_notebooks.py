@@ -121,7 +121,7 @@ def run_nbval(path):
     )  # fmt: skip
 
 
-def test_nbval_notices_one_corrupted_number(tmp_path):
+def test_nbval_notices_one_corrupted_number(tmp_path, smoke_ledger):
     path = tmp_path / PATHS[0].name
     shutil.copy(PATHS[0], path)
     notebook = json.loads(path.read_text())

@@ -54,7 +54,7 @@ PAPER = {
 SMALL = {**PAPER, "dataset": "mnist5k", "batch_sizes": (64, 256), "f1_batch_size": 64, "widths": (128,)}
 SETTINGS = {
     Scale.SMOKE: ({**SMALL, "widths": (32,), "epochs": 2, "f1_epochs": 0.2, "seeds": 3},),
-    Scale.LAPTOP: ({**SMALL, "epochs": 20, "f1_epochs": 1},),
+    Scale.LAPTOP: ({**SMALL, "epochs": 10, "f1_epochs": 0.5, "seeds": 10},),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "drop_last": 1}),
 }
 

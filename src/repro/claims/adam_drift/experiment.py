@@ -67,7 +67,7 @@ SETTINGS = {
             "epochs": 10,
             "lr_lowest": -4,
             "lr_highest": 0,
-            "grid_epochs": 5,
+            "grid_epochs": 3,
             "seeds": 3,
             "grid_seeds": 1,
             "widths": (64, 64),

@@ -42,7 +42,7 @@ SETTINGS = {
             "widths": (32,),
         },
     ),
-    Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
+    Scale.LAPTOP: ({**MNIST5K, "epochs": 5, "seeds": 3},),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist"}),
 }
 

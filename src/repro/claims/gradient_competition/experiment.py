@@ -41,7 +41,7 @@ SETTINGS = {
     Scale.SMOKE: (
         {**SMALL, "train_size": 600, "widths": (16,), "early_epochs": 2, "epochs": 10, "draws": 40, "seeds": 2},
     ),
-    Scale.LAPTOP: ({**SMALL, "widths": (64,), "draws": 200},),
+    Scale.LAPTOP: ({**SMALL, "widths": (64,), "epochs": 10, "draws": 100, "seeds": 3},),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist"}),
 }
 

@@ -20,6 +20,7 @@ PLAIN, AUGMENTED, DROPOUT, CONSERVATIVE, ADVERSARIAL = (
 OF_PAPER = (AUGMENTED, CONSERVATIVE, ADVERSARIAL)
 REMEDIES = (*OF_PAPER, DROPOUT)  # the slides' is the last
 SHAM = "as many steps a batch, without the pull"
+STRONGER = "conservative training with a strong pull"
 FASTER = "{} times the learning rate"
 ARM, WARM = "{}, {} batch", "{} epochs of the small batch first"
 SMALL, LARGE = "small", "large"
@@ -34,6 +35,7 @@ PAPER = {
     "dropout": 0.2,
     "steps_per_batch": 3,  # of conservative training
     "pull": 1e-3,  # its λ; this and the number of steps as commonly cited of the paper
+    "strong_pull": 1.0,
     "adversarial": 0.3,  # a tenth of the range of pixels, which are divided by 0.3
     "faster": (2, 4),  # times the learning rate, of the large batch alone
     "warm": (1, 3, 10, 30),  # epochs of the small batch that a large one is started from
@@ -54,7 +56,7 @@ SETTINGS = {
             "probe_examples": 200,
         },
     ),
-    Scale.LAPTOP: ({**MNIST5K, "epochs": 30, "warm": (1, 10), "seeds": 3},),
+    Scale.LAPTOP: ({**MNIST5K, "epochs": 10, "warm": (1, 5), "seeds": 3, "probe_examples": 500},),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist"}),
 }
 
@@ -66,10 +68,10 @@ def tail(epochs: float) -> float:
 
 def design(settings: Settings) -> list[Sweep]:
     """Both batch sizes with every remedy and without; the large one with as many steps a batch as conservative training
-    makes, and no pull, and at higher learning rates; and the large one from where the small one is after some epochs.
-    Measured at the end of every epoch of the `tail`, and where the batch grows. The sharpness of each end by
-    the published search and by one that does not depend on the scale of the loss, batch norm taking the statistics of
-    the batch."""
+    makes, and no pull or a strong one, and at higher learning rates; and the large one from where the small one is
+    after some epochs. Measured at the end of every epoch of the `tail`, and where the batch grows. The sharpness of
+    each end by the published search and by one that does not depend on the scale of the loss, batch norm taking the
+    statistics of the batch."""
     if len(settings["batch_sizes"]) != 2 or sorted(set(settings["warm"])) != list(settings["warm"]):
         raise SpecError(f"batch_sizes {list(settings['batch_sizes'])}, warm {list(settings['warm'])}: two, and rising")
     small, large = sorted(settings["batch_sizes"])
@@ -108,7 +110,8 @@ def design(settings: Settings) -> list[Sweep]:
         for name, change in changes.items()
         for size, batch in ((SMALL, small), (LARGE, large))
     }
-    arms[ARM.format(SHAM, LARGE)] = dataclasses.replace(base, batch_size=large, **steps)
+    for name, pull in ((SHAM, 0.0), (STRONGER, settings["strong_pull"])):
+        arms[ARM.format(name, LARGE)] = dataclasses.replace(base, batch_size=large, **steps, proximal=pull)
     for times in settings["faster"]:
         faster = dataclasses.replace(base, batch_size=large, lr=round(times * settings["lr"], 10))
         arms[ARM.format(FASTER.format(times), LARGE)] = faster

@@ -18,9 +18,11 @@ from repro.claims.large_batch_remedies.experiment import (
     REMEDIES,
     SHAM,
     SMALL,
+    STRONGER,
     WARM,
     tail,
 )
+from repro.claims.sharp_minima.experiment import FLOOR
 from repro.evidence.intervals import (
     Estimate,
     Unit,
@@ -117,12 +119,12 @@ def on_training(table: pd.DataFrame, remedy: str) -> Estimate:
     return paired(table, ours, plain, "train_accuracy", 100).of(Unit("points", axis, 0.0, ("fits less", "more")))
 
 
-def judge_pull(table: pd.DataFrame) -> Verdict:
+def judge_pull(table: pd.DataFrame, name: str = CONSERVATIVE) -> Verdict:
     """Whether the pull of conservative training does anything that more steps a batch do not."""
-    e = beside(table, ARM.format(CONSERVATIVE, LARGE), ARM.format(SHAM, LARGE))
+    e = beside(table, ARM.format(name, LARGE), ARM.format(SHAM, LARGE))
     sham = beside(table, ARM.format(SHAM, LARGE), ARM.format(PLAIN, LARGE))
     effects = {
-        "conservative training minus as many steps a batch without the pull": e,
+        f"{name} minus as many steps a batch without the pull": e,
         "as many steps a batch without the pull, minus none": sham,
     }
     if e.n < 2:
@@ -140,9 +142,8 @@ def judge_pull(table: pd.DataFrame) -> Verdict:
 def sharper(table: pd.DataFrame, remedy: str, column: str) -> Estimate:
     """φ of the large batch over that of the small one, both with the remedy."""
     values = (by_seed(final(table, arm=ARM.format(remedy, size)), column) for size in (LARGE, SMALL))
-    x, y = paired_values(*values)
-    known = (x > 0) & (y > 0)
-    return geometric(paired_difference(np.log(x[known]), np.log(y[known]))).of(RATIO)
+    x, y = (np.log(np.maximum(v, FLOOR)) for v in paired_values(*values))
+    return geometric(paired_difference(x, y)).of(RATIO)
 
 
 def judge_sharp(table: pd.DataFrame, column: str, remedies: Sequence[str] = REMEDIES) -> Verdict:
@@ -233,6 +234,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     each = {remedy: judge_remedy(table, remedy) for remedy in REMEDIES}
     parts = {f"{remedy.capitalize()} eliminates it": verdict for remedy, verdict in each.items()}
     parts["In conservative training it is the pull that helps"] = judge_pull(table)
+    parts["A strong pull helps"] = judge_pull(table, STRONGER)
     for how, column in SEARCHES.items():
         parts[f"Minima stay sharp all the same, by {how}"] = judge_sharp(table, column)
     parts["A late warm start helps, an early one does not"] = judge_warm(table)

@@ -60,6 +60,7 @@ SETTINGS = {
             "lr": 2.0**-10,
             "lr_steps": 7,
             "lr_rises_to": 32,
+            "epochs": 3,
             "adam_batch_sizes": (32, 64, 128, 256),
             "adam_lr": 2.0**-11,
             "adam_lr_steps": 6,

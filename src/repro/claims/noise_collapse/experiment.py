@@ -53,10 +53,11 @@ SETTINGS = {
         {
             **PAPER,
             "dataset": "mnist5k",
+            "batch_sizes": (1, 4, 16, 64, 256),
             "train_sizes": (250, 500, 1000, 2000),
             "lr_halvings": (2, 3, 4, 5),
             "longer_halvings": (2, 3, 4),
-            "time": 64.0,
+            "time": 32.0,
             "seeds": 3,
         },
     ),

@@ -24,11 +24,9 @@ def _measured(settings: Settings, looks: int) -> dict[str, Any]:
     return {**kept, "studies": studies, "measured_batch_size": 64, "looks": looks}
 
 
+LOOKS = {Scale.SMOKE: 1, Scale.LAPTOP: 3, Scale.PAPER: len(SHARES)}
 # One dataset at a time
-SEPARATE = {
-    scale: tuple(_measured(s, looks=1 if scale is Scale.SMOKE else len(SHARES)) for s in several)
-    for scale, several in steps.SETTINGS.items()
-}
+SEPARATE = {scale: tuple(_measured(s, LOOKS[scale]) for s in several) for scale, several in steps.SETTINGS.items()}
 
 
 def _together(first: Settings, *others: Settings) -> Settings:

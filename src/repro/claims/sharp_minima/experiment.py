@@ -91,7 +91,9 @@ SETTINGS = {
             "probe_examples": 400,
         },
     ),
-    Scale.LAPTOP: ({**MNIST5K, "seeds": 3},),
+    Scale.LAPTOP: (
+        {**MNIST5K, "epochs": 10, "epochs_on": 20, "epochs_kept": 10, "seeds": 3, "lr_steps": 5, "probe_examples": 500},
+    ),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 3, "setup_epochs": 0, "all_measures": 0}),
 }
 

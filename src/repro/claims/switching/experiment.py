@@ -45,7 +45,15 @@ SETTINGS = {
         },
     ),
     Scale.LAPTOP: (
-        {**MNIST5K, "epochs": 10, "switches": (1, 3, 10), "rest": 160, "widths": (64,), "post_widths": (128,)},
+        {
+            **MNIST5K,
+            "epochs": 10,
+            "switches": (1, 3, 10),
+            "rest": 160,
+            "seeds": 3,
+            "widths": (64,),
+            "post_widths": (128,),
+        },
     ),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 12, "post_seeds": 0}),
 }
