@@ -26,18 +26,23 @@ def table_of(grow=0.0, *, raised=0.0, constant=-1.5, seeds=10, sd=0.05, best=0.1
     for arm, t in TRIALS:
         if t.init_seed >= seeds:
             continue
+        fields = json.loads(t.to_json())
+        told = {name: json.dumps(v) if isinstance(v, list) else v for name, v in fields.items()} | {"arm": arm}
+        if arm == claim.TIMED:
+            sizes = [2**k for k in range(15)]
+            timed = {"timed_batch_size": sizes, "run_step_seconds": [1 + b / 1000 for b in sizes], "step": 1}
+            rows.append(told | timed | {"key": t.key, "status": "finished", "final": True, "epoch": 0.0})
+            continue
         lr = t.lr / (4 if arm == claim.RAISED else 1)
         end = 97.0 + more[arm] - abs(np.log2(lr / best)) + rng.normal(0, sd)
         if arm == claim.CONSTANT and tuned and lr == best / 2:
             end = 97.0 + tuned + rng.normal(0, sd)
-        fields = json.loads(t.to_json())
-        told = {name: json.dumps(v) if isinstance(v, list) else v for name, v in fields.items()} | {"arm": arm}
         status = "diverged" if arm == claim.RAISED and t.init_seed < diverged else "finished"
-        told |= {"key": t.key, "status": status, "run_seconds": t.num_steps * 0.01}
-        for step in t.checkpoint_steps:
+        told |= {"key": t.key, "status": status}
+        for step, epoch in zip(t.checkpoint_steps, (0.0, *t.checkpoints, float(t.epochs)), strict=True):
             done = step / t.num_steps
             accuracy = (10 + (end - 10) * done) / 100
-            told |= {"step": step, "epoch": done * t.epochs, "final": done == 1}
+            told |= {"step": step, "epoch": epoch, "final": done == 1}
             rows.append(told | {"test_accuracy": accuracy, "validation_accuracy": accuracy})
     return pd.DataFrame(rows)
 
@@ -115,6 +120,23 @@ def test_a_batch_that_grows_takes_fewer_updates():
     assert updates[claim.RAISED] < updates[claim.GROW] < updates[claim.DECAY] == updates[claim.CONSTANT]
     e = claim.judge(table_of()).effects["updates, growing over decaying"]
     assert e.value == pytest.approx(updates[claim.GROW] / updates[claim.DECAY])
+
+
+def test_its_seconds_are_those_of_its_steps_at_each_batch_size():
+    e = claim.judge(table_of()).effects["seconds that its steps take, growing over decaying"]
+    grow, decay = (next(t for name, t in TRIALS if name == arm) for arm in (claim.GROW, claim.DECAY))
+    epochs = {64: 9, 256: 9, 1024: 6, 4096: 6}
+    each = {b: n * (grow.num_train // b) for b, n in epochs.items()}
+    assert sum(each.values()) == grow.num_steps
+    seconds = sum(n * (1 + b / 1000) for b, n in each.items())
+    assert e.n == 3 and e.value == pytest.approx(seconds / (decay.num_steps * 1.064))
+
+
+def test_neither_is_tried_from_lower_rates_too():
+    rates = {arm: {t.lr for name, t in TRIALS if name == arm} for arm in (claim.DECAY, claim.CONSTANT)}
+    assert sorted(rates[claim.CONSTANT] - rates[claim.DECAY]) == [0.0125 / 8, 0.0125 / 4, 0.0125 / 2]
+    low = table_of(best=0.025, tuned=0.1)  # the best of neither is the lowest of the others
+    assert "lowest or highest" not in claim.judge_without(low).reason
 
 
 @pytest.mark.parametrize("given", [{"changes": [9, 9]}, {"changes": [40]}, {"epochs": 12}])
