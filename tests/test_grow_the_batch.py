@@ -123,7 +123,7 @@ def test_a_batch_that_grows_takes_fewer_updates():
 
 
 def test_its_seconds_are_those_of_its_steps_at_each_batch_size():
-    e = claim.judge(table_of()).effects["seconds that its steps take, growing over decaying"]
+    e = claim.judge(table_of()).effects[claim.SECONDS]
     grow, decay = (next(t for name, t in TRIALS if name == arm) for arm in (claim.GROW, claim.DECAY))
     epochs = {64: 9, 256: 9, 1024: 6, 4096: 6}
     each = {b: n * (grow.num_train // b) for b, n in epochs.items()}

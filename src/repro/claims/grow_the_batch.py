@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval, paired_difference
@@ -26,6 +27,7 @@ DECAY, GROW, RAISED, CONSTANT = (
     "neither",
 )
 TIMED = "step times"
+SECONDS = "seconds that its steps take, growing over decaying"
 MARGIN = 0.2  # percentage points of 10,000 test images, as close as the paper's own results are
 CAP = 10  # the batch grows to one in so many training examples at most; then the learning rate decays after all
 PAPER = {
@@ -160,14 +162,15 @@ def updates_by_size(rows: pd.DataFrame) -> dict[int, int]:
 
 
 def seconds_over(table: pd.DataFrame, a: str, b: str) -> Estimate:
-    """How many times as long the steps of one arm take as those of another, as steps were timed by themselves."""
+    """How many times as long the steps of one arm take as those of another, as steps were timed by themselves; between
+    the batch sizes that were, seconds go on a line."""
     best = chosen(table)
     arms = [select(table, **arm_at(table, name, best)) for name in (a, b)] if best else []
     values = []
     for timed in records(table, "run_step_seconds", arm=TIMED) if all(map(len, arms)) else ():
-        of = dict(zip(timed["timed_batch_size"], timed["run_step_seconds"], strict=True))
         each = [updates_by_size(rows[rows["key"] == rows["key"].iloc[0]]) for rows in arms]
-        x, y = (sum(count * of[size] for size, count in updates.items()) for updates in each)
+        known = timed["timed_batch_size"], timed["run_step_seconds"]
+        x, y = (np.dot([*updates.values()], np.interp([*updates], *known)) for updates in each)
         values.append(math.log(x / y))
     return geometric(mean_interval(values)).of(TIMES)
 
@@ -262,7 +265,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         **grow.effects,
         f"{GROW} minus {CONSTANT}": gain,
         "updates, growing over decaying": updates,
-        "seconds that its steps take, growing over decaying": seconds_over(table, GROW, DECAY),
+        SECONDS: seconds_over(table, GROW, DECAY),
     }
     best = chosen(table)
     if best and best.edge:
@@ -281,11 +284,12 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     e = verdict.effects.get(f"{GROW} minus {DECAY}")
     if e is None or e.n < 2:
         return "Not settled: too few seeds have been run of a batch that grows."
-    updates = verdict.effects["updates, growing over decaying"]
+    updates, seconds = verdict.effects["updates, growing over decaying"], verdict.effects[SECONDS]
     if verdict.outcome == Outcome.REPRODUCED:
+        timed = f", in {seconds.value:.2f} times the seconds" if seconds.n else ""
         return (
             f"Yes. A batch that grows tests {bracketed(e, 'points')} beside a learning rate that decays, with "
-            f"{updates.value:.2f} times the updates."
+            f"{updates.value:.2f} times the updates{timed}."
         )
     if verdict.outcome == Outcome.CONDITIONAL:
         return f"In part. It is better than neither, but tests {bracketed(e, 'points')} beside a rate that decays."
