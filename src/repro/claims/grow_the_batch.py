@@ -175,10 +175,6 @@ def seconds_over(table: pd.DataFrame, a: str, b: str) -> Estimate:
     return geometric(mean_interval(values)).of(TIMES)
 
 
-def same(table: pd.DataFrame, e: Estimate) -> bool:
-    return e.equivalent(margin_for(table, MARGIN))
-
-
 def judge_same(table: pd.DataFrame, name: str, what: str) -> Verdict:
     """Whether an arm tests as decay does, or better."""
     e = beside(table, name, DECAY)
@@ -191,7 +187,7 @@ def judge_same(table: pd.DataFrame, name: str, what: str) -> Verdict:
     reason = f"{what} it tests {bracketed(e, 'points')} beside a learning rate that decays."
     if diverged:
         return Verdict(Outcome.INCONCLUSIVE, f"{reason} Of its runs {diverged} diverged.", effects)
-    if same(table, e) or e.low > 0:
+    if e.equivalent(margin_for(table, MARGIN)) or e.low > 0:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     worse = e.high < -margin_for(table, MARGIN)
     return Verdict(Outcome.NOT_REPRODUCED if worse else Outcome.INCONCLUSIVE, reason, effects)
@@ -299,11 +295,12 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
 
 
 def _curve(table: pd.DataFrame, x: str) -> pd.DataFrame:
-    """Test error of every arm on its way, by epoch or step, from the rate that decay does best from."""
+    """Test error of every arm from the first change on, by epoch or step, at the rate that decay does best from."""
     rows, best = [], chosen(table) if "arm" in table and len(table) else None
+    first = json.loads(select(table, arm=DECAY)["schedule"].iloc[0])[0]["epoch"] if best else 0
     for name in (DECAY, GROW, RAISED, CONSTANT) if best else ():
         of_arm = select(table, status="finished", **arm_at(table, name, best))  # type: ignore[arg-type]
-        for at, group in of_arm[of_arm["step"] > 0].groupby(x):
+        for at, group in of_arm[of_arm["epoch"] >= first].groupby(x):
             errors = [100 - a for a in by_seed(group, "test_accuracy", 100).values()]
             rows.append(point(mean_interval(errors), x=float(str(at)), series=name))
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
@@ -329,7 +326,7 @@ def by_update_title(table: pd.DataFrame) -> str:
     return "Test error by update"
 
 
-INTERVALS = "Means over seeds, 95 % t intervals."
+CAPTION = "From the first change on. Means over seeds, 95 % t intervals."
 ELSEWHERE = "a wide residual network on CIFAR-10"
 CLAIM = Claim(
     id="grow-the-batch",
@@ -385,7 +382,7 @@ CLAIM = Claim(
         Published("test accuracy, the batch grows, five times the learning rate", "94.5", unit="%", note=ELSEWHERE),
     ),
     figures=(
-        Figure("epochs", "curves", by_epoch, by_epoch_title, "epoch", "test error (%)", INTERVALS, x_scale="linear"),
+        Figure("epochs", "curves", by_epoch, by_epoch_title, "epoch", "test error (%)", CAPTION, x_scale="linear"),
         Figure(
             "updates",
             "curves",
@@ -393,7 +390,7 @@ CLAIM = Claim(
             by_update_title,
             "updates",
             "test error (%)",
-            f"The same, by how many steps were taken. {INTERVALS}",
+            f"The same, by how many steps were taken. {CAPTION}",
             x_scale="log",
         ),
     ),
