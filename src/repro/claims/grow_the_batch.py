@@ -167,7 +167,7 @@ def seconds_over(table: pd.DataFrame, a: str, b: str) -> Estimate:
     best = chosen(table)
     arms = [select(table, **arm_at(table, name, best)) for name in (a, b)] if best else []
     values = []
-    for timed in records(table, "run_step_seconds", arm=TIMED) if all(map(len, arms)) else ():
+    for timed in records(table, "run_step_seconds", arm=TIMED) if arms and all(map(len, arms)) else ():
         each = [updates_by_size(rows[rows["key"] == rows["key"].iloc[0]]) for rows in arms]
         known = timed["timed_batch_size"], timed["run_step_seconds"]
         x, y = (np.dot([*updates.values()], np.interp([*updates], *known)) for updates in each)

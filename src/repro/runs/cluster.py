@@ -21,8 +21,6 @@ from repro.runs import processes
 from repro.runs.processes import end_workers, held
 
 CONNECT_SECONDS = 8
-# Seconds to load, so loaded once, before workers are forked: PyTorch, and what its optimizers load at their first step.
-LOADED = ("repro.runs.worker", "torch._dynamo")
 # What a cluster needs, with room: at most 44 were open with two workers, 103 with eight.
 OPEN_FILES, OPEN_FILES_A_WORKER = 80, 16
 
@@ -88,7 +86,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
         with held(cut_short), dask.config.set(settings):
             # memory_limit 0: the trials' size is known and small; Dask's spilling and pausing only get in the way
             try:
-                processes.prepare(*LOADED)
+                processes.prepare("repro.runs.runner")
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,

@@ -92,7 +92,7 @@ SETTINGS = {
         },
     ),
     Scale.LAPTOP: (
-        {**MNIST5K, "epochs": 10, "epochs_on": 20, "epochs_kept": 10, "seeds": 3, "lr_steps": 5, "probe_examples": 500},
+        {**MNIST5K, "epochs": 10, "epochs_on": 30, "epochs_kept": 10, "seeds": 3, "lr_steps": 5, "probe_examples": 500},
     ),
     Scale.PAPER: (PAPER, {**PAPER, "dataset": "fashion-mnist", "seeds": 3, "setup_epochs": 0, "all_measures": 0}),
 }
