@@ -87,17 +87,12 @@ def smoke_ledger(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, request):
-    """The folder of the real book, built at smoke scale: once, also where several workers share a test run. Notebooks
-    are as they were committed: nbval runs every one and holds what it prints against that."""
-    import commands
-
+    """The folder of the real book, built at smoke scale: once, also where several workers share a test run."""
     from repro.publish import book
 
     shared = _shared(tmp_path_factory)
     with filelock.FileLock(shared / "site.lock"):
         if not (shared / "site").is_dir():  # a build that fails leaves none
             request.getfixturevalue("smoke_ledger")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(book, "execute", commands.take_committed)
-                book.build("smoke", output=shared / "site", workers=0)
+            book.build("smoke", output=shared / "site", workers=0)
     return shared / "site"

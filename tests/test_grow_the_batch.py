@@ -132,6 +132,17 @@ def test_its_seconds_are_those_of_its_steps_at_each_batch_size():
     assert e.n == 3 and e.value == pytest.approx(seconds / (decay.num_steps * 1.064))
 
 
+def test_seconds_are_those_of_a_trial_that_ended():
+    """Not of one that diverged before its batch grew."""
+    whole = table_of()
+    first = (whole["arm"] == claim.GROW) & (whole["init_seed"] == 0)
+    cut = whole[~first | (whole["epoch"] < 9)].copy()
+    cut.loc[first, "status"] = "diverged"
+    cut.loc[first & (cut["epoch"] == 3), "final"] = True
+    told = [claim.judge(table).effects[claim.SECONDS].value for table in (whole, cut)]
+    assert told[0] == told[1]
+
+
 def test_neither_is_tried_from_lower_rates_too():
     rates = {arm: {t.lr for name, t in TRIALS if name == arm} for arm in (claim.DECAY, claim.CONSTANT)}
     assert sorted(rates[claim.CONSTANT] - rates[claim.DECAY]) == [0.0125 / 8, 0.0125 / 4, 0.0125 / 2]

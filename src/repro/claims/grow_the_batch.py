@@ -165,7 +165,7 @@ def seconds_over(table: pd.DataFrame, a: str, b: str) -> Estimate:
     """How many times as long the steps of one arm take as those of another, as steps were timed by themselves; between
     the batch sizes that were, seconds go on a line."""
     best = chosen(table)
-    arms = [select(table, **arm_at(table, name, best)) for name in (a, b)] if best else []
+    arms = [select(table, status="finished", **arm_at(table, name, best)) for name in (a, b)] if best else []
     values = []
     for timed in records(table, "run_step_seconds", arm=TIMED) if arms and all(map(len, arms)) else ():
         each = [updates_by_size(rows[rows["key"] == rows["key"].iloc[0]]) for rows in arms]
