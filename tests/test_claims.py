@@ -33,6 +33,7 @@ from repro.evidence.tables import (
     next_run,
 )
 from repro.names import DATASETS, SpecError
+from repro.publish import chapter
 from repro.runs.ledger import Ledger
 from repro.runs.provenance import PROJECT
 from repro.training import engine
@@ -644,8 +645,20 @@ class TestEveryClaim:
 
     def test_judges_what_smoke_scale_trains(self, claim, smoke_ledger):
         finding = claims.find(claim, "smoke", smoke_ledger)
-        assert finding.num_finished == len(finding.trials)
+        assert finding.whole
         assert finding.verdict.reason.endswith(".")
+
+
+def test_half_a_sweep_is_no_evidence():
+    """Of grow-the-batch, reproduced: without one of its trials neither the verdict nor a part of it is."""
+    finding = next(claims.findings(claims.get("grow-the-batch"), Scale.PAPER, Ledger(working=Path("none"))))
+    assert finding.whole and finding.verdict.outcome == Outcome.REPRODUCED and finding.verdict.parts
+    part = dataclasses.replace(finding, table=finding.table[finding.table["key"] != finding.trials[0].key])
+    assert not part.whole and part.verdict.effects
+    for verdict in (part.verdict, *part.verdict.parts.values()):
+        assert verdict.outcome == Outcome.INCONCLUSIVE
+        assert verdict.reason == "272 of 273 trials are run; half a sweep is no evidence."
+    assert chapter.answer(part) == "Not settled: 272 of 273 trials run so far on MNIST."
 
 
 def test_claims_share_the_trials_they_have_in_common():

@@ -1,5 +1,6 @@
 """The command line: what it prints, and the one line it prints when something is wrong."""
 
+import io
 import json
 import os
 import re
@@ -9,9 +10,10 @@ import sys
 import urllib.request
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from repro import claims, cli
+from repro import claims, cli, terminal
 from repro.runs import ledger, provenance, worker
 from repro.runs.ledger import Ledger
 from repro.training import data
@@ -284,3 +286,13 @@ def test_doctor_names_damaged_data(home):
     text = " ".join(repro("doctor").stdout.split())
     assert "mnist5k: intact" in text and re.search(r" mnist: mnist: \S+ is damaged", text)
     assert "smoke: True" in text and "paper: False" in text and str(home / "data") in text
+
+
+def test_progress_follows_a_total_that_grows(monkeypatch):
+    """As an audit's does, which trains doubtful trials again."""
+    screen = io.StringIO()
+    monkeypatch.setattr(terminal, "err", Console(file=screen, force_terminal=True, width=80))
+    with terminal.progress_bar("audit") as progress:
+        for finished, total in ((0, 2), (2, 2), (2, 6), (6, 6)):
+            progress(finished, total)
+    assert "6/6" in screen.getvalue() and "/2" not in screen.getvalue().splitlines()[-1]

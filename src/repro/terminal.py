@@ -103,7 +103,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.start()
             bar.add_task(what, total=total)
         for task in bar.task_ids:
-            bar.update(task, completed=finished)
+            bar.update(task, completed=finished, total=total)
 
     try:
         yield advance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import pkgutil
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.evidence.spec import Claim, Scale, Verdict
+from repro.evidence.spec import Claim, Outcome, Scale, Verdict
 from repro.evidence.tables import Comparison, compare
 from repro.names import BOTH, choose
 from repro.runs.ledger import Ledger
@@ -71,9 +72,21 @@ class Finding:
     def num_finished(self) -> int:
         return len(self.finished)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every planned trial is run."""
+        return self.num_finished == len(self.trials)
+
     @functools.cached_property
     def verdict(self) -> Verdict:
-        return self.claim.judge(self.table)
+        """What the claim's judge says of the whole sweep; of half a one, which is no evidence, that it is."""
+        verdict = self.claim.judge(self.table)
+        return verdict if self.whole else self._open(verdict)
+
+    def _open(self, verdict: Verdict) -> Verdict:
+        reason = f"{self.num_finished:,} of {len(self.trials):,} trials are run; half a sweep is no evidence."
+        parts = {name: self._open(part) for name, part in verdict.parts.items()}
+        return dataclasses.replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=reason, parts=parts)
 
     @functools.cached_property
     def published(self) -> list[Comparison]:

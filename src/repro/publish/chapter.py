@@ -51,14 +51,16 @@ def outcome(finding: Finding) -> str:
 
 def progress(finding: Finding) -> str:
     """ "17 of 83 trials run"; where all are, "83 trials"."""
-    done, planned = finding.num_finished, len(finding.trials)
-    return f"{planned:,} trials" if done == planned else f"{done:,} of {planned:,} trials run"
+    planned = f"{len(finding.trials):,} trials"
+    return planned if finding.whole else f"{finding.num_finished:,} of {planned} run"
 
 
 def answer(finding: Finding) -> str:
-    """The claim's answer on what has been run; where nothing has, that."""
+    """The claim's answer where its sweep is whole; elsewhere that it is not."""
     if not finding.num_finished:
         return f"Not run yet on {DATASET_NAMES[finding.dataset]}."
+    if not finding.whole:
+        return f"Not settled: {progress(finding)} so far on {DATASET_NAMES[finding.dataset]}."
     return finding.claim.answer(finding.table, finding.verdict)
 
 
@@ -84,7 +86,7 @@ def _cost(finding: Finding) -> str:
 def would_decide(finding: Finding) -> str:
     """Of a verdict that is open though all was run: how many seeds would decide each difference that is, and at what
     cost; "" where that is not what is open."""
-    if finding.verdict.outcome != Outcome.INCONCLUSIVE or finding.num_finished < len(finding.trials):
+    if finding.verdict.outcome != Outcome.INCONCLUSIVE or not finding.whole:
         return ""
     rows = select(finding.table, final=True)
     one = rows[rows["init_seed"] == rows["init_seed"].max()].drop_duplicates("key")["run_seconds"].sum() / 3600
@@ -184,7 +186,7 @@ class Chapter:
         unfinished = [
             f"{len(f.trials) - f.num_finished:,} trials on {DATASET_NAMES[f.dataset]}"
             for f in self.recorded
-            if f.num_finished < len(f.trials)
+            if not f.whole
         ]
         left = f" Still to run: {', '.join(unfinished)}." if unfinished else ""
         decide = " ".join(filter(None, map(would_decide, self.recorded)))
@@ -209,7 +211,7 @@ class Chapter:
         return HTML(self._each(lambda f: self._picture(figure, f, kind)))
 
     def _picture(self, figure: Figure, finding: Finding, kind: str) -> str:
-        if not finding.num_finished or (drawn := figure.data(finding.table)).empty:
+        if not finding.whole or (drawn := figure.data(finding.table)).empty:
             return f"<p class='note'>Nothing to draw yet on {html.escape(label(finding))}.</p>"
         name = f"{self.claim.id}-{figure.id}-{slug(finding)}"
         return picture(figure, drawn, figure.title(finding.table), name, kind)
