@@ -229,12 +229,12 @@ def test_where_no_trial_has_been_run_the_board_gives_no_verdict(tmp_path):
 
 def test_the_landing_page_says_what_the_rows_say(tmp_path):
     """Its first sentences are the answers of two chapters, with their numbers; without rows there are none."""
-    told = landing.fragments(Ledger(working=tmp_path / "none"), None, {})["landing.md"]
+    told = landing.fragments(landing.found_in(Ledger(working=tmp_path / "none")), {})["landing.md"]
     gap = next(iter(claims.findings(claims.get("generalization-gap"), "paper", Ledger(working=tmp_path / "none"))))
     assert room.answer(gap) in told
     for claim in ALL:
         assert claim.question in told and f"notebooks/{claim.id}.html" in told
-    nothing = landing.fragments(Ledger(tmp_path, tmp_path), None, {})["landing.md"]
+    nothing = landing.fragments(landing.found_in(Ledger(tmp_path, tmp_path)), {})["landing.md"]
     assert "Mostly" not in nothing and "points worse" not in nothing and Outcome.CONDITIONAL not in nothing
 
 

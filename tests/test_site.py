@@ -112,7 +112,7 @@ def test_no_page_needs_another_host_to_be_read(site):
 
 
 def test_committed_fragments_are_what_the_recorded_ledger_gives(tmp_path):
-    book.write_fragments(tmp_path, Ledger(working=tmp_path / "none"), None, {})
+    book.write_fragments(tmp_path, Ledger(working=tmp_path / "none"))
     for path in tmp_path.glob("*.md"):
         committed = PROJECT / "book" / "_generated" / path.name
         assert committed.read_text() == path.read_text(), "run 'make notebooks' and commit what it changes"

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import filelock
@@ -31,7 +32,7 @@ from repro.claims.noise_scale.judgement import record, workloads
 from repro.evidence.spec import Scale
 from repro.names import ReproError, choose
 from repro.publish import records, speed
-from repro.publish.landing import fragments
+from repro.publish.landing import Found, found_in, fragments
 from repro.runs import runner
 from repro.runs.ledger import Ledger
 from repro.runs.processes import held, pool
@@ -133,7 +134,7 @@ def refresh(say: Callable[[str], None]) -> None:
         for path in notebooks():
             seconds = submit(execute, path, path, {}).result()
             say(f"{path.name}: {seconds:.1f} s")
-    write_fragments(PROJECT / "book" / "_generated", Ledger(), None, {})
+    write_fragments(PROJECT / "book" / "_generated", Ledger())
     if measured := adviser_record(Ledger()):
         write_whole(RECORD, json.dumps(measured, indent=1, ensure_ascii=False) + "\n")
 
@@ -142,7 +143,7 @@ def adviser_record(ledger: Ledger) -> dict[str, list[float]]:
     """What `repro.advise` knows of its own error: by workload, the recorded noise scale and critical batch size."""
     found: dict[str, list[float]] = {}
     for finding in claims.findings(claims.get("noise-scale"), Scale.PAPER, ledger):
-        found |= record(workloads(finding.table))
+        found |= record(workloads(finding.table)) if finding.whole else {}
     return found
 
 
@@ -162,12 +163,17 @@ def _elsewhere(workers: int) -> Iterator[Callable[..., Future[Any]]]:
             raise BookError("a process that ran notebooks was killed; free some memory, then build again") from None
 
 
-def write_fragments(folder: Path, ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> None:
-    """Write the generated parts of the pages. Without a scale, only what is recorded."""
+def write_fragments(
+    folder: Path, ledger: Ledger, scale: Scale = Scale.PAPER, seconds: Mapping[str, float] = MappingProxyType({})
+) -> Found:
+    """Write the generated parts of the pages, and return what they tell: what is recorded; and, in a book that is
+    built, what was trained at its `scale`, and the seconds that its notebooks took."""
     folder.mkdir(parents=True, exist_ok=True)
+    found = found_in(ledger, scale)
     told = {"speed.md": speed.fragment(), "records.md": records.fragment(ledger.recorded)}
-    for name, text in {**fragments(ledger, scale, seconds), **told}.items():
+    for name, text in {**fragments(found, seconds), **told}.items():
         write_whole(folder / name, text)
+    return found
 
 
 def _configure(stage: Path, repository: str | None) -> None:
@@ -316,9 +322,7 @@ def build(
             jobs = {p.stem: submit(execute, p, stage / "notebooks" / p.name, values) for p in sources}
             seconds = {name: job.result() for name, job in jobs.items()}
             say(f"{len(sources)} notebooks executed in {sum(seconds.values()):.0f} s")
-            write_fragments(stage / "book" / "_generated", ledger, scale, seconds)
+            found = write_fragments(stage / "book" / "_generated", ledger, scale, seconds)
             pages = submit(_sphinx, stage).result()
         _replace(output, pages)
-        shown = dict.fromkeys((Scale.PAPER, scale))
-        found = [f for c in claims.all_claims().values() for s in shown for f in claims.findings(c, s, ledger)]
-        return Site(output, tuple(found), seconds)
+        return Site(output, tuple(f for of_claim in found.values() for f in of_claim), seconds)

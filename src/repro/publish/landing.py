@@ -33,14 +33,15 @@ GAP = Unit(
 Found = Mapping[str, Sequence[Finding]]  # by claim, one a dataset, the main one first
 
 
-def fragments(ledger: Ledger, scale: Scale | None, seconds: Mapping[str, float]) -> dict[str, str]:
-    """The generated parts of the pages that are not notebooks, by file name. `scale`: what was trained when
-    the book was built, if anything was; `seconds`: what each notebook took then."""
-    found = {}
-    for claim in claims.all_claims().values():
-        found[claim.id] = list(claims.findings(claim, Scale.PAPER, ledger))
-        if scale and scale != Scale.PAPER:
-            found[claim.id].append(claims.find(claim, scale, ledger))
+def found_in(ledger: Ledger, scale: Scale = Scale.PAPER) -> Found:
+    """What is recorded, and what was trained at `scale` when the book was built."""
+    scales = dict.fromkeys((Scale.PAPER, scale))
+    return {c.id: [f for s in scales for f in claims.findings(c, s, ledger)] for c in claims.all_claims().values()}
+
+
+def fragments(found: Found, seconds: Mapping[str, float]) -> dict[str, str]:
+    """The generated parts of the pages that are not notebooks, by file name. `seconds`: what each notebook took when
+    the book was built, if it was."""
     at_paper = {name: [f for f in fs if f.scale == Scale.PAPER] for name, fs in found.items()}
     told = {"landing.md": _landing(found), "status.md": _status(found, seconds)}
     return told | {"sentences.md": sentences.fragment(at_paper)}
