@@ -19,7 +19,7 @@ from IPython.display import HTML
 
 from repro import claims
 from repro.claims import Finding
-from repro.evidence.intervals import values_to_decide
+from repro.evidence.intervals import Estimate, values_to_decide
 from repro.evidence.sources import NAMES
 from repro.evidence.spec import PUBLISHED_SERIES, Figure, Outcome, Revision, Scale, Verdict
 from repro.evidence.tables import NARROW, NOT_RUN, NOT_TESTABLE, TESTED, TOO_WIDE, count, met_of_tested, select
@@ -84,21 +84,35 @@ def _cost(finding: Finding) -> str:
 
 
 def would_decide(finding: Finding) -> str:
-    """Of a verdict that is open though all was run: how many seeds would decide each difference that is, and at what
-    cost; "" where that is not what is open."""
-    if finding.verdict.outcome != Outcome.INCONCLUSIVE or not finding.whole:
-        return ""
-    rows = select(finding.table, final=True)
-    one = rows[rows["init_seed"] == rows["init_seed"].max()].drop_duplicates("key")["run_seconds"].sum() / 3600
+    """Of what is open though all was run, the verdict or parts of it: how many seeds would decide each difference that
+    is, and at what cost; then the parts that no number of seeds is known for. "" where nothing is open."""
+    verdict = finding.verdict
+    judged = {"": verdict, **verdict.parts} if finding.whole else {}
+    seeds: dict[str, str] = {}
+    others: list[str] = []
+    for part, v in judged.items():
+        if v.outcome == Outcome.INCONCLUSIVE:
+            asked = {name: n for name, e in v.effects.items() if (n := _seeds_to_decide(e))}
+            seeds |= {name: f"about {n:,} seeds instead of {v.effects[name].n} ({name})" for name, n in asked.items()}
+            others += [part] if part and not asked else []
     told = []
-    for name, e in finding.verdict.effects.items():
-        _, margin = e.unit.band or (0.0, 0.0)
-        if not margin or e.unit.log or len(e.values) < 2 or e.excludes(0) or e.equivalent(margin):
-            continue
-        if math.isfinite(seeds := values_to_decide(e, margin)):
-            told.append(f"about {seeds:,} seeds instead of {e.n} ({name})")
-    cost = f"if mean and spread stay as they are; a seed of every arm takes {one:.1f} core hours."
-    return f"On {label(finding)} {', '.join(told)}, {cost}" if told else ""
+    if seeds:
+        rows = select(finding.table, final=True)
+        one = rows[rows["init_seed"] == rows["init_seed"].max()].drop_duplicates("key")["run_seconds"].sum() / 3600
+        cost = f"a seed of every arm takes {one:.1f} core hours. Not done so far, for the cost."
+        told.append(f"On {label(finding)} {', '.join(seeds.values())}, if mean and spread stay as they are; {cost}")
+    if others:
+        told.append(f"Open on {label(finding)}, and more seeds are not known to decide it: {'; '.join(others)}.")
+    return " ".join(told)
+
+
+def _seeds_to_decide(e: Estimate) -> int:
+    """How many would decide a difference that is open; 0 where that is not what is, or none would."""
+    _, margin = e.unit.band or (0.0, 0.0)
+    if not margin or e.unit.log or len(e.values) < 2 or e.excludes(0) or e.equivalent(margin):
+        return 0
+    seeds = values_to_decide(e, margin)
+    return int(seeds) if math.isfinite(seeds) else 0
 
 
 def style() -> str:
@@ -190,11 +204,7 @@ class Chapter:
         ]
         left = f" Still to run: {', '.join(unfinished)}." if unfinished else ""
         decide = " ".join(filter(None, map(would_decide, self.recorded)))
-        decide = (
-            f"<p><b>What would decide it.</b> {html.escape(decide)} Not done so far, for the cost.</p>"
-            if decide
-            else ""
-        )
+        decide = f"<p><b>What would decide what is open.</b> {html.escape(decide)}</p>" if decide else ""
         verdicts = "<br>".join(f"{badge(outcome(f))} {html.escape(label(f))}" for f in self.shown)
         return HTML(
             f'<aside class="side top notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'
