@@ -69,11 +69,8 @@ def by_time(table: pd.DataFrame) -> pd.DataFrame:
     """Test error of small batches that fit, at the middle learning rate of those that train longer, by η/B; a series a
     training time."""
     found = trained(small(table, GRID, LONGER))
-    rates = found.about["lr"][found.about["lr"].isin(small(table, LONGER).about["lr"])]
-    if rates.empty:
-        return _drawn(found.where(found.about["lr"] < 0), found.about["lr"][:0], found.about["lr"][:0])
-    shared = sorted(set(rates) & set(small(table, GRID).about["lr"]))
-    found = found.where(found.about["lr"] == shared[len(shared) // 2])
+    rates = set.intersection(*(set(of.about["lr"]) for of in (found, small(table, GRID), small(table, LONGER))))
+    found = found.where(found.about["lr"] == (sorted(rates)[len(rates) // 2] if rates else None))
     time = found.about["lr"] * found.about["steps"]
     return _drawn(found, found.about["lr"] / found.about["batch_size"], time.map(lambda t: f"η · steps = {t:,.0f}"))
 
