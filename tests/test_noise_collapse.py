@@ -26,12 +26,23 @@ def hump(x):
 
 
 def noise_table(
-    *, exponent=1.0, by_size=1.0, momentum=0.0, whole=0.0, knob=0.0, seeds=10, sd=0.03, apart=0.0, tuned=0.0, epochs=0.0
+    *,
+    exponent=1.0,
+    by_size=1.0,
+    momentum=0.0,
+    whole=0.0,
+    knob=0.0,
+    seeds=10,
+    sd=0.03,
+    apart=0.0,
+    tuned=0.0,
+    epochs=0.0,
+    high=0.0,
 ):
     """Accuracy is a function of ηN/B, but for what is told: of (ηN/B) with B to the power `exponent`, N to the power
     `by_size`. Points more: `momentum`, with it; `whole`, of batches of half of all images or more; `tuned`, of any
-    large batch; `apart`, for each octave of η; `knob`, for each octave of weight decay over B. A share of `epochs` of
-    it all goes by epochs, not by noise."""
+    large batch; `apart`, for each octave of η; `high`, for each octave of η above 1/8; `knob`, for each
+    octave of weight decay over B. A share of `epochs` of it all goes by epochs, not by noise."""
     rows, rng = [], np.random.default_rng(0)
     for arm, t in TRIALS:
         if t.init_seed >= seeds:
@@ -43,6 +54,7 @@ def noise_table(
         accuracy = hump(x) + apart * np.log2(t.lr / (1 - t.momentum)) + rng.normal(0, sd)
         accuracy += momentum * (t.momentum > 0) + whole * (t.batch_size * 2 >= t.train_size)
         accuracy += tuned * (t.batch_size >= 500)
+        accuracy += high * max(np.log2(t.lr / (1 - t.momentum)) + 3, 0)
         if arm == experiment.DECAY:
             accuracy = knob * np.log2(t.weight_decay / t.batch_size) + hump(x) + rng.normal(0, sd)
         fields = json.loads(t.to_json())
@@ -57,6 +69,7 @@ TABLES = [
     (lambda: noise_table(), Outcome.REPRODUCED),  # obeys
     (lambda: noise_table(exponent=0.0), Outcome.NOT_REPRODUCED),  # breaks: the batch size is all the same
     (lambda: noise_table(apart=0.5), Outcome.CONDITIONAL),  # only those that do not fit collapse
+    (lambda: noise_table(high=-0.7), Outcome.CONDITIONAL),  # only low learning rates
     (lambda: noise_table(sd=3.0), Outcome.INCONCLUSIVE),  # noisy
     (lambda: noise_table(seeds=1), Outcome.INCONCLUSIVE),  # too small
     (lambda: noise_table(knob=100.0), Outcome.INCONCLUSIVE),  # the control collapses, too
@@ -91,6 +104,10 @@ PARTS = [
     ({"whole": -2.0}, "It vanishes", Outcome.REPRODUCED),
     ({}, "Each tuned", Outcome.REPRODUCED),
     ({"tuned": 5.0}, "Each tuned", Outcome.NOT_REPRODUCED),
+    ({}, "So at low learning rates", Outcome.REPRODUCED),
+    ({"high": -0.7}, "So at low learning rates", Outcome.REPRODUCED),
+    ({"exponent": 0.0}, "So at low learning rates", Outcome.NOT_REPRODUCED),
+    ({"epochs": 1.0}, "So at low learning rates", Outcome.INCONCLUSIVE),
 ]
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 import pandas as pd
 
 from repro.claims.noise_collapse.experiment import DECAY, GRID, LONGER, SIZES, SMALL
 from repro.claims.noise_collapse.groups import FITS, Cells, cells, small, trained
-from repro.claims.noise_collapse.judgement import judge, means
+from repro.claims.noise_collapse.judgement import LOW_RATES, fraction, judge, means
 from repro.evidence.intervals import Estimate
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import point
@@ -27,7 +25,7 @@ def _drawn(found: Cells, x: pd.Series, series: pd.Series) -> pd.DataFrame:
 
 
 def _rate(lr: float) -> str:
-    return f"η = {Fraction(lr).limit_denominator(1024)}"
+    return f"η = {fraction(lr)}"
 
 
 def by_noise(table: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +39,10 @@ def by_noise_title(table: pd.DataFrame) -> str:
         Outcome.REPRODUCED: "Test error goes with η/B: at equal η/B, learning rates agree",
         Outcome.NOT_REPRODUCED: "At equal η/B, learning rates differ",
     }
-    return told.get(judge(table).outcome, "Test error by η/B")
+    verdict = judge(table)
+    if LOW_RATES in verdict.parts and verdict.parts[LOW_RATES].outcome == Outcome.REPRODUCED:
+        told[Outcome.CONDITIONAL] = "At low learning rates test error goes with η/B; at high ones it does not"
+    return told.get(verdict.outcome, "Test error by η/B")
 
 
 def by_size(table: pd.DataFrame) -> pd.DataFrame:

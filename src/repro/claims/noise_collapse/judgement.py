@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,8 @@ TOGETHER, ALL, KNOB, EPOCHS = (
     "within groups of equal weight decay over B",
     "equal epochs minus equal η/B, two training times",
 )
+GENTLE = 4  # times lower than the highest are the learning rates that are judged apart
+LOW_RATES = "So at low learning rates, a quarter of the highest or less"
 
 
 def judge_together(table: pd.DataFrame) -> Verdict:
@@ -72,6 +75,17 @@ def judge_together(table: pd.DataFrame) -> Verdict:
     if judged.high >= MOST or (judged is e and p >= 0.05):
         return Verdict(Outcome.INCONCLUSIVE, f"{reason}.", effects)
     return Verdict(Outcome.REPRODUCED if judged is e else Outcome.CONDITIONAL, f"{reason}.", effects)
+
+
+def highest_rate(table: pd.DataFrame) -> float:
+    return float(table["lr"][table["arm"] == GRID].max())
+
+
+def judge_low_rates(table: pd.DataFrame) -> Verdict:
+    """The same of low learning rates alone, by all the same controls."""
+    verdict = judge_together(table[table["lr"] <= highest_rate(table) / GENTLE])
+    effects = {f"{name}, low learning rates": e for name, e in verdict.effects.items()}
+    return Verdict(verdict.outcome, verdict.reason, effects)
 
 
 @dataclass(frozen=True)
@@ -234,6 +248,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
     together = judge_together(table)
     parts = {
+        LOW_RATES: judge_low_rates(table),
         "The best batch size goes as the learning rate": judge_peaks(small(table, LONGER), "lr", "η"),
         "The best batch size goes as the number of training examples": judge_peaks(
             small(table, SIZES), "train_size", "N"
@@ -252,9 +267,25 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     told = f"Of what settings that fit differ by in test accuracy, {bracketed(e)} of the variance is at equal η/B"
     if verdict.outcome == Outcome.REPRODUCED:
         return f"Yes, while the batch is small beside the training set. {told}."
+    low = verdict.parts.get(LOW_RATES)
+    if verdict.outcome == Outcome.CONDITIONAL and low and low.outcome == Outcome.REPRODUCED:
+        gentle, top = low.effects[f"{TOGETHER}, low learning rates"], highest_rate(table)
+        return (
+            "Only at low learning rates. Of the variance of test accuracy among settings that fit, "
+            f"{bracketed(gentle)} is at equal η/B where η is at most {fraction(top / GENTLE)}, and {bracketed(e)} "
+            f"where it is at most {fraction(top)}."
+        )
     if verdict.outcome == Outcome.CONDITIONAL:
-        return f"Only for whether they learn at all (of all settings {bracketed(verdict.effects[ALL])}). {told}."
+        return (
+            "Only for which networks learn at all: of the variance among all settings "
+            f"{bracketed(verdict.effects[ALL])} is at equal η/B, among those that fit {bracketed(e)}."
+        )
     return f"{'No' if verdict.outcome == Outcome.NOT_REPRODUCED else 'Not settled'}. {told}."
+
+
+def fraction(lr: float) -> str:
+    """A learning rate as it is on the grid: 1/8."""
+    return str(Fraction(lr).limit_denominator(1024))
 
 
 def means(found: Cells) -> Iterable[tuple[pd.Series, Estimate]]:
