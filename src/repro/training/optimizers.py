@@ -15,6 +15,9 @@ from repro.training.data import generator
 from repro.trial import Trial
 
 MINUS_ONE = torch.full((1, 1, 1), -1.0)
+# Batch size from which the products of one network and of several are rounded alike, whatever the processor; seen below
+# it, with AMX: at 1 in float32, at 32 in bfloat16.
+ROUNDED_ALIKE = {"float32": 2, "bfloat16": 64}
 
 
 class Step(Protocol):
@@ -44,7 +47,8 @@ class ClosedForm:
     With Z the logits, D = dL/dZ = (softmax(Z) - onehot(y))/B, and a layer's gradients are DᵀH for its weight
     and the sum of D for its bias, H its inputs. All of it is linear in D, so without momentum and weight decay η goes
     into D at once, and the weight takes -DᵀH in the product itself. In bfloat16 the products take a rounded copy of
-    the float32 weights. Momentum, Nesterov's too, and weight decay as in torch.optim.SGD.
+    the float32 weights. Momentum, Nesterov's too, and weight decay as in torch.optim.SGD. A network alone is trained
+    beside itself where the products of one and of several may differ in their last bits.
     """
 
     def __init__(self, stack: Sequence[Trial], networks: Sequence[nn.Module], precision: str) -> None:
@@ -56,20 +60,27 @@ class ClosedForm:
             torch.tensor([getattr(t, name) for t in stack])[:, None, None] for name in ("momentum", "weight_decay")
         )
         self._plain = not self._momentum.any() and not self._decay.any()
+        smallest = min([stack[0].batch_size, *(p.batch_size for p in stack[0].schedule)])
+        self._in_pairs = smallest < ROUNDED_ALIKE[precision]
         self._gather()
         moving = [] if self._plain else [*self._weights, *self._biases]
         self._velocities = [torch.zeros_like(p) for p in moving]  # of the weights, layer by layer, then of the biases
 
     def _gather(self) -> None:
-        self._weights = [_stack([m.weight for m in layer]) for layer in self._layers]
-        self._biases = [_stack([m.bias for m in layer]).unsqueeze(1) for layer in self._layers]
+        layers = [layer * 2 if self._twinned else layer for layer in self._layers]
+        self._weights = [_stack([m.weight for m in layer]) for layer in layers]
+        self._biases = [_stack([m.bias for m in layer]).unsqueeze(1) for layer in layers]
         self._rounded = [w.bfloat16() for w in self._weights] if self._half else self._weights
+
+    @property
+    def _twinned(self) -> bool:
+        return self._in_pairs and len(self._layers[0]) == 1
 
     def keep(self, rows: Sequence[int]) -> None:
         """Train these networks of the stack alone from now on, in this order. The others stay as they are."""
         self._layers = [tuple(layer[i] for i in rows) for layer in self._layers]
         self._momentum, self._decay = self._momentum[rows], self._decay[rows]
-        self._velocities = [v[rows] for v in self._velocities]
+        self._velocities = [v[[*rows, *rows] if self._twinned else rows] for v in self._velocities]
         self._gather()
 
     def begin_epoch(self) -> None:
@@ -85,6 +96,8 @@ class ClosedForm:
         parameter.addcmul_(direction, lr, value=-1)
 
     def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        if self._twinned:
+            x, y = torch.cat([x, x]), torch.cat([y, y])
         rounded, biases, depth = self._rounded, self._biases, len(self._weights)
         lr = lr.float()[:, None, None]
         inputs = [x]
@@ -104,7 +117,7 @@ class ClosedForm:
                 rounded[layer].copy_(weight)
             if below is not None:
                 delta = torch.ops.aten.threshold_backward(below, inputs[layer], 0)  # a fifth of the time of a mask
-        return logits
+        return logits[: len(self._layers[0])]
 
 
 def make_optimizer(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
