@@ -33,7 +33,7 @@ def write(path, *cells, parameters='scale = "smoke"'):
 @pytest.fixture
 def root(tmp_path, smoke_ledger, monkeypatch):
     """A small book: the real settings, one page, one notebook, and a site that already stands."""
-    monkeypatch.setattr(book, "write_fragments", lambda *given: None)  # they are of the whole book
+    monkeypatch.setattr(book, "write_fragments", lambda *given: {})  # they are of the whole book
     shutil.copy(PROJECT / "_config.yml", tmp_path)
     shutil.copytree(PROJECT / "book", tmp_path / "book")
     (tmp_path / "book" / "index.md").write_text("# Home\n")
@@ -66,7 +66,7 @@ def test_folders_given_relative_are_the_ones_that_notebooks_see(root, tmp_path, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPRO_CACHE", "books")
     monkeypatch.setattr(book, "notebooks", lambda root=None: [])
-    monkeypatch.setattr(book, "write_fragments", lambda *given: None)
+    monkeypatch.setattr(book, "write_fragments", lambda *given: {})
     book.refresh(print)
     monkeypatch.chdir(root / "book")
     assert cache_folder() == tmp_path / "books"

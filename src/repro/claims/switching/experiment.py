@@ -22,6 +22,7 @@ PAPER = {
     "small": 64,
     "large": 1024,
     "lr": 0.01,
+    "precision": "auto",  # the same for both batch sizes, of 64 and more
     "epochs": 30,  # before the longest switch, and after every one
     "switches": (1, 3, 10, 30),  # epochs after which the batch size changes
     "rest": 480,  # epochs after which the large batch has taken as many steps as the small one takes alone
@@ -30,7 +31,7 @@ PAPER = {
     "post_seeds": 5,  # at most, of the arms that the post publishes, on its network; 0 leaves them out
     "post_widths": (1024, 1024),
 }
-MNIST5K = {**PAPER, "dataset": "mnist5k", "small": 16, "large": 256, "lr": 0.05}
+MNIST5K = {**PAPER, "dataset": "mnist5k", "small": 16, "large": 256, "lr": 0.05, "precision": "float32"}
 SETTINGS = {
     Scale.SMOKE: (
         {
@@ -91,6 +92,7 @@ def design(settings: Settings) -> list[Sweep]:
             schedule=(phase,) if phase else (),
             checkpoints=seen,
             probes=("held-out fit",),
+            precision=settings["precision"],
         )
 
     whole = float(longest + epochs)
