@@ -31,7 +31,7 @@ if __name__ == "__main__":
         claim = replace(claim, design=lambda settings: [SWEEPS["twenty"]])
     claims.all_claims().clear()
     claims.all_claims()[claim.id] = claim
-    book.write_fragments = lambda *given: {}  # they are of the whole book
+    book.write_fragments = lambda *given: {{}}  # they are of the whole book
     book.build = functools.partial(book.build, root=Path({root!r}))
     cli.app(["build", "--scale", "smoke", "--workers", "2" if {phase!r} == "training" else "0"])
 """
