@@ -659,6 +659,9 @@ def test_half_a_sweep_is_no_evidence():
         assert verdict.outcome == Outcome.INCONCLUSIVE
         assert verdict.reason == "272 of 273 trials are run; half a sweep is no evidence."
     assert chapter.answer(part) == "Not settled: 272 of 273 trials run so far on MNIST."
+    post = next(claims.findings(claims.get("reference-setup"), Scale.PAPER, Ledger(working=Path("none"))))
+    part = dataclasses.replace(post, table=post.table[post.table["key"] != post.trials[0].key])
+    assert {c.outcome for c in post.published} > {MET, MISSED} and {c.outcome for c in part.published} == {NOT_RUN}
 
 
 def test_claims_share_the_trials_they_have_in_common():

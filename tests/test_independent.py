@@ -86,6 +86,8 @@ def test_headline_is_reproduced_to_the_digit(claim, dataset):
 
 @pytest.mark.parametrize("claim", FIRST)
 def test_published_numbers_met_are_as_many(claim):
+    if not page(claim, FIRST[claim]).whole:
+        pytest.skip(f"not every trial of {claim} is recorded: its published numbers are compared with nothing yet")
     outcomes = [c.outcome for c in page(claim, FIRST[claim]).published]
     if not outcomes:
         pytest.skip(f"the source of {claim} prints no number")

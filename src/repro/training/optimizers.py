@@ -15,8 +15,8 @@ from repro.training.data import generator
 from repro.trial import Trial
 
 MINUS_ONE = torch.full((1, 1, 1), -1.0)
-# Batch size from which the products of one network and of several are rounded alike, whatever the processor; seen below
-# it, with AMX: at 1 in float32, at 32 in bfloat16.
+# Batch size from which the products of one network and of several were rounded alike on every processor tried. On one
+# with AMX they were not at 1 in float32 and at 32 in bfloat16.
 ROUNDED_ALIKE = {"float32": 2, "bfloat16": 64}
 
 

@@ -38,8 +38,8 @@ CLAIM = Claim(
         " the margin is for 10,000 test images; between values of η/B by a straight line in its logarithm); so tested, "
         "batches of half of the training set or more are not all the same as small ones, at learning rates below the "
         "highest; the whole training set tests surely worse than a small batch, each at its best learning rate by "
-        "held-out accuracy (the interval counts the choice). Another part asks all this but the "
-        "parts of learning rates of a quarter of the highest or less."
+        "held-out accuracy (the interval counts the choice). Another part asks what the verdict "
+        "does, with its controls, of learning rates of a quarter of the highest or less alone."
     ),
     history=(
         Revision(
