@@ -34,9 +34,10 @@ CLAIM = Claim(
         "them surely not; conditional: with some), by the published search and by one that does not depend on the "
         "scale of the loss; the large batch is surely better from the latest epoch of the small one than from the "
         "earliest and than from the start, and from the earliest not surely better than from the start (conditional: "
-        "that, too; not reproduced: the same from both); twice or four times the learning rate is surely better (not "
-        f"reproduced: surely less than {MARGIN} points); and augmentation surely brings the small batch more than "
-        f"{MARGIN} points (not reproduced: less)."
+        "that, too; not reproduced: the same from both); it ends surely less sharp, by the published search, from the "
+        f"latest than from the earliest (not reproduced: surely more than 1/{SHARP:g} as sharp); twice or four times "
+        f"the learning rate is surely better (not reproduced: surely less than {MARGIN} points); and augmentation "
+        f"surely brings the small batch more than {MARGIN} points (not reproduced: less)."
     ),
     history=(
         Revision("2026-11-23T01:47", "Written, before the first run."),
@@ -55,6 +56,10 @@ CLAIM = Claim(
         Revision(
             "2026-11-23T13:52",
             "Still before it: a part for a pull a thousand times as strong, for λ = 0.001 may be too little to matter.",
+        ),
+        Revision(
+            "2026-11-23T20:11",
+            "Still before it: a part for whether a late warm start ends flatter, which was drawn nowhere.",
         ),
     ),
     sentences={

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pandas as pd
 
 from repro.claims.large_batch_remedies.experiment import ARM, LARGE, PLAIN, REMEDIES, SMALL
-from repro.claims.large_batch_remedies.judgement import SEARCHES, beside, ends, judge, judge_warm, sharper, warmed
+from repro.claims.large_batch_remedies.judgement import (
+    SEARCHES,
+    beside,
+    ends,
+    judge,
+    judge_flatter,
+    judge_warm,
+    sharper,
+    times_as_sharp,
+    warmed,
+)
 from repro.evidence.intervals import mean_interval
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import by_seed, final, point
@@ -61,6 +71,26 @@ def by_start_title(table: pd.DataFrame) -> str:
     return "The large batch, started from an epoch of the small one"
 
 
+def by_start_sharpness(table: pd.DataFrame) -> pd.DataFrame:
+    """φ of the large batch over that of the small one alone, by for how many epochs the small one came first."""
+    alone = ARM.format(PLAIN, SMALL)
+    rows = [
+        point(e, x=float(epoch), series=how)
+        for how, column in SEARCHES.items()
+        for epoch, arm in warmed(table).items()
+        if (e := times_as_sharp(table, arm, alone, column)).n
+    ]
+    return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
+
+
+def by_start_sharpness_title(table: pd.DataFrame) -> str:
+    told = {
+        Outcome.REPRODUCED: "From a late epoch of the small batch the large one ends less sharp",
+        Outcome.NOT_REPRODUCED: "From a late epoch of the small batch the large one ends no less sharp",
+    }
+    return told.get(judge_flatter(table).outcome, "How sharp the large batch ends, by where it starts")
+
+
 SETTLED = "Accuracy averaged over the last tenth of the epochs."
 INTERVALS = "Paired by seed, 95 % t intervals."
 FIGURES = (
@@ -93,5 +123,16 @@ FIGURES = (
         "test accuracy (%)",
         f"Then the large batch for as many epochs as without. {SETTLED} Means over seeds, 95 % t intervals.",
         x_scale="log",
+    ),
+    Figure(
+        "warm-starts-sharpness",
+        "curves",
+        by_start_sharpness,
+        by_start_sharpness_title,
+        "epochs of the small batch first",
+        "φ over that of the small batch alone, times",
+        f"Then the large batch for as many epochs as without. {INTERVALS}",
+        x_scale="log",
+        y_scale="log",
     ),
 )

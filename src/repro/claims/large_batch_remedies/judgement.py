@@ -139,11 +139,15 @@ def judge_pull(table: pd.DataFrame, name: str = CONSERVATIVE) -> Verdict:
     return Verdict(Outcome.NOT_REPRODUCED if same else Outcome.INCONCLUSIVE, reason, effects)
 
 
+def times_as_sharp(table: pd.DataFrame, arm: str, other: str, column: str) -> Estimate:
+    """φ of one arm over that of another, paired by seed."""
+    x, y = paired_values(*(by_seed(final(table, arm=name), column) for name in (arm, other)))
+    return geometric(paired_difference(*(np.log(np.maximum(v, FLOOR)) for v in (x, y)))).of(RATIO)
+
+
 def sharper(table: pd.DataFrame, remedy: str, column: str) -> Estimate:
     """φ of the large batch over that of the small one, both with the remedy."""
-    values = (by_seed(final(table, arm=ARM.format(remedy, size)), column) for size in (LARGE, SMALL))
-    x, y = (np.log(np.maximum(v, FLOOR)) for v in paired_values(*values))
-    return geometric(paired_difference(x, y)).of(RATIO)
+    return times_as_sharp(table, ARM.format(remedy, LARGE), ARM.format(remedy, SMALL), column)
 
 
 def judge_sharp(table: pd.DataFrame, column: str, remedies: Sequence[str] = REMEDIES) -> Verdict:
@@ -196,6 +200,27 @@ def judge_warm(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.NOT_REPRODUCED if same else Outcome.INCONCLUSIVE, reason, effects)
 
 
+def judge_flatter(table: pd.DataFrame) -> Verdict:
+    """Whether a large batch ends less sharp from a late epoch of the small one than from an early one."""
+    arms, alone, column = warmed(table), ARM.format(PLAIN, SMALL), SEARCHES[PUBLISHED]
+    if len(arms) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run from two epochs.")
+    first, last = min(arms), max(arms)
+    e = times_as_sharp(table, arms[last], arms[first], column)
+    beside_small = {
+        f"{arm}, φ over the small batch's": times_as_sharp(table, arm, alone, column) for arm in arms.values()
+    }
+    effects = {f"{last} epochs first, φ over that of {first}": e, **beside_small}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = (
+        f"From epoch {last} of the small batch the large one ends {bracketed(e, 'times')} as sharp as from epoch "
+        f"{first}."
+    )
+    outcome = Outcome.REPRODUCED if e.high < 1 else Outcome.NOT_REPRODUCED if e.low > 1 / SHARP else None
+    return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
+
+
 def judge_faster(table: pd.DataFrame) -> Verdict:
     """Whether a higher learning rate alone makes the large batch better: no remedy of the paper's, and cheaper."""
     plain = ARM.format(PLAIN, LARGE)
@@ -238,6 +263,7 @@ def judge(table: pd.DataFrame) -> Verdict:
     for how, column in SEARCHES.items():
         parts[f"Minima stay sharp all the same, by {how}"] = judge_sharp(table, column)
     parts["A late warm start helps, an early one does not"] = judge_warm(table)
+    parts["A late warm start ends flatter"] = judge_flatter(table)
     parts["A higher learning rate helps the large batch"] = judge_faster(table)
     parts["Augmentation is crucial"] = judge_crucial(table)
     effects = {GAP: without}
