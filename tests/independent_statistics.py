@@ -199,7 +199,12 @@ def grid(rows: Rows, column: str) -> pd.DataFrame:
     diverged."""
     rows = ended(rows)
     values = rows[column].astype(float).where(rows["status"] == "finished", np.inf)
-    table = rows.assign(value=values).pivot(index="lr", columns="init_seed", values="value").sort_index()
+    table = (
+        rows[["lr", "init_seed"]]
+        .assign(value=values)
+        .pivot(index="lr", columns="init_seed", values="value")
+        .sort_index()
+    )
     return table.dropna(axis=1).replace(np.inf, np.nan)
 
 

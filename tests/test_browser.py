@@ -162,7 +162,7 @@ def turn(page, theme, size):
     page.evaluate(TWO_FRAMES)
 
 
-@pytest.mark.parametrize(("name", "views"), zip(PAGES, itertools.cycle(VIEWS)))
+@pytest.mark.parametrize(("name", "views"), [*zip(PAGES, itertools.cycle(VIEWS))])
 def test_a_page_is_sound(site, reader, axe, name, views):
     """Opened once, then seen on a desk and on a phone."""
     (theme, size), on_phone = views
