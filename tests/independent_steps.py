@@ -126,6 +126,7 @@ class Curve(NamedTuple):
     sizes: np.ndarray
     logs: np.ndarray  # (1 + RESAMPLES, sizes)
     sound: bool
+    run: tuple[float, float]  # the smallest and the largest that was run
 
     def of(self, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval:
         value, *draws = (statistic(self.sizes, row) for row in self.logs)
@@ -169,7 +170,8 @@ def curve(rows: Rows, name: str) -> Curve:
         if not looked and not on_edge(y, x, whole):
             sizes.append(float(size))
             logs.append([found.value for found in (whole, *drawn)])
-    return Curve(np.array(sizes), np.array(logs).T, len(sizes) >= max(3, 0.75 * run))
+    ends = float(rows["batch_size"].min()), float(rows["batch_size"].max())
+    return Curve(np.array(sizes), np.array(logs).T, len(sizes) >= max(3, 0.75 * run), ends)
 
 
 def power(low: float, high: float) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -201,10 +203,10 @@ def regimes(c: Curve) -> tuple[Interval, Interval] | None:
     """The powers up to eight times the smallest batch size, and from an eighth of the largest on."""
     if not len(c.sizes):
         return None
-    end, start = 8 * c.sizes[0], c.sizes[-1] / 8
+    end, start = 8 * c.run[0], c.run[1] / 8
     if start <= end or (c.sizes <= end).sum() < 2 or (c.sizes >= start).sum() < 2:
         return None
-    return c.of(power(c.sizes[0], end)), c.of(power(start, c.sizes[-1]))
+    return c.of(power(c.run[0], end)), c.of(power(start, c.run[1]))
 
 
 def verdicts(curves: Mapping[str, Curve]) -> dict[str, bool | None]:

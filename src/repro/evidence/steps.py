@@ -220,10 +220,18 @@ class Study:
     edges: tuple[Size, ...] = ()  # those whose best lies on an edge
 
     @property
+    def _run(self) -> list[int]:
+        return sorted([*self.infeasible, *(s.batch_size for s in (*self.sizes, *self.edges))])
+
+    @property
     def is_sound(self) -> bool:
         """Whether enough batch sizes are left to judge it by."""
-        run = len(self.sizes) + len(self.infeasible) + len(self.edges)
-        return len(self.sizes) >= max(LEAST, SOUND * run)
+        return len(self.sizes) >= max(LEAST, SOUND * len(self._run))
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest batch size that was run, and the largest."""
+        return self._run[0], self._run[-1]
 
     @property
     def batch_sizes(self) -> np.ndarray:

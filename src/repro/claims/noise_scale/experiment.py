@@ -12,6 +12,7 @@ from repro.trial import SEEDS, Sweep, paired_seeds
 ALONG = ", along training"  # ends the name of an arm in which the noise scale of a study is measured
 USUAL_MOMENTUM = 0.9
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of the steps to the target after which it is measured; and at both ends
+SEEDS_ALONG = 5
 NONE = "none"  # no other dataset
 TWIN = "Nesterov"  # so near to momentum that it would count as the same workload twice
 
@@ -19,9 +20,10 @@ TWIN = "Nesterov"  # so near to momentum that it would count as the same workloa
 def _measured(settings: Settings, looks: int) -> dict[str, Any]:
     """Those of the chapter steps to target, without what it runs far beyond the target, and without TWIN; `looks` are
     those between start and end."""
-    kept = {name: value for name, value in settings.items() if name != "far_batch_sizes"}
+    kept = {name: value for name, value in settings.items() if not name.startswith("far_")}
     studies = tuple(study for study in settings["studies"] if steps.split(study)[1] != TWIN)
-    return {**kept, "studies": studies, "measured_batch_size": 64, "looks": looks}
+    seeds = min(settings["seeds"], SEEDS_ALONG)
+    return {**kept, "studies": studies, "seeds": seeds, "measured_batch_size": 64, "looks": looks}
 
 
 LOOKS = {Scale.SMOKE: 1, Scale.LAPTOP: 3, Scale.PAPER: len(SHARES)}

@@ -33,13 +33,19 @@ SLOWEST = 2.0**-6.5  # the least 1 - m that is tried: m up to 0.989
 TARGETS = {"mnist5k": 0.85, "mnist": 0.97, "fashion-mnist": 0.84}  # accuracy on the validation set
 # Batch sizes between which a method or a network is run: below 16, Adam met the target at no learning rate of the
 # pilot; outside the others steps are as foreseeable as dear.
-BOUNDS = {"Adam": (16, math.inf), "LeNet-5": (2, 2048), "784-1024-1024-10": (4, 4096)}
-DOUBLED = 256  # batch size from which plain momentum is tuned by twice as many trials: there it matters
+BOUNDS = {
+    "Adam": (16, math.inf),
+    "LeNet-5": (2, 2048),
+    "784-1024-1024-10": (4, 4096),
+    "784-1024-1024-10, fashion-mnist": (2, 4096),  # there B_c is smaller, by the pilot
+}
+DOUBLED = 256  # batch size from which momentum is tuned by twice as many trials: there it matters
 HALVED = 2048  # batch size from which there are half as many trials: each is as dear as all of a small one's
+KEPT = "784-256-10, SGD"  # but for this study, the one that is asked first
 SPARSE = ("LeNet-5",)  # evaluated at every other look: there a look takes as long as many steps
 FIRST_LOOK = 1 / 6  # of the steps that a pilot foretold
 FAR_ARM = "SGD, far beyond the target"
-FAR = 10  # times as many steps as to the target are trained where the end is judged
+FAR = 10  # times as many steps as to the target are trained where the end is judged, and `far_epochs` at least
 
 # Where to look, from a few runs of other seeds, made before: learning rate (η/(1 - m) of momentum) and steps to the
 # target that were best at these batch sizes, by dataset and study. Between them the rate is taken to go as powers of B,
@@ -83,7 +89,8 @@ PAPER: dict[str, Any] = {
     "budget": 2.25,  # times the steps that a pilot foretold
     "look": 1.15,  # steps from one evaluation to the next, times
     "far_batch_sizes": (16, 256, 4096),
-    "seeds": 5,  # of the runs far beyond the target
+    "far_epochs": 30,  # of the runs far beyond the target, at least
+    "seeds": 10,  # of these
 }
 MNIST5K = {
     **PAPER,
@@ -92,6 +99,7 @@ MNIST5K = {
     "batch_sizes": tuple(4**k for k in range(1, 6)),
     "other_sizes": tuple(4**k for k in range(1, 6)),
     "far_batch_sizes": (16, 256),
+    "far_epochs": 10,
     "seeds": 3,
 }
 SETTINGS = {
@@ -102,6 +110,7 @@ SETTINGS = {
             "other_sizes": (16, 64, 256, 1024),
             "trials": 8,
             "far_batch_sizes": (256,),
+            "far_epochs": 2,
             "seeds": 2,
         },
     ),
@@ -159,10 +168,10 @@ def base_of(dataset: str) -> Trial:
 
 
 def study_sweeps(settings: Settings) -> list[Sweep]:
-    """A sweep a study: at every batch size as many trials, twice as many of plain momentum from DOUBLED on and half as
-    many of all from HALVED on, at quasi-random points: the logarithm of the learning rate, of η/(1 - m) where momentum
-    is tuned, too, uniform over `octaves` (with momentum `more_octaves`) about the pilot's best; that of 1 - m uniform
-    from 1 to SLOWEST. Trial i has seed i."""
+    """A sweep a study: at every batch size as many trials, twice as many where momentum is tuned from DOUBLED on, and
+    half as many from HALVED on of all studies but KEPT, at quasi-random points: the logarithm of the learning rate, of
+    η/(1 - m) where momentum is tuned, too, uniform over `octaves` (with momentum `more_octaves`) about the pilot's
+    best; that of 1 - m uniform from 1 to SLOWEST. Trial i has seed i."""
     first, _ = split(settings["studies"][0])
     sweeps = []
     for study in settings["studies"]:
@@ -180,17 +189,18 @@ def _study_sweep(
 ) -> Sweep:
     network, method = split(study)
     by_momentum, points = method in BY_MOMENTUM, []
-    least, largest = BOUNDS.get(method) or BOUNDS.get(network) or (1, math.inf)
+    names = (method, f"{network}, {dataset}", network)
+    least, largest = next((BOUNDS[name] for name in names if name in BOUNDS), (1, math.inf))
     look = look**2 if network in SPARSE else look
     for size in (b for b in sizes if least <= b <= largest):
         rate, steps = expected(pilot_of(dataset, study), size)
         most = max(round(budget * steps), 2)
         looks = checkpoints(FIRST_LOOK * steps, most, look)
-        count = whole("trials", trials) * (2 if method == "momentum" and size >= DOUBLED else 1)
-        count = max(count // 2, 1) if size >= HALVED else count
+        count = whole("trials", trials) * (2 if by_momentum and size >= DOUBLED else 1)
+        count = max(count // 2, 1) if size >= HALVED and study != KEPT else count
         if count & (count - 1):
             raise SpecError(f"trials {count}: must be a power of two, as quasi-random points are")
-        for i, point in enumerate(quasi_random(count, 1 + by_momentum, size, study)):
+        for i, point in enumerate(quasi_random(count, 1 + by_momentum, size, f"{dataset}, {study}")):
             slow = SLOWEST ** point[1] if by_momentum else 1.0
             lr = rate * 2 ** (octaves * (point[0] - 0.5)) * slow
             points.append((size, float(f"{lr:.6g}"), float(f"{1 - slow:.6g}"), most, looks, i, i))
@@ -200,19 +210,20 @@ def _study_sweep(
 
 
 def design(settings: Settings) -> list[Sweep]:
-    """The studies; and the first one's network far beyond its target, by SGD at four learning rates about the pilot's,
-    at every seed."""
+    """The studies; and the first one's network far beyond its target, by SGD at five learning rates about the pilot's,
+    at every seed, measured halfway, too."""
     dataset = settings["dataset"]
     first, _ = split(settings["studies"][0])
-    far = dataclasses.replace(
-        base_of(dataset), **NETWORKS[first], evaluate_on="both", probes=("fit",), target_accuracy=None, checkpoints=()
-    )
+    fields = {**NETWORKS[first], "evaluate_on": "both", "probes": ("fit",), "target_accuracy": None}
+    far = dataclasses.replace(base_of(dataset), **fields)
     pairs = []
     for size in settings["far_batch_sizes"]:
         rate, steps = expected(pilot_of(dataset, f"{first}, SGD"), size)
-        pairs += [(size, float(f"{rate * 2.0**k:.6g}"), max(round(FAR * steps), 2)) for k in (-2, -1, 0, 1)]
+        at_least = dataclasses.replace(far, batch_size=size, steps=None, epochs=settings["far_epochs"]).num_steps
+        most = max(round(FAR * steps), at_least, 2)
+        pairs += [(size, float(f"{rate * 2.0**k:.6g}"), most, (most // 2,)) for k in (-2, -1, 0, 1, 2)]
     axes: dict[str | tuple[str, ...], list[Any]] = {
-        ("batch_size", "lr", "steps"): pairs,
+        ("batch_size", "lr", "steps", "checkpoints"): pairs,
         SEEDS: paired_seeds(settings["seeds"]),
     }
     return [*study_sweeps(settings), Sweep(f"{first}, {FAR_ARM}", far, axes)]

@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from repro.claims.steps_to_target.experiment import BY_MOMENTUM, FAR_ARM, split
-from repro.evidence.intervals import Estimate, Unit, paired_difference
+from repro.evidence.intervals import Estimate, Unit, paired_difference, paired_values
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.steps import (
     Study,
@@ -28,7 +29,7 @@ from repro.evidence.tables import by_seed, final, margin_for, select
 from repro.evidence.words import bracketed
 
 SMALL, LARGE = 8, 8  # small batch sizes: up to 8 times the smallest; large ones: from an eighth of the largest on
-MANY = 3  # studies that must agree
+MANY, NETWORKS = 3, 2  # studies that must agree, Nesterov's momentum not counted, and networks among them
 PERFECT, TOLERANCE = -1.0, 0.15  # the power with which steps fall in perfect scaling, and within what it counts as held
 FLAT = -1 / 3  # a power above which a doubling saves less than a fifth of the steps
 ALIKE = 1.25  # times: one law tells a study's batch sizes within this factor, in the root mean square
@@ -41,31 +42,34 @@ POWER = Unit("", "Power of the batch size with which steps to the target go", si
 EXAMPLES = Unit("examples", "Batch size, examples", log=True)
 TIMES = Unit("times", "Ratio", 1.0, log=True)
 OCTAVES = Unit("octaves", "Learning rate by a rule over the best, octaves", 0.0, ("too low", "too high"))
+RISE = Unit("points", "Validation accuracy, end minus halfway, percentage points", 0.0, ("falls", "rises"))
 POINTS = Unit("points", "Test error, largest batch minus smallest, percentage points", 0.0, ("large better", "worse"))
 
 
 def studies(table: pd.DataFrame) -> dict[str, Study]:
-    """The studies of the table by name, without those of which no batch size met the target often enough."""
+    """The studies of the table by name."""
     if "arm" not in table or "target_accuracy" not in table or "validation_accuracy" not in table:
         return {}
     names = [name for name in table["arm"].unique() if not name.endswith(FAR_ARM)]
     rows = trials(table[table["arm"].isin(names)])
-    found = {name: study(name, rows[rows["arm"] == name]) for name in names}
-    return {name: s for name, s in found.items() if s.sizes or s.edges}
+    return {name: study(name, rows[rows["arm"] == name]) for name in names}
 
 
 def regimes(s: Study) -> tuple[Estimate, Estimate] | None:
-    """The powers with which steps go over the small and over the large batch sizes; None where either has but one."""
-    sizes = s.batch_sizes
-    if not len(sizes):
-        return None
-    small, large = sizes <= SMALL * sizes[0], sizes >= sizes[-1] / LARGE
+    """The powers with which steps go over the small and over the large of the batch sizes that were run; None where
+    either has but one that is judged."""
+    sizes, (first, last) = s.batch_sizes, s.ends
+    small, large = sizes <= SMALL * first, sizes >= last / LARGE
     if small.sum() < 2 or large.sum() < 2 or (small & large).any():
         return None
-    return (
-        s.estimate(slope(sizes[0], SMALL * sizes[0])).of(POWER),
-        s.estimate(slope(sizes[-1] / LARGE, sizes[-1])).of(POWER),
-    )
+    return s.estimate(slope(first, SMALL * first)).of(POWER), s.estimate(slope(last / LARGE, last)).of(POWER)
+
+
+def enough(names: Iterable[str]) -> bool:
+    """Whether these studies are enough to say what holds: Nesterov's momentum is too near plain momentum to count."""
+    counted = [split(name) for name in names]
+    networks = [network for network, method in counted if method != "Nesterov"]
+    return len(networks) >= MANY and len(set(networks)) >= NETWORKS
 
 
 def flaws(s: Study) -> str:
@@ -104,9 +108,10 @@ def judge_regimes(found: Mapping[str, Study]) -> Verdict:
     told = f"Both regimes are seen in {len(holds)} of {len(found)} studies"
     if holds and breaks:
         return Verdict(Outcome.CONDITIONAL, f"{told}, and not in {', '.join(breaks)}.", effects)
-    if len(holds) >= MANY or len(breaks) >= MANY:
+    if enough(holds) or enough(breaks):
         return Verdict(Outcome.REPRODUCED if holds else Outcome.NOT_REPRODUCED, f"{told}.", effects)
-    return Verdict(Outcome.INCONCLUSIVE, f"{told}, {MANY} are needed{''.join(f'; {o}' for o in open_)}.", effects)
+    needed = f"{MANY} of {NETWORKS} networks are needed, Nesterov's momentum not counted"
+    return Verdict(Outcome.INCONCLUSIVE, f"{told}; {needed}{''.join(f'; {o}' for o in open_)}.", effects)
 
 
 def ratio(a: Study, b: Study, statistic: object) -> Estimate:
@@ -122,14 +127,18 @@ def ratio(a: Study, b: Study, statistic: object) -> Estimate:
 def judge_momentum(found: Mapping[str, Study]) -> Verdict:
     """Whether momentum, of every kind that was run, scales to larger batches than plain SGD does: whether the batch
     size at which steps are twice the fewest is larger."""
-    effects = {}
+    effects, open_ = {}, []
     for name, s in found.items():
         network, method = split(name)
         plain = found.get(f"{network}, SGD")
-        if method in BY_MOMENTUM and plain and not (flaws(s) or flaws(plain)):
+        if method not in BY_MOMENTUM or not plain:
+            continue
+        if flaws(s) or flaws(plain):
+            open_.append(flaws(s) or flaws(plain))
+        else:
             effects[f"{method} over none, {network}"] = ratio(s, plain, critical)
-    if not effects:
-        return Verdict(Outcome.INCONCLUSIVE, "Not run, or its best lies on an edge.")
+    if open_ or not effects:
+        return Verdict(Outcome.INCONCLUSIVE, f"{'; '.join(open_) or 'Not run'}.", effects)
     told = ", ".join(f"{bracketed(e, 'times')} as large with {name}" for name, e in effects.items())
     reason = f"The batch size of twice the fewest steps is {told}."
     if all(e.low > 1 for e in effects.values()):
@@ -170,7 +179,7 @@ def _as_power(power: float, start: float, end: float) -> float:
 
 def judge_heuristics(found: Mapping[str, Study], part: Callable[[Study], Study] = lambda s: s) -> Verdict:
     """Whether every rule for the learning rate is off by more than an octave in some study, over its batch sizes or a
-    part of them."""
+    part of them. No study in which momentum is tuned, too, counts: its best rate moves with the best momentum."""
     effects, held = dict[str, Estimate](), dict[tuple[str, str], bool | None]()
     parts = {name: part(s) for name, s in found.items() if not flaws(s)}
     for (name, s), (rule, power) in itertools.product(parts.items(), HEURISTICS.items()):
@@ -178,11 +187,13 @@ def judge_heuristics(found: Mapping[str, Study], part: Callable[[Study], Study] 
             continue
         errors = heuristic_error(s, functools.partial(_as_power, power))
         effects |= {f"{name}, {rule}, {where}": e for where, e in errors.items()}
-        held[name, rule] = in_an_octave(errors)
-    if not effects:
+        if split(name)[1] not in BY_MOMENTUM:
+            held[name, rule] = in_an_octave(errors)
+    if not held:
         return Verdict(Outcome.INCONCLUSIVE, "Too few batch sizes, or a best on an edge.")
     names = {name for name, _ in held}
-    everywhere = [rule for rule in HEURISTICS if all(held[name, rule] for name in names)]
+    whole = all(name in names for name in found if split(name)[1] not in BY_MOMENTUM)
+    everywhere = [rule for rule in HEURISTICS if whole and all(held[name, rule] for name in names)]
     nowhere = [rule for rule in HEURISTICS if any(held[name, rule] is False for name in names)]
     fails = sum(h is False for h in held.values())
     told = f"Off by more than an octave at one end: {fails} of {len(held)}"
@@ -238,27 +249,43 @@ def judge_budgets(found: Mapping[str, Study]) -> Verdict:
     told = f"The smallest batch takes the most steps and the fewest examples in {holds} of {len(found)} studies"
     if breaks:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}, and surely not in {breaks}.", effects)
-    settled = holds and holds == len(effects) / 2
+    settled = holds and holds == len(found)
     return Verdict(Outcome.REPRODUCED if settled else Outcome.INCONCLUSIVE, f"{told}.", effects)
 
 
-def far_best(table: pd.DataFrame) -> dict[int, tuple[pd.DataFrame, bool]]:
-    """By batch size, the last rows far beyond the target at the learning rate of best validation accuracy, and whether
-    that is the lowest or the highest of those tried."""
+class Far(NamedTuple):
+    """One batch size far beyond the target, at the learning rate of best validation accuracy, of those at which no seed
+    diverged."""
+
+    last: pd.DataFrame
+    on_edge: bool  # whether that rate is the lowest or the highest of all that were tried
+    rise: Estimate  # of validation accuracy over the second half
+
+
+def far_best(table: pd.DataFrame) -> dict[int, Far]:
+    """By batch size, what was trained far beyond the target."""
     if "arm" not in table or "test_accuracy" not in table:
         return {}
     tried = table[table["arm"].str.endswith(FAR_ARM)]
     found = {}
-    for size, group in final(tried).groupby("batch_size"):
-        best = group.groupby("lr")["validation_accuracy"].mean().idxmax()
-        rates = select(tried, batch_size=size)["lr"]
-        found[int(str(size))] = select(group, lr=best), bool(best in (rates.min(), rates.max()))
+    for size, group in tried.groupby("batch_size"):
+        last = final(group)
+        whole = [lr for lr, of_rate in last.groupby("lr") if len(of_rate) == select(group, lr=lr)["key"].nunique()]
+        if not whole:
+            continue
+        accuracy = last[last["lr"].isin(whole)].groupby("lr")["validation_accuracy"].mean()
+        best = accuracy.idxmax()
+        at_best = select(group, lr=best)
+        before = at_best[~at_best["final"] & (at_best["step"] > 0)]
+        values = paired_values(*(by_seed(rows, "validation_accuracy", 100) for rows in (final(at_best), before)))
+        edge = bool(best in (group["lr"].min(), group["lr"].max()))
+        found[int(str(size))] = Far(final(at_best), edge, paired_difference(*values).of(RISE))
     return found
 
 
 def far_errors(table: pd.DataFrame) -> dict[int, dict[int, float]]:
     """By batch size, test error (%) by seed there."""
-    best = {size: by_seed(rows, "test_accuracy") for size, (rows, _) in far_best(table).items()}
+    best = {size: by_seed(far.last, "test_accuracy") for size, far in far_best(table).items()}
     return {size: {s: 100 - 100 * a for s, a in accuracies.items()} for size, accuracies in best.items()}
 
 
@@ -274,21 +301,25 @@ def judge_far(table: pd.DataFrame) -> Verdict:
     margin = margin_for(table, MARGIN)
     effects = {f"B = {large} minus {small}": difference}
     found = far_best(table)
-    epochs = [found[size][0]["epoch"].mean() for size in (large, small)]
+    epochs = [found[size].last["epoch"].mean() for size in (large, small)]
+    effects |= {f"B = {size}, over the second half": found[size].rise for size in (small, large)}
     told = (
         f"B = {large} tests {bracketed(difference, 'points')} above B = {small}, after {epochs[0]:.0f} epochs and "
         f"{epochs[1]:.0f}"
     )
     if len(seeds) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Too few seeds.", effects)
-    if on := [size for size in (small, large) if found[size][1]]:
+    if on := [size for size in (small, large) if found[size].on_edge]:
         where = " and ".join(f"B = {size}" for size in on)
         return Verdict(Outcome.INCONCLUSIVE, f"{told}; the best rate tried is the last at {where}.", effects)
-    if difference.high < 0 or difference.equivalent(margin):
+    same = difference.high < 0 or difference.equivalent(margin)
+    if not same and difference.low <= 0:
+        return Verdict(Outcome.INCONCLUSIVE, f"{told}.", effects)
+    if not found[behind := small if same else large].rise.high < margin:
+        return Verdict(Outcome.INCONCLUSIVE, f"{told}; at B = {behind} accuracy may still be rising.", effects)
+    if same:
         return Verdict(Outcome.REPRODUCED, f"{told}: the same within {margin:.1f} points, or better.", effects)
-    if difference.low > 0:
-        return Verdict(Outcome.NOT_REPRODUCED, f"{told}.", effects)
-    return Verdict(Outcome.INCONCLUSIVE, f"{told}.", effects)
+    return Verdict(Outcome.NOT_REPRODUCED, f"{told}.", effects)
 
 
 def judge(table: pd.DataFrame) -> Verdict:
@@ -325,7 +356,7 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     name, s = next(iter(sound.items()))
     small, large = regimes(s) or (None, None)
     assert small and large
-    first, last = s.batch_sizes[0], s.batch_sizes[-1]
+    first, last = s.ends
     network, _ = split(name)
     told = (
         f"From B = {first:.0f} to {SMALL * first:.0f} steps go as B to the power {bracketed(small)}, from "
