@@ -236,6 +236,9 @@ def test_the_landing_page_says_what_the_rows_say(tmp_path):
         assert claim.question in told and f"notebooks/{claim.id}.html" in told
     nothing = landing.fragments(landing.found_in(Ledger(tmp_path, tmp_path)), {})["landing.md"]
     assert "Mostly" not in nothing and "points worse" not in nothing and Outcome.CONDITIONAL not in nothing
+    for claim in ALL:
+        whole = any(f.whole for f in claims.findings(claim, "paper", Ledger(working=tmp_path / "none")))
+        assert (claim.advice[0] in told) == (whole and not claim.instrument) and claim.advice[0] not in nothing
 
 
 # What the numbers of a page rest on

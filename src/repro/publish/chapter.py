@@ -11,7 +11,7 @@ import importlib.resources
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -53,6 +53,11 @@ def progress(finding: Finding) -> str:
     """ "17 of 83 trials run"; where all are, "83 trials"."""
     planned = f"{len(finding.trials):,} trials"
     return planned if finding.whole else f"{finding.num_finished:,} of {planned} run"
+
+
+def is_advised(findings: Sequence[Finding]) -> bool:
+    """Whether a claim's advice has a whole sweep to rest on."""
+    return any(f.scale == Scale.PAPER and f.whole for f in findings)
 
 
 def answer(finding: Finding) -> str:
@@ -196,7 +201,9 @@ class Chapter:
 
     def notes(self) -> HTML:
         """What to do, what would change the verdict, and the verdicts on the other datasets."""
-        what, why = self.claim.advice
+        advice = "Nothing yet: no sweep of this page is whole."
+        if is_advised(self.recorded):
+            advice = " ".join(self.claim.advice)
         unfinished = [
             f"{len(f.trials) - f.num_finished:,} trials on {DATASET_NAMES[f.dataset]}"
             for f in self.recorded
@@ -207,7 +214,7 @@ class Chapter:
         decide = f"<p><b>What would decide what is open.</b> {html.escape(decide)}</p>" if decide else ""
         verdicts = "<br>".join(f"{badge(outcome(f))} {html.escape(label(f))}" for f in self.shown)
         return HTML(
-            f'<aside class="side top notes"><p><b>What to do.</b> {html.escape(what)} {html.escape(why)}</p>'
+            f'<aside class="side top notes"><p><b>What to do.</b> {html.escape(advice)}</p>'
             f"<p><b>What would change this.</b> {html.escape(self.claim.change + left)}</p>{decide}"
             f"<p><b>Verdicts.</b><br>{verdicts}</p></aside>"
         )

@@ -13,7 +13,7 @@ from repro.evidence.spec import Outcome, Scale
 from repro.evidence.tables import Comparison, met_of_tested
 from repro.names import BOTH, DATASET_NAMES
 from repro.publish import sentences, tables
-from repro.publish.chapter import answer, label, origin, outcome, progress
+from repro.publish.chapter import answer, is_advised, label, origin, outcome, progress
 from repro.publish.tables import Forest, Mark, badge
 from repro.runs.ledger import Ledger
 
@@ -140,10 +140,12 @@ def _hero(found: Found) -> str:
 
 
 def _advice(found: Found) -> str:
+    """What every chapter advises that has evidence to show for it."""
     rows = "".join(
         f"<li><b>{html.escape(fs[0].claim.advice[0])}</b> {html.escape(fs[0].claim.advice[1])} <a "
         f'href="../notebooks/{name}.html">Why<span class="hidden">: {html.escape(fs[0].claim.question)}</span></a></li>'
         for name, fs in found.items()
+        if is_advised(fs)
     )
     return f'<ul class="advice">{rows}</ul>'
 
