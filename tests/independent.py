@@ -487,8 +487,9 @@ def steps_to_target(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
 
 def noise_scale(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """B_c of the fitted law over the noise scale, by study: within ten times, interval and all."""
-    logs, holds = [], []
-    for c, scales in _measured(rows):
+    logs, holds, places = [], [], []
+    for place, c, scales in _measured(rows):
+        places.append(place)
         values = [math.log(x) for x in scales]
         size, noise = c.of(independent_steps.critical).map(math.log), mean(values)
         logs.append(size.value - noise.value)
@@ -502,20 +503,22 @@ def noise_scale(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     reach = math.sqrt(len(logs) + 1) * (of_logs.high - of_logs.value)
     told = [f"{math.exp(of_logs.value + side * reach):.2g}" for side in (0, -1, 1)]
     phrases = [f"Over {len(logs)} workloads", f"is {told[0]} times", f"expect {told[1]} to {told[2]} times"]
-    yes, no = (sum(h is flag for h in holds) for flag in (True, False))
-    outcome = IN_PART if yes and no else YES if yes >= max(3, 0.75 * len(holds)) else NO if no >= 3 else OPEN
+    yes, no = ([p for p, h in zip(places, holds, strict=True) if h is flag] for flag in (True, False))
+    enough = len(set(yes)) >= 3 and len(yes) >= 0.75 * len(holds)
+    outcome = IN_PART if yes and no else YES if enough else NO if len(set(no)) >= 3 else OPEN
     return Found(outcome, phrases, {})
 
 
-def _measured(rows: Rows) -> list[tuple[independent_steps.Curve, list[float]]]:
-    """Of every dataset, network and optimizer but Nesterov's, the curve, where it can decide, and the noise scales."""
+def _measured(rows: Rows) -> list[tuple[str, independent_steps.Curve, list[float]]]:
+    """Of every dataset, network and optimizer but Nesterov's, where that is, dataset and network, the curve, where it
+    can decide, and the noise scales."""
     found = []
     for dataset in rows["dataset"].unique():
         of_dataset = rows[rows["dataset"] == dataset]
         scales = independent_steps.noise_scales(of_dataset)
         for name, c in independent_steps.curves(of_dataset).items():
             if not name.endswith("Nesterov") and c.sound and len(c.sizes) >= 4 and len(scales.get(name, [])) > 1:
-                found.append((c, scales[name]))
+                found.append((f"{dataset}, {name.partition(', ')[0]}", c, scales[name]))
     return found
 
 
@@ -553,6 +556,8 @@ def what_batch_size(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
     """Time to the target at the batch size that noise scale and step times advise, over the least, by workload."""
     advised: list[Interval] = []
     usual: list[float] = []
+    places: list[str] = []
+    guesses: list[tuple[np.ndarray, np.ndarray]] = []  # by power of two and draw, log of the slowdown; as advised
     for at in rows["dataset"].unique():
         of_dataset = rows[rows["dataset"] == at]
         scales, timed = independent_steps.noise_scales(of_dataset), independent_steps.step_seconds(of_dataset)
@@ -571,14 +576,27 @@ def what_batch_size(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Fou
                 key: independent_steps.fastest(seconds, math.exp(np.mean([math.log(noise[i]) for i in key])))
                 for key in {tuple(sorted(row)) for row in picked.tolist()}
             }
-            advised.append(
-                independent_steps.slowdown(c, seconds, [best[tuple(sorted(row))] for row in picked.tolist()])
-            )
+            drawn = [best[tuple(sorted(row))] for row in picked.tolist()]
+            advised.append(independent_steps.slowdown(c, seconds, drawn))
+            places.append(f"{at}, {name.partition(', ')[0]}")
+            sizes = [min(max(2.0**k, first), last) for k in range(1, 15)]
+            every = [independent_steps.slowdowns(c, seconds, [size] * len(drawn)) for size in sizes]
+            guesses.append((np.log(every), np.log(independent_steps.slowdowns(c, seconds, drawn))))
             nearest = min(max(32.0, first), last)
             usual.append(independent_steps.slowdown(c, seconds, [nearest] * len(c.logs)).value)
-    good, bad = sum(e.high <= 1.25 for e in advised), sum(e.low > 1.25 for e in advised)
-    enough = good >= max(4, 0.75 * len(advised))
-    outcome = IN_PART if good and bad else YES if enough else NO if bad >= 4 else OPEN
+    good, bad = (
+        [p for p, e in zip(places, advised, strict=True) if holds(e)]
+        for holds in (lambda e: e.high <= 1.25, lambda e: e.low > 1.25)
+    )
+    enough = len(good) >= max(4, 0.75 * len(advised)) and len(set(good)) >= 3
+    no = len(bad) >= 4 and len(set(bad)) >= 3
+    outcome = IN_PART if good and bad else YES if enough else NO if no else OPEN
+    if outcome == YES:
+        mean = [np.mean([of[:, 0] for k, (of, _) in enumerate(guesses) if k != j], axis=0) for j in range(len(guesses))]
+        gains = [of[int(np.argmin(mean[j]))] - told for j, (of, told) in enumerate(guesses)]
+        value, *draws = np.mean(gains, axis=0)
+        if not min(np.quantile(draws, 0.025, method="nearest"), value) > 0:
+            outcome = IN_PART
     if len(advised) < 4:
         return Found(outcome, None, {})
     worst = max(advised, key=lambda e: e.value)

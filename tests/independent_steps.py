@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from independent_statistics import Interval, Rows
 from scipy import optimize
 
@@ -248,18 +249,30 @@ def critical(sizes: np.ndarray, logs: np.ndarray) -> float:
 
 
 def noise_scales(rows: Rows) -> dict[str, list[float]]:
-    """By study and seed, tr Σ/‖G‖² along training, the mean over the steps; of those that have it at every look."""
+    """By study and seed, tr Σ/‖G‖² along training at the smallest batch size, up to where the target is met: the mean
+    over the steps, each weighed by what it is worth, B/(B + noise scale); of those that have it at every look."""
     rows = rows[rows["target_accuracy"].isna() & rows["probes"].str.contains("gradient noise")]
     found = {}
     for name, of_study in studies(rows).items():
         means = []
-        for _, trial in of_study.groupby("init_seed"):
-            looks = trial.drop_duplicates("step").sort_values("step")
+        size = of_study["batch_size"].min()
+        for _, trial in of_study[of_study["batch_size"] == size].groupby("init_seed"):
+            looks = on_the_way(trial)
             if (looks["status"] == "finished").all() and len(looks) > 2:
                 steps, scales = (looks[column].to_numpy(float) for column in ("step", "noise_scale"))
-                means.append(float(((scales[1:] + scales[:-1]) / 2 * np.diff(steps)).sum() / (steps[-1] - steps[0])))
+                worth, gaps = size / (size + scales), np.diff(steps)
+                above, below = ((v[1:] + v[:-1]) @ gaps for v in (worth * scales, worth))
+                means.append(float(above / below))
         found[name] = means if np.isfinite(means).all() else []
     return found
+
+
+def on_the_way(trial: Rows) -> Rows:
+    """A trial's looks up to the first at which the target is met."""
+    looks = trial.drop_duplicates("step").sort_values("step")
+    target = {"mnist": 0.97, "fashion-mnist": 0.84, "mnist5k": 0.85}[looks["dataset"].iloc[0]]
+    after = (looks["validation_accuracy"] >= target).cumsum().shift(fill_value=0)
+    return looks[after == 0]
 
 
 def step_seconds(rows: Rows) -> dict[str, dict[float, float]]:
@@ -283,7 +296,7 @@ def fastest(seconds: Mapping[float, float], scale: float) -> float:
     return float(grid[np.argmin((1 + scale / grid) * np.interp(grid, known, [seconds[b] for b in known]))])
 
 
-def slowdown(c: Curve, seconds: Mapping[float, float], batch_sizes: Sequence[float]) -> Interval:
+def slowdowns(c: Curve, seconds: Mapping[float, float], batch_sizes: Sequence[float]) -> list[float]:
     """Time to the target at a batch size over the least, as found and in every bootstrap sample of trials."""
     known, values = sorted(seconds), []
     step = [seconds[b] for b in known]
@@ -291,6 +304,11 @@ def slowdown(c: Curve, seconds: Mapping[float, float], batch_sizes: Sequence[flo
         everywhere = np.exp(logs) * np.interp(c.sizes, known, step)
         here = math.exp(np.interp(math.log(at), np.log(c.sizes), logs)) * np.interp(at, known, step)
         values.append(here / min(here, everywhere.min()))
+    return values
+
+
+def slowdown(c: Curve, seconds: Mapping[float, float], batch_sizes: Sequence[float]) -> Interval:
+    values = slowdowns(c, seconds, batch_sizes)
     low, high = np.quantile(values[1:], [0.025, 0.975], method="nearest")
     return Interval(values[0], min(low, values[0]), max(high, values[0]), len(values) - 1)
 
@@ -301,7 +319,11 @@ def looks(rows: Rows, study: str) -> list[Rows]:
     found = studies(rows[rows["status"] == "finished"]).get(study)
     if found is None:
         return []
-    by_step = [look.drop_duplicates("init_seed") for _, look in found.groupby("step")]
+    largest = found[found["batch_size"] == found["batch_size"].max()]
+    seeds = [on_the_way(trial) for _, trial in largest.groupby("init_seed")]
+    shared = set.intersection(*(set(trial["step"]) for trial in seeds))
+    together = pd.concat(seeds)
+    by_step = [look for step, look in together.groupby("step") if step in shared]
     return by_step if len(by_step) > 1 else []
 
 
@@ -321,7 +343,7 @@ def in_theory(by_look: Sequence[Rows], sizes: np.ndarray, momentum: bool) -> np.
                 nodes += list(row[f"{name}_eigenvalue"])
                 weights += [w / len(now) for w in row[f"{name}_weight"]]
                 kinds += [kind] * len(row[f"{name}_weight"])
-        top = max(nodes)
+        top = np.mean([max(*row["gradient_eigenvalue"], *row["noise_eigenvalue"]) for _, row in now.iterrows()])
         largest = max(largest, top)
         h = top * np.logspace(-3, 0, 30)
         place = np.rint((np.log10(np.clip(np.array(nodes) / top, 1e-3, 1)) + 3) / 3 * 29).astype(int)

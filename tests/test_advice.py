@@ -443,8 +443,9 @@ def test_what_it_says_is_what_it_found():
         "nobody has measured it yet",
     ):
         assert words in said
-    told = str(made(record={"a": [100, 200], "b": [50, 60], "c": [10, 15]}))
+    told = str(made(record={"a": [100, 200, 10], "b": [50, 60, 10], "c": [10, 15, 5]}))
     assert "on 3 measured workloads the critical batch size was 1.5 times the noise scale" in told
+    assert "at the start of training it was lower by 2 to 10 times" in told
     assert "no rule at B = 1,000" in str(made(Estimate(1, 0.001, 900, 1100, 9, 1), optimizer="Adam", betas=(0.9, 0.99)))
     assert "Give lr and batch_size" in str(made(lr=None))
     assert "No batch size was timed" in str(made(speed=Throughput({}, 5.0)))

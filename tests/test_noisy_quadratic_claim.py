@@ -1,5 +1,6 @@
 """The claim on the noisy quadratic model: its prediction on networks that are one, and how it is judged."""
 
+import itertools
 import math
 
 import independent
@@ -27,23 +28,22 @@ def network(noise=1.0):
     return Quadratic.of(CURVATURE, noise * CURVATURE, 1.0)
 
 
-def along_rows(study, q=None, seeds=2):
+def along_rows(study, q=None, seeds=2, sizes=(64, 1024)):
     """What is measured along plain descent without noise, where the gradient is known: γ = h² θ²."""
     q, rows = q or network(), []
-    for seed in range(seeds):
-        for step in LOOKS:
-            left = (1 - 0.15 * q.curvature) ** (2 * step) * q.start
-            told = {"arm": f"{study}{ALONG}", "key": f"{study}{seed}", "init_seed": seed, "step": float(step)}
-            told |= {"final": step == LOOKS[-1], "status": "finished", "dataset": "mnist", "batch_size": 64, "lr": 0.1}
-            told |= {"momentum": 0.0, "validation_accuracy": 0.9, "target_accuracy": math.nan}
-            told |= {"gradient_eigenvalue": q.curvature.tolist(), "gradient_weight": (q.curvature**2 * left).tolist()}
-            told |= {"noise_eigenvalue": q.curvature.tolist(), "noise_weight": q.noise.tolist()}
-            rows.append(told | {"train_loss": float(q.loss(left))})
+    for size, seed, step in itertools.product(sizes, range(seeds), LOOKS):
+        left = (1 - 0.15 * q.curvature) ** (2 * step) * q.start
+        told = {"arm": f"{study}{ALONG}", "key": f"{study}{size}-{seed}", "init_seed": seed, "step": float(step)}
+        told |= {"final": step == LOOKS[-1], "status": "finished", "dataset": "mnist", "batch_size": size, "lr": 0.1}
+        told |= {"momentum": 0.0, "validation_accuracy": 0.9, "target_accuracy": math.nan}
+        told |= {"gradient_eigenvalue": q.curvature.tolist(), "gradient_weight": (q.curvature**2 * left).tolist()}
+        told |= {"noise_eigenvalue": q.curvature.tolist(), "noise_weight": q.noise.tolist()}
+        rows.append(told | {"train_loss": float(q.loss(left))})
     return rows
 
 
 def way(q=None):
-    trials = [trial for _, trial in pd.DataFrame(along_rows("x", q)).groupby("init_seed")]
+    trials = [trial for _, trial in pd.DataFrame(along_rows("x", q, sizes=(1024,))).groupby("init_seed")]
     return prediction.stretches(trials)
 
 
@@ -89,13 +89,19 @@ def test_a_target_that_noise_forbids_is_never_met():
     assert loss_after(q, Method(0.01), 1.0, 1000) > float(q.loss(q.start))
 
 
+def in_theory(q, sizes, momentum=False):
+    """What is predicted of the network from the first look after the start on."""
+    looks = pd.DataFrame(along_rows("x", q, sizes=(1024,)))
+    trials = [t for _, t in looks[looks["step"] > 0].groupby("init_seed")]
+    return prediction.predict(prediction.stretches(trials), np.array(sizes, float), momentum)
+
+
 def theory_table(off=(0.0, 0.0), bend=0.0, rates=(0.0, 0.0), more=0.0, trials_each=16, sd=0.05, at=SIZES):
     """Measured steps are those predicted: but for a constant e^off, a slope `bend` of log S on log B, best learning
     rates so many octaves off, and `more` at a single batch size."""
     rows = []
     for k, name in enumerate(NAMES):
-        trials = [t[t["step"] > 0] for _, t in pd.DataFrame(along_rows(name)).groupby("init_seed")]
-        said = prediction.predict(prediction.stretches(trials), np.array(at, float), name.endswith("momentum"))
+        said = in_theory(network(), at, name.endswith("momentum"))
         change = off[k] + bend * np.log(np.array(at) / at[len(at) // 2]) + more * (np.arange(len(at)) == 2)
         law = dict(zip(at, 20 * np.exp(said.log_steps + change), strict=True))
         rate = dict(zip(at, 2.0 ** (said.log_rates + rates[k]), strict=True))
@@ -159,6 +165,43 @@ def test_a_theory_by_which_no_target_is_met_is_wrong(loud, outcome, start):
 def test_parts(fields, name, outcome):
     verdict = next(v for part, v in judgement.judge(theory_table(**fields)).parts.items() if part.startswith(name))
     assert verdict.outcome == outcome, verdict
+
+
+def three_studies(*noises, own=True):
+    """Networks of different noise, each as its own theory says, or as the next one's."""
+    names, networks = (*NAMES[:1], "784-1024-1024-10, SGD", "LeNet-5, SGD"), [network(noise) for noise in noises]
+    rows = []
+    for k, name in enumerate(names):
+        law = in_theory(networks[k if own else (k + 1) % 3], SIZES)
+        steps = dict(zip(SIZES, 20 * np.exp(law.log_steps), strict=True))
+        rate = dict(zip(SIZES, 2.0**law.log_rates, strict=True))
+        rows += study_rows(name, steps.get, sizes=SIZES, trials=16, sd=0.02, rate=rate.get, seed=k)
+        rows += along_rows(name, networks[k])
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("table", "outcome"),
+    [
+        (lambda: three_studies(0.1, 1.0, 10.0), Outcome.REPRODUCED),
+        (lambda: three_studies(0.1, 1.0, 10.0, own=False), Outcome.INCONCLUSIVE),  # each is told by another
+        (lambda: three_studies(1.0, 1.0, 1.0), Outcome.INCONCLUSIVE),  # they do not differ
+        (lambda: theory_table(), Outcome.INCONCLUSIVE),  # too few
+    ],
+)
+def test_others_theories_tell_a_study_worse(table, outcome):
+    verdict = judgement.judge_apart(judgement.held(table))
+    assert verdict.outcome == outcome, verdict
+
+
+def test_what_is_measured_along_small_batches_stands_beside():
+    """In theory, what is measured there forbids the target: the verdict is that of large ones."""
+    table = theory_table()
+    loud = table["arm"].str.endswith(ALONG) & (table["batch_size"] == 64)
+    table.loc[loud, "noise_weight"] = table.loc[loud, "noise_weight"].map(lambda w: [1e9 * x for x in w])
+    verdict = judgement.judge(table)
+    assert verdict.outcome == Outcome.REPRODUCED
+    assert verdict.parts["Measured along small batches, the shape is right as well"].outcome == Outcome.NOT_REPRODUCED
 
 
 def test_a_second_implementation_says_the_same():

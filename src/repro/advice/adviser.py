@@ -26,8 +26,8 @@ LARGEST = 2**20  # batch size that is timed
 @dataclass(frozen=True)
 class Advice:
     """What was measured, and what follows. `noise` is of the model as it is now, in training mode; `evaluated`
-    the same in eval mode, of a model with batch norm; `record` by workload the measured noise scale and critical batch
-    size."""
+    the same in eval mode, of a model with batch norm; `record` by workload the noise scale measured along training,
+    the critical batch size, and the noise scale at the start."""
 
     noise: Estimate
     evaluated: Estimate | None
@@ -71,7 +71,7 @@ class Advice:
         more workload."""
         if len(self.record) < 3:
             return None
-        return rules.error_of_advice([math.log(critical / noise) for noise, critical in self.record.values()])
+        return rules.error_of_advice([math.log(critical / noise) for noise, critical, _ in self.record.values()])
 
     def learning_rate(self, batch_size: float) -> float:
         """That for `batch_size`, from the one given. NaN where no rule holds. ValueError if none was given."""

@@ -90,9 +90,11 @@ def _error(advice: Advice) -> str:
     if advice.error is None:
         return "How wrong this may be: nobody has measured it yet on workloads like yours; the noise scale is a proxy."
     mean, low, high = advice.error
+    lower = [along / start for along, _, start in advice.record.values()]
     return (
         f"How wrong this may be: on {len(advice.record)} measured workloads the critical batch size was {mean:.2g} "
-        f"times the noise scale; for one more, expect {low:.2g} to {high:.2g} times."
+        f"times the noise scale along training; for one more, expect {low:.2g} to {high:.2g} times. What is measured "
+        f"here is one moment's: at the start of training it was lower by {min(lower):.2g} to {max(lower):.2g} times."
     )
 
 

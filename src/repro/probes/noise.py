@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ CURVED = 1024  # of that half, whose loss the Hessian is of
 AVERAGED = 32  # batches whose squared gradients Adam's preconditioner is the mean of
 DAMPING = 0.01  # of the root mean square of √v, added to it
 NODES = 12  # eigenvalues that a vector is spread over
-NOISE_BATCH, NOISE_VECTORS = 32, 2  # whose gradients minus G stand for the noise
+NOISE_BATCH, NOISE_VECTORS = 32, 4  # whose gradients minus G stand for the noise
 
 # Columns begin with these: by the metric A, the noise scale tr(AΣ)/GᵀAG.
 SCALES = {
@@ -50,9 +51,10 @@ def preconditioner(model: nn.Module, x: Tensor, y: Tensor, batch_size: int, batc
 
 
 def gradient_noise(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dataset, trial: Trial) -> dict[str, Any]:
-    """Probe: noise scales of the training set by every metric of SCALES, with 95 % intervals; an upper end that there
-    is not is infinite. G's spread over the eigenvalues of the Hessian, and that of the noise: lists of eigenvalues and
-    of weights, which add up to ‖G‖² and to tr Σ. In eval mode.
+    """Probe: noise scales of the training set by every metric A of SCALES, tr(AΣ)/GᵀAG: Σ from examples, G of all of
+    them, exactly; infinite where GᵀAG is not positive, as it may be with a Hessian. G's spread over the eigenvalues of
+    the Hessian, and that of the noise: lists of eigenvalues and of weights, which add up to ‖G‖² and to tr Σ. In eval
+    mode.
 
     Noise and Hessian are measured on examples of one half of the training set, Adam's preconditioner on the other.
     Nothing of a network that has diverged.
@@ -73,9 +75,11 @@ def gradient_noise(model: nn.Module, initial: Mapping[str, Tensor], dataset: Dat
             found = measure.noise_scale(
                 model, functional.cross_entropy, half, max_examples=EXAMPLES, within=None, metric=metric
             )
-            values |= {name: found.scale, f"{name}_low": found.low, f"{name}_high": found.high}
+            pulled = mean if metric is None else metric(mean[None])[0]
+            along = float(mean.double() @ pulled.double())
+            values[name] = found.trace / along if along > 0 else math.inf
             values.setdefault("noise_trace", found.trace)  # of the first, without a metric
-        values["noise_squared_norm"] = float(mean.double().square().sum())
+            values.setdefault("noise_squared_norm", along)
         values["gradient_eigenvalue"], values["gradient_weight"] = _listed(hessian, mean, values["noise_squared_norm"])
         nodes: list[float] = []
         weights: list[float] = []

@@ -73,8 +73,8 @@ COLUMNS: Mapping[str, str] = {
     "histograms and quantiles drawn of them.",
     "noise_(trace|squared_norm)": "Trace of the covariance of single examples' gradients, and the squared norm of "
     "their mean.",
-    "noise_scale(_curvature|_adam|_adam_squared)?(_low|_high)?": "Noise scale tr(AΣ)/GᵀAG, examples, and the ends of "
-    "its 95 % interval: of no metric A, of the Hessian, of Adam's preconditioner, of its square.",
+    "noise_scale(_curvature|_adam|_adam_squared)?": "Noise scale tr(AΣ)/GᵀAG, examples, G of all training examples: "
+    "of no metric A, of the Hessian, of Adam's preconditioner, of its square.",
     "(gradient|noise)_(eigenvalue|weight)": "How the gradient, and its noise, spread over eigenvalues of the "
     "Hessian: lists; weights add up to ‖G‖² and to tr Σ.",
     "(kurtosis|hill|inverse_alpha)_.*": "How heavy the tails of gradients are, one entry a batch size; “surrogate”: "

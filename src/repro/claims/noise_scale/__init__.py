@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repro.claims.noise_scale.experiment import SETTINGS, design
 from repro.claims.noise_scale.figures import FIGURES
-from repro.claims.noise_scale.judgement import HALF, LEAST, ORDER, answer, judge
+from repro.claims.noise_scale.judgement import HALF, LEAST, ORDER, TWICE, answer, judge
 from repro.evidence.spec import Claim, Published, Revision
 
 ANOTHER = "Of another network (convolutional), at another target; the paper asks for the order of magnitude alone."
@@ -31,18 +31,21 @@ CLAIM = Claim(
         "A workload is a study of the chapter on steps to a target: a network, a dataset and an optimizer (not "
         "Nesterov's momentum, which is nearly the other). Its critical batch size is B_c of S = S_min (1 + B_c/B), "
         "fitted to the least steps at every batch size, interval by bootstrap over trials. Its noise scale is tr "
-        "Σ/‖G‖² along training at one batch size, averaged over the steps to the target; t interval over seeds, of "
-        f"logarithms. A workload holds if the ratio of the two lies between 1/10 and {ORDER:g} with its whole "
-        f"interval, and breaks if the interval lies outside. Reproduced: {LEAST} or more, and three quarters of all, "
-        f"hold, and none breaks. Conditional: some hold, some break. Not reproduced: {LEAST} or more break, and none "
-        "holds. Inconclusive: anything else; a study too many of whose best learning rates lie on an edge is left "
-        "out. Apart: it tells workloads apart if, over the workloads of plain SGD, whose noise no other shares, the "
-        f"critical batch size goes as the noise scale to a power surely above 0, and does not if surely below {HALF:g}"
-        " (t interval of the slope of logarithms; conditional: both). Weighed by curvature it predicts better if "
-        "tr(HΣ)/GᵀHG errs less than tr Σ/‖G‖² where each workload is predicted from the others' mean ratio (paired t "
-        "interval of |logarithms| below zero). It grows during training if from a sixteenth of the way to the target "
-        "on it surely does (t interval over workloads, of logarithms): from the start, where all examples pull the "
-        "same way, it cannot but grow."
+        "Σ/‖G‖² along training at one batch size, the smaller of two, up to the target: the mean over steps, each "
+        "weighed by 1/(1 + noise scale/B), as theory has it; t interval over seeds, of logarithms. A workload holds "
+        f"if the ratio of the two lies between 1/10 and {ORDER:g} with its whole interval, and breaks if the interval "
+        f"lies outside. Reproduced: three quarters of all hold, on {({3: 'three'})[LEAST]} networks or more, the same "
+        "network on another dataset counting as another, and none breaks. Conditional: some hold, some break. Not "
+        f"reproduced: they break on {({3: 'three'})[LEAST]} or more, and none holds. Inconclusive: anything else; a "
+        "study too many of whose best learning rates lie on an edge is left out. Apart: it tells workloads apart if, "
+        "over the workloads of plain SGD, whose noise no other shares, the critical batch size goes as the noise "
+        f"scale to a power surely above 0, and does not if surely below {HALF:g} (t interval of the slope of "
+        "logarithms; conditional: both). Weighed by curvature it predicts better if tr(HΣ)/GᵀHG errs less than tr "
+        "Σ/‖G‖² where each workload is predicted from the others' mean ratio (paired t interval of |logarithms| "
+        "below zero). It grows during training if from the first third of the way to the last it surely does (t "
+        "interval over networks and datasets, of logarithms): from the start, where all examples pull the same way, "
+        f"it cannot but grow. It is the same along large batches if at the larger batch size it is within {TWICE:g} "
+        "times of that at the smaller, by the same count as above (t interval over seeds)."
     ),
     history=(
         Revision("2026-11-22T10:30", "Written, before the first run."),
@@ -62,6 +65,16 @@ CLAIM = Claim(
             "2026-11-23T10:38",
             "Before any trial that ends at a target is recorded: the slope over workloads is of plain SGD's alone. A "
             "network has nearly the same noise under momentum, which would have counted it twice.",
+        ),
+        Revision(
+            "2026-11-23T21:13",
+            "Before any trial that ends at a target is recorded, after a second sceptic's reading, which found along "
+            "three trials of this design what hangs on it: steps are weighed as theory weighs them, where all "
+            "counted alike (twice as much, there); G is that of all training examples; the way ends where the target "
+            "is met, not after the steps that a pilot foretold; it is measured along large batches, too, for much of "
+            "‖G‖² at a small batch is the weights' own jitter; other optimizers on one network and dataset count "
+            "once; growth is between thirds of the way; and a variant without an end is left out alone. The three "
+            "trials, of another design, are no longer recorded.",
         ),
     ),
     sentences={

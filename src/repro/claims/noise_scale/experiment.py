@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from repro.claims.steps_to_target import experiment as steps
 from repro.evidence.spec import Scale, Settings
-from repro.trial import SEEDS, Sweep, paired_seeds
+from repro.trial import SEEDS, Sweep, paired_seeds, whole
 
 ALONG = ", along training"  # ends the name of an arm in which the noise scale of a study is measured
 USUAL_MOMENTUM = 0.9
-SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)  # of the steps to the target after which it is measured; and at both ends
+BEYOND = 1.25  # times the steps that the pilot foretold are run: the way ends where the target is met
 SEEDS_ALONG = 5
 NONE = "none"  # no other dataset
 TWIN = "Nesterov"  # so near to momentum that it would count as the same workload twice
 
 
 def _measured(settings: Settings, looks: int) -> dict[str, Any]:
-    """Those of the chapter steps to target, without what it runs far beyond the target, and without TWIN; `looks` are
-    those between start and end."""
+    """Those of the chapter steps to target, without what it runs far beyond the target, and without TWIN; after the
+    start there are `looks`, evenly over the steps to the target."""
     kept = {name: value for name, value in settings.items() if not name.startswith("far_")}
     studies = tuple(study for study in settings["studies"] if steps.split(study)[1] != TWIN)
     seeds = min(settings["seeds"], SEEDS_ALONG)
-    return {**kept, "studies": studies, "seeds": seeds, "measured_batch_size": 64, "looks": looks}
+    return {**kept, "studies": studies, "seeds": seeds, "measured_batch_sizes": (64, 1024), "looks": looks}
 
 
-LOOKS = {Scale.SMOKE: 1, Scale.LAPTOP: 3, Scale.PAPER: len(SHARES)}
+LOOKS = {Scale.SMOKE: 3, Scale.LAPTOP: 4, Scale.PAPER: 8}
 # One dataset at a time
 SEPARATE = {scale: tuple(_measured(s, LOOKS[scale]) for s in several) for scale, several in steps.SETTINGS.items()}
 
@@ -50,24 +51,29 @@ def design(settings: Settings) -> list[Sweep]:
 
 
 def design_of(settings: Settings) -> list[Sweep]:
-    """The studies of the chapter steps to target; and the same network and optimizer along training, at one batch size
-    and the pilot's learning rate, for as many steps as it took to the target: there its noise scale is measured."""
-    size, sweeps = settings["measured_batch_size"], steps.study_sweeps(settings)
-    looks = SHARES[len(SHARES) - settings["looks"] :]
+    """The studies of the chapter steps to target; and the same network and optimizer along training, at each of the
+    `measured_batch_sizes` and the pilot's learning rate there, for somewhat more steps than it took to the target:
+    there its noise scale is measured."""
+    sweeps, looks = steps.study_sweeps(settings), whole("looks", settings["looks"])
+    base = dataclasses.replace(
+        steps.base_of(settings["dataset"]), target_accuracy=None, probes=("fit", "gradient noise")
+    )
     for study in settings["studies"]:
         network, method = steps.split(study)
-        rate, count = steps.expected(steps.pilot_of(settings["dataset"], study), size)
+        pilot = steps.pilot_of(settings["dataset"], study)
         momentum = USUAL_MOMENTUM if method in steps.BY_MOMENTUM else 0.0
-        changes: dict[str, Any] = {**steps.NETWORKS[network], **steps.METHODS[method], "momentum": momentum}
-        along = dataclasses.replace(
-            steps.base_of(settings["dataset"]),
-            **changes,
-            target_accuracy=None,
-            batch_size=size,
-            lr=float(f"{rate * (1 - momentum):.6g}"),
-            steps=max(round(count), 2),
-            checkpoints=tuple(dict.fromkeys(max(1, round(share * count)) for share in looks)),
-            probes=("fit", "gradient noise"),
-        )
-        sweeps.append(Sweep(f"{study}{ALONG}", along, {SEEDS: paired_seeds(settings["seeds"])}))
+        points = []
+        for size in settings["measured_batch_sizes"]:
+            rate, count = steps.expected(pilot, size)
+            most = max(round(BEYOND * count), 2)
+            seen = {max(1, round(k * count / looks)) for k in range(1, math.ceil(BEYOND * looks))}
+            points.append(
+                (size, float(f"{rate * (1 - momentum):.6g}"), most, tuple(sorted(n for n in seen if n < most)))
+            )
+        along = dataclasses.replace(base, **steps.NETWORKS[network], **{**steps.METHODS[method], "momentum": momentum})
+        axes: dict[str | tuple[str, ...], list[Any]] = {
+            ("batch_size", "lr", "steps", "checkpoints"): points,
+            SEEDS: paired_seeds(settings["seeds"]),
+        }
+        sweeps.append(Sweep(f"{study}{ALONG}", along, axes))
     return sweeps

@@ -5,31 +5,32 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from repro.claims.noise_scale.experiment import ALONG
 from repro.claims.noise_scale.judgement import (
     ADAM,
+    ALIKE,
     CURVED,
     ORDER,
     SIMPLE,
     VARIANTS,
-    by_trial,
     judge_growth,
     judge_order,
+    measured,
     workloads,
 )
 from repro.evidence.intervals import Estimate, geometric, mean_interval
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import point
 
-DRAWN = (SIMPLE, CURVED, ADAM)  # variants of which there is a picture
+DRAWN = {**{v: VARIANTS[v] for v in (SIMPLE, CURVED, ADAM)}, ALIKE: ALIKE}  # variants of which there is a picture
 
 
 def ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Critical batch size over noise scale, of every workload and variant."""
     rows = [
-        point(w.ratio(v), name=name, series=VARIANTS[v]) | {"none": 1.0, "band_low": 1 / ORDER, "band_high": ORDER}
+        point(w.ratio(v), name=name, series=told) | {"none": 1.0, "band_low": 1 / ORDER, "band_high": ORDER}
         for name, w in workloads(table).items()
-        for v in DRAWN
+        for v, told in DRAWN.items()
+        if v in w.scales
     ]
     columns = ["name", "mean", "low", "high", "n", "series", "none", "band_low", "band_high"]
     return pd.DataFrame(rows, columns=columns).assign(counted="trial")
@@ -46,17 +47,14 @@ def ratios_title(table: pd.DataFrame) -> str:
 
 def along_training(table: pd.DataFrame) -> pd.DataFrame:
     """The simple noise scale by the share of the way to the target, the geometric mean over seeds."""
-    arms = table["arm"].unique().tolist() if "arm" in table else []
     rows = []
-    for study in (arm.removesuffix(ALONG) for arm in arms if arm.endswith(ALONG)):
+    for name, _, _, trials in measured(table):
         values: dict[float, list[float]] = {}
-        for trial in by_trial(table, study):
-            share = (trial["step"] / trial["step"].max()).round(3)
+        for trial in trials:
+            share = (trial["step"] / max(of["step"].max() for of in trials)).round(3)
             for x, scale in zip(share, trial[SIMPLE], strict=True):
-                if 0 < scale < np.inf:
-                    values.setdefault(float(x), []).append(float(np.log(scale)))
-        for x, logs in sorted(values.items()):
-            rows.append(point(_mean(logs), x=x, series=study))
+                values.setdefault(float(x), []).append(float(np.log(scale)))
+        rows += [point(_mean(logs), x=x, series=name) for x, logs in sorted(values.items()) if len(logs) > 1]
     return pd.DataFrame(rows, columns=["x", "mean", "low", "high", "n", "series"])
 
 
@@ -66,7 +64,7 @@ def _mean(logs: list[float]) -> Estimate:
 
 def along_title(table: pd.DataFrame) -> str:
     if judge_growth(workloads(table)).outcome == Outcome.REPRODUCED:
-        return "The noise scale grows on the way to the target, in every workload"
+        return "The noise scale grows on the way to the target"
     return "The noise scale on the way to the target"
 
 
@@ -89,7 +87,8 @@ FIGURES = (
         along_title,
         "share of the steps to the target",
         "noise scale (examples)",
-        "tr Σ/‖G‖² at one batch size and learning rate, geometric means over seeds with 95 % t intervals.",
+        "tr Σ/‖G‖² along training at one batch size and learning rate; geometric means over seeds, as far as two of "
+        "them go on, with 95 % t intervals.",
         x_scale="linear",
         y_scale="log",
     ),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from repro.claims.noise_scale.experiment import ALONG
+from repro.claims.noise_scale.judgement import on_the_way
 from repro.claims.noisy_quadratic.prediction import Predicted, predicted
 from repro.claims.steps_to_target.experiment import split
 from repro.claims.steps_to_target.judgement import OCTAVES, flaws, in_an_octave, studies
-from repro.evidence.intervals import Estimate, Unit
+from repro.evidence.intervals import Estimate, Unit, geometric, mean_interval
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.steps import Study, bootstrapped, critical
 from repro.evidence.words import bracketed
@@ -25,10 +27,19 @@ TIMES = Unit("times", "Measured over predicted", 1.0, ("fewer", "more"), log=Tru
 
 @dataclass(frozen=True)
 class Held:
-    """A study and what the theory says of it, at the same batch sizes."""
+    """A study and what the theory says of it, at the same batch sizes; and what it says of `others`."""
 
     measured: Study
     theory: Predicted
+    others: Sequence[Predicted] = ()
+
+    @property
+    def beside_others(self) -> float:
+        """log of the misfit over the mean of those with the theory of others that meet their target everywhere; NaN
+        where none does."""
+        theirs = [o.log_steps for o in self.others if np.isfinite(o.log_steps).all()]
+        ours, *misfits = (float(np.std(self.measured.log_steps[0] - log)) for log in (self.theory.log_steps, *theirs))
+        return ours - float(np.mean(misfits)) if misfits else math.nan
 
     @property
     def reached(self) -> bool:
@@ -81,27 +92,33 @@ class Held:
         return dict(zip(("small B", "middle B", "large B"), told, strict=True))
 
 
-def along(table: pd.DataFrame, study: str) -> list[pd.DataFrame]:
-    """The rows of every trial along which a study's curvature was measured, from the first look after the start on."""
+def along(table: pd.DataFrame, study: str, larger: bool) -> list[pd.DataFrame]:
+    """The rows of every trial along which a study's curvature was measured, at the `larger` batch size or the smaller,
+    from the first look after the start to the target."""
     needed = ("gradient_eigenvalue", "noise_eigenvalue", "train_loss")
     if not {*needed} <= {*table.columns}:
         return []
-    rows = table[(table["arm"] == f"{study}{ALONG}") & (table["status"] == "finished") & (table["step"] > 0)]
-    return [trial for _, trial in rows.dropna(subset=list(needed)).groupby("init_seed") if trial["step"].nunique() > 1]
+    trials = on_the_way(table.dropna(subset=list(needed)), study, larger)
+    return [after for trial in trials if len(after := trial[trial["step"] > 0]) > 1]
 
 
-def held(table: pd.DataFrame) -> dict[str, Held]:
-    """Studies without flaw, at four batch sizes or more, of which curvature and noise were measured."""
+def held(table: pd.DataFrame, larger: bool = True) -> dict[str, Held]:
+    """Studies without flaw, at four batch sizes or more, of which curvature and noise were measured; what theory says
+    of each, and with the curvature and noise of each of the others."""
     if "arm" not in table or table.empty:
         return {}
+    known = {
+        name: (s, trials)
+        for name, s in studies(table[~table["arm"].str.endswith(ALONG)]).items()
+        if not flaws(s) and len(s.sizes) >= LEAST and (trials := along(table, name, larger))
+    }
     found = {}
-    for name, s in studies(table[~table["arm"].str.endswith(ALONG)]).items():
-        trials = along(table, name)
-        if flaws(s) or len(s.sizes) < LEAST or not trials:
-            continue
+    for name, (s, _) in known.items():
         sizes = [size.batch_size for size in s.sizes]
-        if theory := predicted(trials, sizes, split(name)[1] == "momentum"):
-            found[name] = Held(s, theory)
+        by_source = {of: predicted(t, sizes, split(of)[1] == "momentum") for of, (_, t) in known.items()}
+        theories = {of: theory for of, theory in by_source.items() if theory}
+        if theory := theories.pop(name, None):
+            found[name] = Held(s, theory, [*theories.values()])
     return found
 
 
@@ -155,10 +172,25 @@ def judge_rates(found: Mapping[str, Held]) -> Verdict:
     return _all(held, effects, "The best learning rate is within an octave of the predicted one")
 
 
+def judge_apart(found: Mapping[str, Held]) -> Verdict:
+    """The control: whether a study's own theory tells its curve better than the theories of others do."""
+    values = [x for h in found.values() if h.reached and np.isfinite(x := h.beside_others)]
+    e = geometric(mean_interval(values)).of(TIMES)
+    effects = {"misfit with its own theory over that with others'": e}
+    if e.n < 3:
+        return Verdict(Outcome.INCONCLUSIVE, f"Needs three studies, has {e.n}.", effects if e.n else {})
+    reason = f"Its own theory misses by {bracketed(e, 'times')} what those of other studies miss by."
+    if e.excludes(1):
+        return Verdict(Outcome.REPRODUCED if e.value < 1 else Outcome.NOT_REPRODUCED, reason, effects)
+    return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+
+
 def judge(table: pd.DataFrame) -> Verdict:
     found = held(table)
     main = judge_shape(found)
     parts = {
+        "It tells studies apart": judge_apart(found),
+        "Measured along small batches, the shape is right as well": judge_shape(held(table, larger=False)),
         "Perfect scaling ends where theory says": judge_ends(found),
         "The best learning rate is the predicted one": judge_rates(found),
         "The number of steps is the predicted one": judge_steps(found),

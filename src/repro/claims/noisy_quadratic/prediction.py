@@ -42,7 +42,8 @@ class Predicted:
 
 def binned(trials: Sequence[pd.Series]) -> Quadratic:
     """The quadratic of one look, of the mean over several trials: the spread of the gradient, γ at curvature h, is a
-    start of θ² = γ/h²; that of the noise is c."""
+    start of θ² = γ/h²; that of the noise is c. The largest curvature is the mean of the trials' largest: the largest of
+    many is an accident."""
 
     def mean(of: str) -> tuple[np.ndarray, np.ndarray]:
         parts = [np.asarray(row[f"{of}_{name}"], float) for name in ("eigenvalue", "weight") for row in trials]
@@ -50,7 +51,7 @@ def binned(trials: Sequence[pd.Series]) -> Quadratic:
         return np.concatenate(parts[:half]), np.concatenate(parts[half:]) / half
 
     (at, gradient), (at_noise, noise) = mean("gradient"), mean("noise")
-    largest = float(max(at.max(), at_noise.max()))
+    largest = float(np.mean([max(*row["gradient_eigenvalue"], *row["noise_eigenvalue"]) for row in trials]))
     h = largest * np.geomspace(LEAST_CURVATURE, 1, BINS)
 
     def put(nodes: np.ndarray, weights: np.ndarray) -> np.ndarray:
