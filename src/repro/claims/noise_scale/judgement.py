@@ -223,7 +223,9 @@ def _in_all(effects: Mapping[str, Estimate], factor: float, told: str) -> Verdic
         return Verdict(Outcome.REPRODUCED, f"{told}.", effects)
     if len(places(breaks)) >= LEAST:
         return Verdict(Outcome.NOT_REPRODUCED, f"{told}; beyond it in {', '.join(breaks)}.", effects)
-    return Verdict(Outcome.INCONCLUSIVE, f"{told}, not settled in {len(effects) - len(holds) - len(breaks)}.", effects)
+    left = len(effects) - len(holds) - len(breaks)
+    why = f"not settled in {left}" if left else f"{LEAST} networks on a dataset are needed"
+    return Verdict(Outcome.INCONCLUSIVE, f"{told}; {why}.", effects)
 
 
 def judge_order(found: Mapping[str, Workload]) -> Verdict:
