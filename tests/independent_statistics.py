@@ -93,8 +93,8 @@ def by_seed(rows: Rows, column: str) -> pd.Series:
 
 
 def number(x: float, form: str = ".2f") -> str:
-    """With a true minus; what rounds to zero has no sign."""
-    text = f"{x:{form}}"
+    """With a true minus; what rounds to zero has no sign. Sums in another order differ in the last bit: not a tie."""
+    text = f"{round(x, 9):{form}}"
     return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
 
 

@@ -42,6 +42,13 @@ def test_interval_text(given, text):
     assert words.interval(given) == text
 
 
+def test_how_a_tie_is_rounded_does_not_hang_on_the_order_of_a_sum():
+    accuracies = [0.1, 0.1, 0.1, 0.16]
+    below, above = sum(accuracies) / 4, sum(reversed(accuracies)) / 4
+    assert f"{below:.2f}" != f"{above:.2f}"
+    assert words.signed(below) == words.signed(above)
+
+
 def test_in_sentences_an_interval_is_in_words():
     assert words.spread(estimate(0.05, -0.12, 0.21)) == "+0.05, −0.12 to +0.21"
     assert words.bracketed(estimate(0.94, 0.39, 1.49, unit=Unit())) == "0.94 (0.39 to 1.49)"

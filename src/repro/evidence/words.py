@@ -8,8 +8,9 @@ from repro.evidence.intervals import Estimate, Unit
 
 
 def signed(value: float, form: str = "+.2f") -> str:
-    """What rounds to zero has no sign."""
-    text = f"{value:z{form.removeprefix('+')}}".replace("-", "−")
+    """What rounds to zero has no sign. How a tie is rounded does not hang on a sum's last bit: means of accuracies, in
+    points, are often one (0.215)."""
+    text = f"{round(value, 9):z{form.removeprefix('+')}}".replace("-", "−")
     return f"+{text}" if form.startswith("+") and value > 0 and float(text.replace(",", "")) else text
 
 
