@@ -42,6 +42,11 @@ def chapters(smoke_ledger):
     return made
 
 
+def as_read(told: str) -> str:
+    """HTML's characters as a reader sees them."""
+    return html.unescape(told).replace("\u00a0", " ")
+
+
 @pytest.mark.parametrize(("claim", "figure"), FIGURES, ids=lambda x: x.id)
 def test_a_figure_says_what_it_shows_and_gives_its_table(chapters, claim, figure):
     text = chapters[claim.id].figure(figure.id).data
@@ -49,7 +54,7 @@ def test_a_figure_says_what_it_shows_and_gives_its_table(chapters, claim, figure
         assert "Nothing to draw" in text
         return
     assert text.count("<figcaption>") == text.count("<figure")
-    assert figure.caption.split(".")[0] in text.replace("&#x27;", "'").replace("&lt;", "<")
+    assert figure.caption.split(".")[0] in as_read(text)
     if "<svg" in text:
         alts = re.findall(r'role="img" aria-label="([^"]+)"', text)
         assert len(alts) == text.count("<svg") and all(figure.x in alt.replace("&#x27;", "'") for alt in alts)
@@ -231,7 +236,7 @@ def test_the_landing_page_says_what_the_rows_say(tmp_path):
     """Its first sentences are the answers of two chapters, with their numbers; without rows there are none."""
     told = landing.fragments(landing.found_in(Ledger(working=tmp_path / "none")), {})["landing.md"]
     gap = next(iter(claims.findings(claims.get("generalization-gap"), "paper", Ledger(working=tmp_path / "none"))))
-    assert room.answer(gap) in told
+    assert room.answer(gap) in as_read(told)
     for claim in ALL:
         assert claim.question in told and f"notebooks/{claim.id}.html" in told
     nothing = landing.fragments(landing.found_in(Ledger(tmp_path, tmp_path)), {})["landing.md"]
@@ -325,6 +330,6 @@ def test_what_is_open_says_what_would_decide_it_and_what_that_costs(verdict, who
 def test_a_rule_has_a_paragraph_for_every_outcome_and_says_nothing_else():
     for claim in claims.all_claims().values():
         shown = room._by_outcome(claim.rule)
-        paragraphs = [html.unescape(p) for p in re.findall(r"<p>(.*?)</p>", shown, re.S)]
+        paragraphs = [as_read(p) for p in re.findall(r"<p>(.*?)</p>", shown, re.S)]
         assert " ".join(paragraphs) == claim.rule
         assert sum(p.startswith("Reproduced:") for p in paragraphs) >= 1 and len(paragraphs) >= 4

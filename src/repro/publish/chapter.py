@@ -165,8 +165,9 @@ class Chapter:
 
     def opening(self) -> HTML:
         """Kicker, answer, dataset switch and verdict card."""
-        return HTML(f'{self._kicker()}{self._each(lambda f: html.escape(answer(f)), "p")}{self._switch()}{self._card()}'
-                    .replace("<p data-for", '<p class="deck" data-for'))  # fmt: skip
+        answers = self._each(lambda f: tables.unbroken(answer(f)), "p")
+        deck = answers.replace("<p data-for", '<p class="deck" data-for')
+        return HTML(f"{self._kicker()}{deck}{self._switch()}{self._card()}")
 
     def _kicker(self) -> str:
         numbered = [c.id for c in claims.all_claims().values() if not c.instrument]
@@ -193,7 +194,7 @@ class Chapter:
             how = "" if f.scale == Scale.PAPER else ", trained when this page was built"
             return (
                 f"<p>{badge(outcome(f))} <span>on {html.escape(label(f))}</span></p>"
-                f"<p>{html.escape(f.verdict.reason)}</p><p class='note'>{progress(f)}, {seeds}, {_cost(f)}{how} · "
+                f"<p>{tables.unbroken(f.verdict.reason)}</p><p class='note'>{progress(f)}, {seeds}, {_cost(f)}{how} · "
                 '<a href="#the-rule">the rule</a></p>'
             )
 
@@ -238,7 +239,9 @@ class Chapter:
 
         def each(finding: Finding) -> str:
             verdict = finding.verdict
-            parts = [[html.escape(name), badge(p.outcome), html.escape(p.reason)] for name, p in verdict.parts.items()]
+            parts = [
+                [html.escape(name), badge(p.outcome), tables.unbroken(p.reason)] for name, p in verdict.parts.items()
+            ]
             told = (
                 tables.table(["part of the claim", "verdict", "because"], parts, "Parts of the claim") if parts else ""
             )
@@ -327,7 +330,7 @@ class Chapter:
 
 def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: str = "plot") -> str:
     """A figure with its title, how to read it, what it is drawn from, and its table as CSV."""
-    heading = tables.unbroken(" ".join(title.split()))
+    heading, caption = tables.unbroken(" ".join(title.split())), tables.unbroken(figure.caption)
     if figure.kind == "dots":
         told, body = f'<p class="axis-title">{html.escape(figure.x)}</p>', tables.dots(figure, drawn)
     elif figure.kind == "heat map":
@@ -335,7 +338,7 @@ def picture(figure: Figure, drawn: pd.DataFrame, title: str, name: str, kind: st
     else:
         told, body = "", both_widths(figure, drawn)
     return (
-        f'<figure class="{kind}"><figcaption><p class="title">{heading}</p><p>{html.escape(figure.caption)}</p>{told}'
+        f'<figure class="{kind}"><figcaption><p class="title">{heading}</p><p>{caption}</p>{told}'
         f"</figcaption>{body}<p class='note'>{tables.seeds(drawn)}{tables.fates(drawn)}"
         f"{tables.csv_link(drawn, f'{name}.csv')}</p></figure>"
     )
@@ -385,7 +388,7 @@ def effects(verdict: Verdict, csv_name: str) -> str:
 def _by_outcome(rule: str) -> str:
     """A rule's words, a paragraph for each outcome that it defines."""
     start = rf"(?<=\.) (?=(?:{'|'.join(str(o).capitalize() for o in Outcome)}|Apart):)"
-    return "\n".join(f"<p>{html.escape(part)}</p>" for part in re.split(start, rule))
+    return "\n".join(f"<p>{tables.unbroken(part)}</p>" for part in re.split(start, rule))
 
 
 def _revised(revision: Revision) -> str:

@@ -14,7 +14,7 @@ from repro.evidence.tables import Comparison, met_of_tested
 from repro.names import BOTH, DATASET_NAMES
 from repro.publish import sentences, tables
 from repro.publish.chapter import answer, is_advised, label, origin, outcome, progress
-from repro.publish.tables import Forest, Mark, badge
+from repro.publish.tables import Forest, Mark, badge, unbroken
 from repro.runs.ledger import Ledger
 
 # The comparisons of the first figure: what is held equal, the claim, and the effect that its judge weighs
@@ -59,7 +59,7 @@ def _landing(found: Found) -> str:
     recovery = found["learning-rate-recovery"][0]
     rest = learning_rate_recovery.left_over(recovery.table, recovery.verdict) if recovery.num_finished else ""
     second = f"{rest[0].upper()}{rest[1:]}." if rest else ""
-    deck = f'<p class="deck">{html.escape(answer(found["generalization-gap"][0]))} {html.escape(second)}</p>'
+    deck = f'<p class="deck">{unbroken(answer(found["generalization-gap"][0]))} {unbroken(second)}</p>'
     scope = (
         f'<p class="note">{_number(len(numbered)).capitalize()} published claims about batch size and what goes with '
         "it, each run again under a written rule; what was changed in a rule after runs is told on its page. Small "
@@ -159,9 +159,7 @@ def _board(found: Found) -> str:
     for name, fs in found.items():
         cells = {(f.scale, d): _cell(f) for f in fs for d in f.datasets}
         question = f'<a href="../notebooks/{name}.html">{html.escape(fs[0].claim.question)}</a>'
-        rows.append(
-            [f"{question}<br><small>{html.escape(answer(fs[0]))}</small>", *(cells.get(c, "–") for c in columns)]
-        )
+        rows.append([f"{question}<br><small>{unbroken(answer(fs[0]))}</small>", *(cells.get(c, "–") for c in columns)])
     header = [f"question, and the answer on {names[0]}", *names]
     return tables.table(header, rows, "Claims and verdicts", kind="rows board")
 

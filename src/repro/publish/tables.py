@@ -33,8 +33,8 @@ KINDS = {  # an outcome's class in the style sheet, and its mark: never colour a
 
 
 def unbroken(text: str) -> str:
-    """As HTML, in which no line breaks within "B = 64"."""
-    return html.escape(re.sub(r"(\w) ([=≤≥<>]) (?=\d)", "\\1\u00a0\\2\u00a0", text))
+    """As HTML, in which no line breaks within "B = 64" or "1 − p"."""
+    return html.escape(re.sub(r"(\w) ([=≤≥<>−]) (?=\w)", "\\1\u00a0\\2\u00a0", text))
 
 
 def badge(outcome: str) -> str:

@@ -10,14 +10,13 @@ import pandas as pd
 from repro.claims.adaptive_methods.experiment import (
     ADAPTIVE,
     AS_PUBLISHED,
-    DECAYED,
     DESCENT,
     FAINTER,
     FROM_START,
     IN_BATCHES,
     constructed,
 )
-from repro.claims.adaptive_methods.judgement import BASE, MARGIN, NAMED, beside, judge_made, judge_worse
+from repro.claims.adaptive_methods.judgement import BASE, MARGIN, NAMED, beside, decayed, judge_made, judge_worse
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import margin_for, point
 from repro.theory import adaptive
@@ -65,7 +64,7 @@ def on_images(table: pd.DataFrame) -> pd.DataFrame:
     if "arm" not in table or table.empty:
         return pd.DataFrame()
     margin = margin_for(table, MARGIN)
-    told = {f"{NAMED} minus momentum, both decayed": beside(table, NAMED, as_arm=DECAYED)}
+    told = {f"{NAMED} minus momentum, both decayed": decayed(table)}
     names = [name for name in (*DESCENT, *ADAPTIVE) if name != BASE and name in set(table["arm"])]
     told |= {f"{name} minus momentum": beside(table, name) for name in names}
     band = {"none": 0.0, "band_low": -margin, "band_high": margin}
@@ -74,7 +73,7 @@ def on_images(table: pd.DataFrame) -> pd.DataFrame:
 
 def on_images_title(table: pd.DataFrame) -> str:
     known = "arm" in table and len(table)
-    same = known and beside(table, NAMED, 0.9, DECAYED).within(margin_for(table, MARGIN))
+    same = known and decayed(table, 0.9).within(margin_for(table, MARGIN))
     if same and judge_worse(table).outcome == Outcome.NOT_REPRODUCED:
         return "On images, each tuned, Adam tests as SGD with momentum does"
     return "On images: test accuracy beside SGD with momentum, each tuned"
