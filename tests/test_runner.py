@@ -197,7 +197,7 @@ def stopped(process, number=signal.SIGINT):
     """The count in the one line that a stopped process leaves beside its progress bar."""
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number and out == "", err
-    foretold = ("generalization-gap, smoke", f"{NUM} trials to train, about", "dashboard: ")
+    foretold = ("timing a few steps", "generalization-gap, smoke", f"{NUM} trials to train, about", "dashboard: ")
     lines = [li for li in err.splitlines() if li.strip() and not li.startswith(foretold)]
     assert len(lines) == 1, err
     [line] = lines

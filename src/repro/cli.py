@@ -130,7 +130,10 @@ def run(
     for key, why in ledger.failures(missing).items():
         err.print(f"failed before, tried again: {key}: {escape(why)}", highlight=False)
     num_workers = 1 if scheduler is not None else runner.choose_workers(missing, workers)
-    expected = costs.estimate(missing, num_workers) if plan_only or (num_workers and missing) else None
+    expected = None
+    if plan_only or (num_workers and missing):
+        with progress_bar("timing a few steps of each stack") as progress:
+            expected = costs.estimate(missing, num_workers, progress)
     if expected is not None:
         where = "of one worker as fast as this machine" if scheduler else f"with {max(num_workers, 1)} at once"
         err.print(f"{len(missing)} trials to train, about {duration(expected)} {where}", highlight=False)

@@ -42,7 +42,7 @@ def _step_seconds(shape: Trial, size: int) -> float:
     _seconds(stack)  # first calls are slower
     start, steps, elapsed = _seconds(stack), 1, 0.0
     while elapsed < TIMING_SECONDS:
-        steps *= 4
+        steps *= 2 if steps == 1 else 4  # one more is enough where it is slow
         elapsed = _seconds([dataclasses.replace(t, steps=steps) for t in stack]) - start
     return elapsed / (steps - 1)
 
@@ -111,10 +111,14 @@ def estimate_stack(stack: Sequence[Trial]) -> float:
     return total
 
 
-def estimate(trials: Iterable[Trial], workers: int | None = None) -> float:
+def estimate(
+    trials: Iterable[Trial], workers: int | None = None, progress: runner.Progress = lambda finished, total: None
+) -> float:
     """Seconds until the last of `trials` has ended, on `workers` as fast as this process is now."""
     trials = list(trials)
     busy = [0.0] * max(runner.choose_workers(trials, None) if workers is None else workers, 1)
-    for stack in runner.stacks(trials, len(busy)):
+    stacks = runner.stacks(trials, len(busy))
+    for i, stack in enumerate(stacks, start=1):
         heapq.heapreplace(busy, busy[0] + estimate_stack(stack))
+        progress(i, len(stacks))
     return max(busy)
