@@ -90,7 +90,7 @@ def test_too_few_open_files_for_workers(tmp_path, limit, allowed):
     if allowed:
         assert done.returncode == 0 and "10 trials trained" in told
         return
-    beside = ("10 trials to train, about", f"{CLAIM}, smoke ")
+    beside = ("timing a few steps", "10 trials to train, about", f"{CLAIM}, smoke ")
     [line] = [li for li in told.splitlines() if not li.startswith(beside)]
     assert done.returncode == 1
     assert line.startswith("error: 2 workers need 112 open files, and 40 are allowed; raise the limit (ulimit -n)")
