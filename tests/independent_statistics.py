@@ -27,6 +27,7 @@ PLAIN: dict[str, Any] = {
     "partner_batch_size": None, "checkpoints": "[]", "precision": "auto", "drop_last": False,
     "norm_statistics": "kept", "norm_eps": 1e-5, "probe_examples": None, "target_accuracy": None,
     "label_noise": 0.0, "ghost_size": None, "max_gradient_norm": None, "restart_optimizer": False,
+    "restart_with_phase": False,
     "augmentation": "none", "dropout": 0.0, "steps_per_batch": 1.0, "proximal": 0.0, "adversarial": 0.0,
 }  # fmt: skip
 

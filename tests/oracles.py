@@ -117,7 +117,7 @@ def train(trial: Trial, dataset: Dataset, model: nn.Module, num_steps: int) -> d
     while done < num_steps:
         lr, batch_size = phase_of(trial, epoch)
         order = torch.randperm(len(dataset.x_train), generator=random).tolist()
-        if trial.restart_optimizer:
+        if trial.restart_optimizer or (trial.restart_with_phase and epoch in {p.epoch for p in trial.schedule}):
             updates = {name: Update(trial) for name, _ in model.named_parameters()}
         for start in range(0, len(order), batch_size):
             if done == num_steps:

@@ -157,6 +157,8 @@ OPTIMIZERS = [
     {"lr": 0.01, "optimizer": "adam", "drop_last": True},
     {"lr": 0.1, "schedule": (Phase(1, 0.4, 1000),)},
     {"lr": 0.01, "optimizer": "adam", "schedule": (Phase(1, 0.001, 500),)},
+    {"lr": 0.01, "optimizer": "adam", "schedule": (Phase(1, 0.01, 500),), "restart_with_phase": True},
+    {"lr": 0.05, "momentum": 0.9, "schedule": (Phase(1, 0.05, 500),), "restart_with_phase": True},
     {"lr": 0.05, "model": "cnn", "batch_size": 50, "steps": 3},
     {"lr": 0.1, "model": "f1", "batch_size": 100, "steps": 12},
 ]

@@ -81,6 +81,7 @@ BAD = [
     ({"model": "f1", "batch_size": 65, "ghost_size": 32}, ["batch_size 65", "a batch of one example"]),
     ({"max_gradient_norm": 0}, ["max_gradient_norm 0", "above 0"]),
     ({"restart_optimizer": 1}, ["restart_optimizer 1", "True or False"]),
+    ({"restart_with_phase": 1}, ["restart_with_phase 1", "True or False"]),
     ({"augmentation": "flip"}, ["augmentation", "flip", "shift and rotate"]),
     ({"dropout": 1}, ["dropout 1", "below 1"]),
     ({"steps_per_batch": 0}, ["steps_per_batch 0", "≥ 1"]),
@@ -253,6 +254,7 @@ CHANGES = {
     "ghost_size": 32,
     "max_gradient_norm": 5.0,
     "restart_optimizer": True,
+    "restart_with_phase": True,
     "augmentation": "shift and rotate",
     "dropout": 0.5,
     "steps_per_batch": 3,
@@ -302,7 +304,7 @@ def test_the_defaults_behind_the_pinned_key_are_pinned():
         '"dataset":"mnist","draws":1000,"drop_last":false,"dropout":0.0,"epochs":30.0,"eps":1e-08,"evaluate_on":"test","final_probes":[],"ghost_size":null,"init":"glorot","init_seed":0,"label_noise":0.0,"lr":0.01,"max_gradient_norm":null,"model":"mlp",'
         '"momentum":0.0,"norm_eps":1e-05,"norm_statistics":"kept",'
         '"optimizer":"sgd","partner_batch_size":null,"precision":"auto","preprocessing":"standardize","probe_examples":null,'
-        '"probes":["fit","travel"],"proximal":0.0,"restart_optimizer":false,"schedule":[],"steps":null,"steps_per_batch":1,"target_accuracy":null,"train_size":null,'
+        '"probes":["fit","travel"],"proximal":0.0,"restart_optimizer":false,"restart_with_phase":false,"schedule":[],"steps":null,"steps_per_batch":1,"target_accuracy":null,"train_size":null,'
         '"warmup_epochs":0.0,"weight_decay":0.0,"widths":[1024,1024]}'
     )
 

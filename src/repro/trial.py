@@ -74,7 +74,8 @@ class Trial:
     divides by in evaluation: "kept", the running means of training, or "batch", those of the batch it is given, as in
     training; `norm_eps` is what is added to its variances, and `ghost_size` over how many examples of a batch its
     statistics are taken in training, all of them by default (Hoffer et al. 2017, algorithm 1). Gradients longer than
-    `max_gradient_norm` are cut to that; `restart_optimizer` gives every epoch an optimizer without memory. With
+    `max_gradient_norm` are cut to that; `restart_optimizer` gives every epoch an optimizer without memory,
+    `restart_with_phase` every phase of the schedule. With
     `augmentation` every image is moved anew each time it is drawn; `dropout` is the share of hidden units that are
     silenced. Every batch is trained on for `steps_per_batch` steps (which count as one), drawn back by `proximal` times
     the way from where they began: conservative training (Keskar et al. 2017, §4.2). With `adversarial`, half of the
@@ -120,6 +121,7 @@ class Trial:
     ghost_size: int | None = None
     max_gradient_norm: float | None = None
     restart_optimizer: bool = False
+    restart_with_phase: bool = False
     augmentation: str = "none"
     dropout: float = 0.0
     steps_per_batch: int = 1
@@ -170,7 +172,7 @@ class Trial:
             )
         if not self.widths or not all(type(w) is int and w >= 1 for w in self.widths):
             raise SpecError(f"widths {self.widths!r}: must be whole numbers ≥ 1, such as (1024, 1024)")
-        for name in ("batch_norm", "drop_last", "restart_optimizer"):
+        for name in ("batch_norm", "drop_last", "restart_optimizer", "restart_with_phase"):
             if type(getattr(self, name)) is not bool:
                 raise SpecError(f"{name} {getattr(self, name)!r}: must be True or False")
         for name in ("init_seed", "data_seed"):

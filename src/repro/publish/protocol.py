@@ -19,6 +19,7 @@ BESIDES = {
     "warmup_epochs": "epochs over which the rate rises",
     "max_gradient_norm": "gradient clipped at a norm of",
     "restart_optimizer": "optimizer begun anew every epoch",
+    "restart_with_phase": "optimizer begun anew with every phase",
     "label_noise": "share of labels drawn anew",
     "augmentation": "images",
     "dropout": "dropout",

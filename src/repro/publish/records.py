@@ -32,6 +32,7 @@ COLUMNS: Mapping[str, str] = {
     "ghost_size": "Setting: over how many examples of a batch batch norm takes its statistics in training; none: all.",
     "max_gradient_norm": "Setting: the length to which longer gradients are cut; none: they are not.",
     "restart_optimizer": "Setting: whether every epoch begins with an optimizer without memory.",
+    "restart_with_phase": "Setting: whether every phase of the schedule does.",
     "augmentation": "Setting: how images are moved each time they are drawn.",
     "dropout": "Setting: the share of hidden units that are silenced in training.",
     "steps_per_batch": "Setting: how many steps are made on every batch, which count as one.",

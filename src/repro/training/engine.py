@@ -127,7 +127,7 @@ def train(
         for done, (epoch, lr, indices) in enumerate(batches(stack, len(x_train)), start=1):
             if epoch != start_of_epoch[0]:
                 start_of_epoch = (epoch, done - 1)
-                step.begin_epoch()
+                step.begin_epoch(epoch)
             if len(training) < len(stack):
                 lr, indices = lr[training], indices[training]
             # index_select: a third of the time of x[indices]

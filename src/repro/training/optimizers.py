@@ -29,8 +29,8 @@ class Step(Protocol):
     def keep(self, rows: Sequence[int]) -> None:
         """Train these networks of the stack alone from now on, in this order."""
 
-    def begin_epoch(self) -> None:
-        """Called before the first step of every epoch but the first."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first step of every epoch but the first, 0."""
 
 
 def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -83,7 +83,7 @@ class ClosedForm:
         self._velocities = [v[[*rows, *rows] if self._twinned else rows] for v in self._velocities]
         self._gather()
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """Nothing changes."""
 
     def _descend(self, parameter: Tensor, gradient: Tensor, lr: Tensor, place: int) -> None:
@@ -143,9 +143,10 @@ class Autograd:
     def keep(self, rows: Sequence[int]) -> None:
         """Its only network, as it is."""
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """An optimizer that remembers nothing, if the trial wants one."""
-        if self._trial.restart_optimizer:
+        begins = self._trial.restart_with_phase and epoch in {p.epoch for p in self._trial.schedule}
+        if self._trial.restart_optimizer or begins:
             self._optimizer = make_optimizer(self._trial, self._model)
 
     def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:

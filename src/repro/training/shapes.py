@@ -54,8 +54,9 @@ def choose_path(trial: Trial) -> str:
     """ "stacked", in closed form, for plain SGD on a plain MLP, without batch norm or dropout; "autograd" for all
     else."""
     mlp = trial.model == "mlp" and not trial.batch_norm
-    changed = (trial.restart_optimizer, trial.dropout, trial.adversarial, trial.steps_per_batch > 1)
-    plain = trial.max_gradient_norm is None and trial.augmentation == "none" and not any(changed)
+    changed = (trial.dropout, trial.adversarial, trial.steps_per_batch > 1)
+    restarted = trial.restart_optimizer or trial.restart_with_phase
+    plain = trial.max_gradient_norm is None and trial.augmentation == "none" and not any(changed) and not restarted
     return "stacked" if mlp and plain and trial.optimizer in ("sgd", "nesterov") else "autograd"
 
 
