@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 
 from repro.claims.large_batch_remedies.experiment import (
+    ADVERSARIAL,
     ARM,
     AUGMENTED,
     CONSERVATIVE,
     FASTER,
+    FOUND,
     LARGE,
+    LONGER,
     OF_PAPER,
     PLAIN,
     REMEDIES,
@@ -36,11 +39,21 @@ from repro.evidence.tables import by_seed, final, margin_for, numbered, paired, 
 from repro.evidence.words import bracketed
 
 MARGIN = 0.3  # percentage points of 10,000 test images
-ANY = 1 - 0.05 / len(OF_PAPER)  # level at which one of the paper's remedies gains, where any of them would do
+ANY = 1 - 0.05 / 2  # level at which one of two does something, where either would do
 SHARP = 2.0  # times as sharp as the small batch's minimum: what counts as sharp
-PUBLISHED = "ten iterations"
-SEARCHES = {PUBLISHED: "sharpness", "a search free of scale": "sharpness_scale_free"}
+FREE = "a search free of the loss's scale"
+SEARCHES = {
+    FREE: "sharpness_scale_free",
+    "the same, layers as long as at the start": "sharpness_equal_scale_free",
+    "ten iterations, as published": "sharpness",
+}
 GAP = "no remedy: large batch minus small"
+HELPS = (Outcome.REPRODUCED, Outcome.CONDITIONAL)  # of a remedy: eliminates the gap, makes it smaller
+OPPOSITE = {
+    **dict.fromkeys(HELPS, Outcome.NOT_REPRODUCED),
+    Outcome.NOT_REPRODUCED: Outcome.REPRODUCED,
+    Outcome.INCONCLUSIVE: Outcome.INCONCLUSIVE,
+}
 
 
 def ends(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +68,8 @@ def points(table: pd.DataFrame) -> Unit:
     return Unit("points", axis, 0.0, ("worse", "better"), (-margin, margin))
 
 
-RATIO = Unit("times", "Sharpness, large batch over small, times", 1.0, ("flatter", "sharper"), (1 / SHARP, SHARP), True)
+RATIO = Unit("times", "Sharpness, the first named over the second, times", 1.0, ("flatter", "sharper"), None, True)
+ERRORS = Unit("times", "Test errors, large batch over small, with the remedy over without, times", 1.0, log=True)
 
 
 def beside(table: pd.DataFrame, arm: str, other: str) -> Estimate:
@@ -68,29 +82,34 @@ def gap(table: pd.DataFrame, remedy: str) -> Estimate:
     return beside(table, ARM.format(remedy, LARGE), ARM.format(remedy, SMALL))
 
 
-def shrinks(table: pd.DataFrame, remedy: str) -> Estimate:
-    """By how much the large batch gains more from a remedy than the small one does, at the level `ANY`."""
-    arms = [ARM.format(name, size) for name in (remedy, PLAIN) for size in (LARGE, SMALL)]
-    by_arm = [by_seed(final(table, arm=arm), "test_accuracy", 100) for arm in arms]
+def _four(table: pd.DataFrame, remedy: str, large: str, level: float) -> tuple[Estimate, Estimate]:
+    """Large batch minus small with the remedy, minus the same without: of test accuracy (points), and of the logarithm
+    of the share of errors. `large` names the large batch's arm."""
+    names = [form.format(name, size) for name in (remedy, PLAIN) for form, size in ((large, LARGE), (ARM, SMALL))]
+    by_arm = [by_seed(final(table, arm=arm), "test_accuracy") for arm in names]
     shared = sorted(set.intersection(*map(set, by_arm)))
-    a, b, c, d = ([values[s] for s in shared] for values in by_arm)
-    return mean_interval(np.subtract(np.subtract(a, b), np.subtract(c, d)), ANY).of(points(table))
+    accuracy = np.array([[values[s] for s in shared] for values in by_arm]).reshape(4, -1)
+    found = (100 * accuracy, np.log(np.maximum(1 - accuracy, 1e-4)))
+    points_, errors = (mean_interval((x[0] - x[1]) - (x[2] - x[3]), level) for x in found)
+    return points_.of(points(table)), geometric(errors).of(ERRORS)
 
 
 def is_none(table: pd.DataFrame, e: Estimate) -> bool:
-    """Whether a gap is none, or for the better."""
-    return e.low > 0 or e.equivalent(margin_for(table, MARGIN))
+    """Whether a gap is surely less than the margin, or for the better (one-sided, 5 %)."""
+    return e.n > 1 and mean_interval(e.values, 0.9).low > -margin_for(table, MARGIN)
 
 
-def judge_remedy(table: pd.DataFrame, remedy: str) -> Verdict:
-    """Whether a remedy that helps the large batch eliminates the gap, or at least makes it smaller; conservative
-    training only if it helps more than as many steps without its pull."""
-    left, gained = gap(table, remedy), shrinks(table, remedy)
-    helped = beside(table, ARM.format(remedy, LARGE), ARM.format(PLAIN, LARGE))
+def judge_remedy(table: pd.DataFrame, remedy: str, large: str = ARM) -> Verdict:
+    """Whether a remedy makes the gap smaller, or eliminates it. `large` names the large batch's arms."""
+    ours, plain = (large.format(name, LARGE) for name in (remedy, PLAIN))
+    left = beside(table, ours, ARM.format(remedy, SMALL))
+    helped = beside(table, ours, plain)
+    (gained, errors), (usual, _) = (_four(table, remedy, large, level) for level in (ANY, 0.95))
     effects = {
         f"{remedy}: large batch minus small, both with it": left,
         f"{remedy}: the large batch with it minus without": helped,
         f"{remedy}: what the large batch gains more than the small, at {100 * ANY:.1f} %": gained,
+        f"{remedy}: errors of the large batch over the small, with it over without, at {100 * ANY:.1f} %": errors,
     }
     if min(left.n, gained.n, helped.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
@@ -98,41 +117,57 @@ def judge_remedy(table: pd.DataFrame, remedy: str) -> Verdict:
         f"It brings the large batch {bracketed(helped, 'points')}; beside the small one, which has it too, the large "
         f"one tests {bracketed(left, 'points')}."
     )
-    fit = on_training(table, remedy)
+    fit = on_training(table, ours, plain)
     effects |= {f"{remedy}: training accuracy of the large batch, with it minus without": fit} if fit.n else {}
-    pull = judge_pull(table).outcome if remedy == CONSERVATIVE else Outcome.REPRODUCED
-    if helped.low > 0 and gained.low > 0 and pull == Outcome.REPRODUCED:
-        unharmed = is_none(table, beside(table, ARM.format(remedy, LARGE), ARM.format(PLAIN, SMALL)))
-        closed = unharmed and is_none(table, left)
+    if helped.low > 0 and gained.low > 0 and errors.high < 1:
+        closed = is_none(table, beside(table, ours, ARM.format(PLAIN, SMALL))) and is_none(table, left)
         return Verdict(Outcome.REPRODUCED if closed else Outcome.CONDITIONAL, reason, effects)
-    worse = min(helped.high, gained.high) < margin_for(table, MARGIN) or pull == Outcome.NOT_REPRODUCED
-    return Verdict(Outcome.NOT_REPRODUCED if worse else Outcome.INCONCLUSIVE, reason, effects)
+    fails = min(helped.high, usual.high) < margin_for(table, MARGIN)
+    return Verdict(Outcome.NOT_REPRODUCED if fails else Outcome.INCONCLUSIVE, reason, effects)
 
 
-def on_training(table: pd.DataFrame, remedy: str) -> Estimate:
-    """Training accuracy of the large batch with a remedy minus without: one that fits less has not generalised
-    worse."""
+def judge_augmentation(table: pd.DataFrame) -> Verdict:
+    """As any remedy; but images that are new every epoch are learnt slowly, so what fails must fail for longer, too."""
+    usual, longer = judge_remedy(table, AUGMENTED), judge_remedy(table, AUGMENTED, LONGER)
+    effects = {**usual.effects, **{f"{name}, for longer": e for name, e in longer.effects.items()}}
+    if usual.outcome in HELPS or longer.outcome == usual.outcome:
+        return Verdict(usual.outcome, usual.reason, effects)
+    outcome = Outcome.CONDITIONAL if longer.outcome in HELPS else Outcome.INCONCLUSIVE
+    return Verdict(outcome, f"{usual.reason} For longer: {longer.reason}", effects)
+
+
+def on_training(table: pd.DataFrame, arm: str, other: str) -> Estimate:
+    """Training accuracy of one arm minus another: what fits less has not generalised worse."""
     if "train_accuracy" not in table:
         return mean_interval([])
-    ours, plain = ({"arm": ARM.format(name, LARGE)} for name in (remedy, PLAIN))
     axis = "Training accuracy, the first named minus the second, percentage points"
-    return paired(table, ours, plain, "train_accuracy", 100).of(Unit("points", axis, 0.0, ("fits less", "more")))
+    unit = Unit("points", axis, 0.0, ("fits less", "more"))
+    return paired(table, {"arm": arm}, {"arm": other}, "train_accuracy", 100).of(unit)
+
+
+def judge_better(table: pd.DataFrame, arms: Mapping[str, str], told: str) -> Verdict:
+    """Whether the large batch is surely better in one of these arms, by what they are called; the level counts that
+    any would do."""
+    plain, margin = ARM.format(PLAIN, LARGE), margin_for(table, MARGIN)
+    found = {name: beside(table, arm, plain) for name, arm in arms.items()}
+    effects: dict[str, Estimate] = {f"{name}, minus none": e for name, e in found.items()}
+    if min((e.n for e in found.values()), default=0) < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    best = max(found.values(), key=lambda e: e.value)
+    reason = f"{told} the large batch tests {bracketed(best, 'points')} beside the usual one."
+    if any(mean_interval(e.values, 1 - 0.05 / len(found)).low > 0 for e in found.values()):
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    none = all(e.high < margin for e in found.values())
+    return Verdict(Outcome.NOT_REPRODUCED if none else Outcome.INCONCLUSIVE, reason, effects)
 
 
 def judge_pull(table: pd.DataFrame, name: str = CONSERVATIVE) -> Verdict:
     """Whether the pull of conservative training does anything that more steps a batch do not."""
     e = beside(table, ARM.format(name, LARGE), ARM.format(SHAM, LARGE))
-    sham = beside(table, ARM.format(SHAM, LARGE), ARM.format(PLAIN, LARGE))
-    effects = {
-        f"{name} minus as many steps a batch without the pull": e,
-        "as many steps a batch without the pull, minus none": sham,
-    }
+    effects = {f"{name} minus as many steps a batch without the pull": e}
     if e.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    reason = (
-        f"With the pull it tests {bracketed(e, 'points')} beside as many steps a batch without it, which alone bring "
-        f"{bracketed(sham, 'points')}."
-    )
+    reason = f"With the pull it tests {bracketed(e, 'points')} beside as many steps a batch without it."
     if e.low > 0:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     same = e.equivalent(margin_for(table, MARGIN)) or e.high < 0
@@ -145,15 +180,18 @@ def times_as_sharp(table: pd.DataFrame, arm: str, other: str, column: str) -> Es
     return geometric(paired_difference(*(np.log(np.maximum(v, FLOOR)) for v in (x, y)))).of(RATIO)
 
 
-def sharper(table: pd.DataFrame, remedy: str, column: str) -> Estimate:
-    """φ of the large batch over that of the small one, both with the remedy."""
-    return times_as_sharp(table, ARM.format(remedy, LARGE), ARM.format(remedy, SMALL), column)
+def sharper(table: pd.DataFrame, remedy: str, column: str, small: str = PLAIN) -> Estimate:
+    """φ of the large batch with a remedy over that of the small one without, or with `small`."""
+    return times_as_sharp(table, ARM.format(remedy, LARGE), ARM.format(small, SMALL), column)
 
 
-def judge_sharp(table: pd.DataFrame, column: str, remedies: Sequence[str] = REMEDIES) -> Verdict:
-    """Whether minima stay sharp with every one of these remedies, where they are without."""
-    found = {name: sharper(table, name, column) for name in (PLAIN, *remedies)}
-    effects = {f"{name}, φ of the large batch over the small one's": e for name, e in found.items()}
+def judge_sharp(
+    table: pd.DataFrame, column: str, remedies: Sequence[str] = OF_PAPER, *, alike: bool = False
+) -> Verdict:
+    """Whether minima stay sharp with every one of these remedies, where they are without: beside the small batch
+    without a remedy, or, if `alike`, with the same."""
+    found = {name: sharper(table, name, column, name if alike else PLAIN) for name in (PLAIN, *remedies)}
+    effects = {f"{name}, φ of the large batch over the small one's{' with it' * alike}": e for name, e in found.items()}
     if min(e.n for e in found.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
     least = min(remedies, key=lambda name: found[name].value)
@@ -192,9 +230,9 @@ def judge_warm(table: pd.DataFrame) -> Verdict:
         f"From epoch {last} of the small batch the large one tests {bracketed(late, 'points')} beside one from the "
         f"start, from epoch {first} {bracketed(early, 'points')}."
     )
-    if late.low > 0 and e.low > 0 and early.low <= 0:
+    if late.low > 0 and e.low > 0 and early.high < margin_for(table, MARGIN):
         return Verdict(Outcome.REPRODUCED, reason, effects)
-    if late.low > 0 and e.low > 0:
+    if late.low > 0 and e.low > 0 and early.low > 0:
         return Verdict(Outcome.CONDITIONAL, f"{reason} So the early start helps, too, but less.", effects)
     same = e.equivalent(margin_for(table, MARGIN)) or e.high < 0
     return Verdict(Outcome.NOT_REPRODUCED if same else Outcome.INCONCLUSIVE, reason, effects)
@@ -202,7 +240,7 @@ def judge_warm(table: pd.DataFrame) -> Verdict:
 
 def judge_flatter(table: pd.DataFrame) -> Verdict:
     """Whether a large batch ends less sharp from a late epoch of the small one than from an early one."""
-    arms, alone, column = warmed(table), ARM.format(PLAIN, SMALL), SEARCHES[PUBLISHED]
+    arms, alone, column = warmed(table), ARM.format(PLAIN, SMALL), SEARCHES[FREE]
     if len(arms) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run from two epochs.")
     first, last = min(arms), max(arms)
@@ -219,24 +257,6 @@ def judge_flatter(table: pd.DataFrame) -> Verdict:
     )
     outcome = Outcome.REPRODUCED if e.high < 1 else Outcome.NOT_REPRODUCED if e.low > 1 / SHARP else None
     return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
-
-
-def judge_faster(table: pd.DataFrame) -> Verdict:
-    """Whether a higher learning rate alone makes the large batch better: no remedy of the paper's, and cheaper."""
-    plain = ARM.format(PLAIN, LARGE)
-    arms = numbered(table, ARM.format(FASTER, LARGE)).values()
-    effects = {f"{arm}, minus none": beside(table, arm, plain) for arm in arms}
-    if min((e.n for e in effects.values()), default=0) < 2:
-        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    best = max(effects.values(), key=lambda e: e.value)
-    reason = (
-        f"At the better of two higher learning rates the large batch tests {bracketed(best, 'points')} beside the "
-        "usual one."
-    )
-    if any(e.low > 0 for e in effects.values()):
-        return Verdict(Outcome.REPRODUCED, reason, effects)
-    none = all(e.high < margin_for(table, MARGIN) for e in effects.values())
-    return Verdict(Outcome.NOT_REPRODUCED if none else Outcome.INCONCLUSIVE, reason, effects)
 
 
 def judge_crucial(table: pd.DataFrame) -> Verdict:
@@ -256,42 +276,54 @@ def judge(table: pd.DataFrame) -> Verdict:
     if table.empty:
         return Verdict(Outcome.INCONCLUSIVE, "No trial has been run.")
     without = gap(table, PLAIN)
-    each = {remedy: judge_remedy(table, remedy) for remedy in REMEDIES}
+    each = {name: judge_augmentation(table) if name == AUGMENTED else judge_remedy(table, name) for name in REMEDIES}
+    none = each.pop(ADVERSARIAL)
     parts = {f"{remedy.capitalize()} eliminates it": verdict for remedy, verdict in each.items()}
+    parts["Adversarial training brings nothing"] = Verdict(OPPOSITE[none.outcome], none.reason, none.effects)
     parts["In conservative training it is the pull that helps"] = judge_pull(table)
     parts["A strong pull helps"] = judge_pull(table, STRONGER)
+    parts["More steps on a batch help, without a pull"] = judge_better(
+        table, {SHAM: ARM.format(SHAM, LARGE)}, "With as many steps a batch as in conservative training, and no pull,"
+    )
     for how, column in SEARCHES.items():
         parts[f"Minima stay sharp all the same, by {how}"] = judge_sharp(table, column)
+    parts["Minima stay sharp beside a small batch with the remedy, too"] = judge_sharp(
+        table, SEARCHES[FREE], alike=True
+    )
     parts["A late warm start helps, an early one does not"] = judge_warm(table)
     parts["A late warm start ends flatter"] = judge_flatter(table)
-    parts["A higher learning rate helps the large batch"] = judge_faster(table)
+    rates = numbered(table, ARM.format(FASTER, LARGE)).values()
+    parts["A higher learning rate helps the large batch"] = judge_better(
+        table, {arm: arm for arm in rates}, "At the better of two higher learning rates"
+    )
     parts["Augmentation is crucial"] = judge_crucial(table)
     effects = {GAP: without}
     if without.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects, parts)
     reason = f"Without a remedy the large batch tests {bracketed(without, 'points')} beside the small one."
     if without.high >= -margin_for(table, MARGIN):
-        none = "There is no gap to remedy." if is_none(table, without) else "That is not surely a gap to remedy."
-        return Verdict(Outcome.INCONCLUSIVE, f"{reason} {none}", effects, parts)
-    works = helping(parts, OF_PAPER)
-    if works:
-        sharp = judge_sharp(table, SEARCHES[PUBLISHED], works)
-        told = {
-            Outcome.REPRODUCED: "and minima stay sharp",
-            Outcome.INCONCLUSIVE: "and whether minima stay sharp is open",
-        }.get(sharp.outcome, "but minima do not all stay sharp")
-        reason += f" What makes that smaller: {', '.join(works)}; {told}."
-        flat = sharp.outcome == Outcome.NOT_REPRODUCED
-        return Verdict(Outcome.CONDITIONAL if flat else sharp.outcome, reason, effects, parts)
-    failed = all(each[name].outcome == Outcome.NOT_REPRODUCED for name in OF_PAPER)
-    outcome = Outcome.NOT_REPRODUCED if failed else Outcome.INCONCLUSIVE
-    return Verdict(outcome, f"{reason} None of the paper's remedies surely makes that smaller.", effects, parts)
+        small = "There is no gap to remedy." if is_none(table, without) else "That is not surely a gap to remedy."
+        return Verdict(Outcome.INCONCLUSIVE, f"{reason} {small}", effects, parts)
+    works = helping(parts)
+    if not works:
+        failed = all(each[name].outcome == Outcome.NOT_REPRODUCED for name in FOUND)
+        outcome = Outcome.NOT_REPRODUCED if failed else Outcome.INCONCLUSIVE
+        return Verdict(outcome, f"{reason} Neither of the paper's two surely makes that smaller.", effects, parts)
+    sharp = judge_sharp(table, SEARCHES[FREE], works)
+    told = {
+        Outcome.REPRODUCED: "and minima stay sharp",
+        Outcome.INCONCLUSIVE: "and whether minima stay sharp is open",
+    }.get(sharp.outcome, "but minima do not all stay sharp")
+    reason += f" What makes that smaller: {', '.join(works)}; {told}."
+    if sharp.outcome == Outcome.INCONCLUSIVE:
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects, parts)
+    both = len(works) == len(FOUND) and sharp.outcome == Outcome.REPRODUCED
+    return Verdict(Outcome.REPRODUCED if both else Outcome.CONDITIONAL, reason, effects, parts)
 
 
-def helping(parts: Mapping[str, Verdict], remedies: Sequence[str]) -> list[str]:
-    """Those that make the gap smaller, or eliminate it."""
-    helps = (Outcome.REPRODUCED, Outcome.CONDITIONAL)
-    return [name for name in remedies if parts[f"{name.capitalize()} eliminates it"].outcome in helps]
+def helping(parts: Mapping[str, Verdict]) -> list[str]:
+    """Those of the paper's two that make the gap smaller, or eliminate it."""
+    return [name for name in FOUND if parts[f"{name.capitalize()} eliminates it"].outcome in HELPS]
 
 
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
@@ -299,16 +331,17 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if e is None or e.n < 2:
         return "Not settled: too few seeds have been run."
     told = f"Without a remedy it tests {bracketed(e, 'points')} beside the small one"
-    names = helping(verdict.parts, OF_PAPER)
-    whole = [n for n in names if verdict.parts[f"{n.capitalize()} eliminates it"].outcome == Outcome.REPRODUCED]
-    if verdict.outcome in (Outcome.REPRODUCED, Outcome.CONDITIONAL):
-        what = f"{' and '.join(names)} {'makes' if len(names) == 1 else 'make'} the gap smaller"
-        if whole:
-            what += f", {' and '.join(whole)} {'eliminates' if len(whole) == 1 else 'eliminate'} it"
-        sharp = "and minima stay sharp" if verdict.outcome == Outcome.REPRODUCED else "but minima do not all stay sharp"
-        return f"In part: {what}, {sharp}. {told}."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
-        return f"None of the paper's. {told}, and none brings it nearer to a small one that has it too."
-    if is_none(ends(table), e):
-        return f"Not settled: there is no gap to remedy here. {told}."
-    return f"Not settled. {told}."
+        return (
+            f"Neither of the paper's two. {told}, and neither surely brings it nearer to a small one that has it too."
+        )
+    if verdict.outcome == Outcome.INCONCLUSIVE:
+        none = ": there is no gap to remedy here" if is_none(ends(table), e) else ""
+        return f"Not settled{none}. {told}."
+    names = helping(verdict.parts)
+    whole = [n for n in names if verdict.parts[f"{n.capitalize()} eliminates it"].outcome == Outcome.REPRODUCED]
+    what = f"{' and '.join(names)} {'makes' if len(names) == 1 else 'make'} the gap smaller"
+    if whole:
+        what += f", {' and '.join(whole)} {'eliminates' if len(whole) == 1 else 'eliminate'} it"
+    stay = judge_sharp(ends(table), SEARCHES[FREE], names).outcome == Outcome.REPRODUCED
+    return f"In part: {what}, {'and minima stay sharp' if stay else 'but minima do not all stay sharp'}. {told}."
