@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,18 @@ import pandas as pd
 from repro.claims.batch_norm.experiment import (
     ARM,
     BEST_EPOCH,
-    CONFOUNDS,
     EPOCHS,
+    FASTER,
     GHOSTS,
     NETWORKS,
     NONE,
     RATES,
+    ROOT,
+    SHARED,
+    SMALLER,
     STARTS,
     STEPS,
+    TWICE,
     WHOLE,
 )
 from repro.evidence.intervals import (
@@ -40,6 +44,11 @@ from repro.names import INITS
 
 MARGIN = 0.2  # percentage points of 10,000 test images
 FEW = 1.0  # percentage points that a few per cent are more than
+ALONE = (ROOT, TWICE)
+TO_ALL = (*SHARED, BEST_EPOCH)
+CHANCE = 10.0  # per cent: what a network that diverged tests
+BOTH_SIZES = ((STEPS, True), (EPOCHS, False))  # for as many steps: budget, whether large
+BETTER, WORSE, SAME = "better", "worse", "the same"
 LOSSES = Unit("times", "Training loss, of the first named over the second, times", 1.0, ("lower", "higher"), log=True)
 
 
@@ -72,65 +81,123 @@ def of_statistics(table: pd.DataFrame, budget: str, network: str = NETWORKS[0]) 
     return beside(table, ghosts, all_of_it)
 
 
-def removed(table: pd.DataFrame) -> tuple[Estimate, dict[str, Estimate]]:
-    """The gap at as many epochs, large batch minus small, with whole batches; and what ghosts, and as many updates,
-    gain of it."""
-    start, end = (where(table, WHOLE, EPOCHS, large=large) for large in (True, False))
-    ways = {GHOSTS: where(table, GHOSTS, EPOCHS), STEPS: where(table, WHOLE, STEPS)}
-    return beside(table, start, end), {name: beside(table, way, start) for name, way in ways.items()}
+def side(e: Estimate, margin: float) -> str | None:
+    """Whether a difference is surely one, and not the same to within the margin."""
+    if e.n < 2:
+        return None
+    return SAME if e.equivalent(margin) else BETTER if e.low > 0 else WORSE if e.high < 0 else None
 
 
 def judge_statistics(table: pd.DataFrame, network: str) -> Verdict:
-    """Whether the number of examples that statistics are taken over, at equal batches and steps, changes accuracy."""
-    e, early = (of_statistics(table, budget, network) for budget in (STEPS, EPOCHS))
+    """Whether statistics over fewer examples, at equal batches and steps, make for better accuracy, as stronger
+    regularisation does; conditional, where as many epochs say otherwise."""
+    found = {budget: of_statistics(table, budget, network) for budget in (STEPS, EPOCHS)}
+    effects = {f"{network}: ghosts minus whole batches, {budget}": e for budget, e in found.items()}
+    if found[STEPS].n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = (
+        "With a large batch, statistics over ghosts of it instead of all of it bring "
+        f"{bracketed(found[STEPS], 'points')} at as many steps, {bracketed(found[EPOCHS], 'points')} at as many epochs."
+    )
+    late, early = (side(e, margin_for(table, MARGIN)) for e in found.values())
+    if late is None:
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+    flips = early not in (None, late)
+    if late == WORSE or flips:
+        return Verdict(Outcome.CONDITIONAL, reason, effects)
+    return Verdict(Outcome.REPRODUCED if late == BETTER else Outcome.NOT_REPRODUCED, reason, effects)
+
+
+def judge_dose(table: pd.DataFrame) -> Verdict:
+    """Whether ghosts that are smaller still do more of what ghosts do."""
+    small, ghosts = (where(table, norm, STEPS) for norm in (SMALLER, GHOSTS))
+    e, first = beside(table, small, ghosts), of_statistics(table, STEPS)
+    effects = {"smaller ghosts minus ghosts, as many steps": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = f"At as many steps, smaller ghosts test {bracketed(e, 'points')} beside ghosts."
+    margin = margin_for(table, MARGIN)
+    now, before = side(e, margin), side(first, margin)
+    if now is None or before not in (BETTER, WORSE):
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+    return Verdict(Outcome.REPRODUCED if now == before else Outcome.NOT_REPRODUCED, reason, effects)
+
+
+def judge_behind(table: pd.DataFrame) -> Verdict:
+    """Whether the large batch falls further behind the small one with batch norm than without, at as many steps."""
+    arms = [where(table, norm, budget, large) for norm in (WHOLE, NONE) for budget, large in BOTH_SIZES]
+    by_arm = [by_seed(final(table, **arm), "test_accuracy", 100) for arm in arms]
+    shared = sorted(set.intersection(*map(set, by_arm)))
+    a, b, c, d = (np.array([values[seed] for seed in shared]) for values in by_arm)
+    e = mean_interval((a - b) - (c - d)).of(points(table))
+    with_norm, without = beside(table, arms[0], arms[1]), beside(table, arms[2], arms[3])
     effects = {
-        f"{network}: ghosts minus whole batches, as many steps": e,
-        f"{network}: ghosts minus whole batches, as many epochs": early,
+        "large batch minus small with batch norm, as many steps": with_norm,
+        "the same without batch norm": without,
+        "what it falls further behind with batch norm": e,
     }
     if e.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
     reason = (
-        f"With a large batch and as many steps, statistics over ghosts of it test {bracketed(e, 'points')} beside "
-        "statistics over all of it."
+        f"At as many steps the large batch tests {bracketed(with_norm, 'points')} beside the small one with batch norm,"
+        f" {bracketed(without, 'points')} without."
     )
-    if e.equivalent(margin_for(table, MARGIN)):
-        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
-    return Verdict(Outcome.REPRODUCED if e.excludes(0) else Outcome.INCONCLUSIVE, reason, effects)
+    found = side(e, margin_for(table, MARGIN))
+    outcome = Outcome.REPRODUCED if found == WORSE else Outcome.NOT_REPRODUCED if found else Outcome.INCONCLUSIVE
+    return Verdict(outcome, reason, effects)
 
 
-def judge_share(table: pd.DataFrame) -> Verdict:
-    """Whether ghosts remove more than half of the gap."""
-    gap, gains = removed(table)
-    ghosts = gains[GHOSTS]
-    ends = (where(table, WHOLE, EPOCHS), where(table, WHOLE, EPOCHS, large=False), where(table, GHOSTS, EPOCHS))
-    large, small, of_ghosts = (by_seed(final(table, **rows), "test_accuracy", 100) for rows in ends)
-    shared = sorted(set(large) & set(small) & set(of_ghosts))
-    beyond = mean_interval([of_ghosts[s] - (large[s] + small[s]) / 2 for s in shared]).of(points(table))
+def judge_made_up(table: pd.DataFrame) -> Verdict:
+    """Whether a large batch with statistics over as many examples as the small one has, and as many steps, is not
+    behind it: what is left is the gradient's noise."""
+    margin = margin_for(table, MARGIN)
+    e = beside(table, where(table, GHOSTS, STEPS), where(table, WHOLE, EPOCHS, large=False))
+    effects = {"ghosts of the large batch minus the small one, as many steps": e}
+    if e.n < 2:
+        return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
+    reason = f"With ghosts, and as many steps, the large batch tests {bracketed(e, 'points')} beside the small one."
+    if mean_interval(e.values, 0.9).low > -margin:
+        return Verdict(Outcome.REPRODUCED, reason, effects)
+    return Verdict(Outcome.NOT_REPRODUCED if e.high < -margin else Outcome.INCONCLUSIVE, reason, effects)
+
+
+def judge_smaller(table: pd.DataFrame) -> Verdict:
+    """Whether ghosts make the gap at as many epochs smaller, where both have the higher learning rate of the paper."""
+    margin = margin_for(table, MARGIN)
+    whole, ghosts = (where(table, norm, FASTER) for norm in (WHOLE, GHOSTS))
+    gap, e = beside(table, whole, where(table, WHOLE, EPOCHS, large=False)), beside(table, ghosts, whole)
     effects = {
-        "large batch minus small, as many epochs": gap,
-        "gain by ghosts": ghosts,
-        "the same, minus half of the gap": beyond,
+        "large batch at the higher rate minus small, as many epochs": gap,
+        "gain by ghosts, at the higher rate": e,
+        "gain by ghosts, at the same rate": of_statistics(table, EPOCHS),
     }
-    if beyond.n < 2:
+    if min(e.n, gap.n) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
     reason = (
-        f"At as many epochs the large batch tests {bracketed(gap, 'points')} beside the small one; ghosts bring "
-        f"{bracketed(ghosts, 'points')}."
+        f"At as many epochs and a higher rate the large batch tests {bracketed(gap, 'points')} beside the small one; "
+        f"ghosts bring {bracketed(e, 'points')}."
     )
-    if gap.high >= -margin_for(table, MARGIN):
+    if gap.high >= -margin:
         return Verdict(Outcome.INCONCLUSIVE, f"{reason} That is not surely a gap.", effects)
-    outcome = Outcome.REPRODUCED if beyond.low > 0 else Outcome.NOT_REPRODUCED if beyond.high < 0 else None
-    return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
+    found = side(e, margin)
+    outcome = Outcome.REPRODUCED if found == BETTER else Outcome.NOT_REPRODUCED if found else Outcome.INCONCLUSIVE
+    return Verdict(outcome, reason, effects)
 
 
 def judge_updates(table: pd.DataFrame) -> Verdict:
     """Whether as many updates gain more than ghosts."""
-    gap, gains = removed(table)
+    start = where(table, WHOLE, EPOCHS)
+    gap = beside(table, start, where(table, WHOLE, EPOCHS, large=False))
+    steps, ghosts = (beside(table, where(table, *of), start) for of in ((WHOLE, STEPS), (GHOSTS, EPOCHS)))
     e = beside(table, where(table, WHOLE, STEPS), where(table, GHOSTS, EPOCHS))
-    effects = {"gain by as many updates": gains[STEPS], "the same, minus the gain by ghosts": e}
+    effects = {
+        "large batch minus small, as many epochs": gap,
+        "gain by as many updates": steps,
+        "the same, minus the gain by ghosts": e,
+    }
     if e.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    reason = f"As many updates bring {bracketed(gains[STEPS], 'points')}, ghosts {bracketed(gains[GHOSTS], 'points')}."
+    reason = f"As many updates bring {bracketed(steps, 'points')}, ghosts {bracketed(ghosts, 'points')}."
     if gap.high >= -margin_for(table, MARGIN):
         return Verdict(Outcome.INCONCLUSIVE, f"{reason} But there is not surely a gap.", effects)
     outcome = Outcome.REPRODUCED if e.low > 0 else Outcome.NOT_REPRODUCED if e.high < 0 else None
@@ -153,11 +220,12 @@ def judge_gain(table: pd.DataFrame) -> Verdict:
 
 
 def of_starts(table: pd.DataFrame, norm: str) -> pd.DataFrame:
-    """Test accuracy (points): a row a kind of start, a column a seed; of the seeds of which none diverged."""
-    rows = final(table, arm=STARTS.format(norm))
+    """Test accuracy (points): a row a kind of start, a column a seed. What diverged tests as chance does."""
+    rows = select(table, arm=STARTS.format(norm), final=True)
     if rows.empty:
         return pd.DataFrame()
-    return 100 * rows.pivot(index="init", columns="init_seed", values="test_accuracy").dropna(axis=1)
+    ended = (100 * rows["test_accuracy"]).where(rows["status"] == "finished", CHANCE)
+    return rows.assign(ended=ended).pivot(index="init", columns="init_seed", values="ended").dropna(axis=1)
 
 
 def variance_of_starts(values: np.ndarray) -> np.ndarray:
@@ -188,38 +256,50 @@ def judge_starts(table: pd.DataFrame) -> Verdict:
         f"Over four kinds of start, mean accuracies have a standard deviation of {apart[0]:.2f} points with batch norm "
         f"and {apart[1]:.2f} without it, beyond luck."
     )
-    outcome = Outcome.REPRODUCED if e.high < 0 else Outcome.NOT_REPRODUCED if e.low > 0 else None
-    return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
+    if not e.excludes(0):
+        return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+    without_one = [np.delete(np.stack([with_norm, without]), kind, axis=1) for kind in range(len(INITS))]
+    signs = {np.sign(variance_of_starts(a) - variance_of_starts(b)) for a, b in without_one}
+    if signs != {np.sign(e.value)}:
+        told = f"{reason} Without one of the kinds it is the other way round."
+        return Verdict(Outcome.CONDITIONAL, told, effects)
+    return Verdict(Outcome.REPRODUCED if e.high < 0 else Outcome.NOT_REPRODUCED, reason, effects)
 
 
 def judge_regularisation(table: pd.DataFrame) -> Verdict:
-    """Whether statistics over ghosts leave a higher training loss, at equal batches and steps, as regularisation
-    does."""
-    losses = (by_seed(final(table, **where(table, norm, STEPS)), "train_loss") for norm in (GHOSTS, WHOLE))
-    x, y = paired_values(*losses)
-    e = geometric(paired_difference(np.log(x), np.log(y))).of(LOSSES)
-    effects = {"training loss, ghosts over whole batches, as many steps": e}
-    if e.n < 2:
+    """Whether statistics over ghosts leave a higher training loss, at equal batches, as regularisation does: early,
+    at as many epochs, and late, at as many steps."""
+    found = {}
+    for budget in (EPOCHS, STEPS):
+        losses = (by_seed(final(table, **where(table, norm, budget)), "train_loss") for norm in (GHOSTS, WHOLE))
+        x, y = paired_values(*losses)
+        found[budget] = geometric(paired_difference(np.log(x), np.log(y))).of(LOSSES)
+    effects = {f"training loss, ghosts over whole batches, {budget}": e for budget, e in found.items()}
+    if min(e.n for e in found.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    reason = f"At as many steps, ghosts leave {bracketed(e, 'times')} the training loss that whole batches do."
-    outcome = Outcome.REPRODUCED if e.low > 1 else Outcome.NOT_REPRODUCED if e.high < 1 else None
+    early, late = (bracketed(e, "times") for e in found.values())
+    reason = f"Ghosts leave {early} the training loss of whole batches at as many epochs, {late} at as many steps."
+    higher, lower = ([e.low > 1 for e in found.values()], [e.high < 1 for e in found.values()])
+    if any(higher) and any(lower):
+        return Verdict(Outcome.CONDITIONAL, reason, effects)
+    outcome = Outcome.REPRODUCED if all(higher) else Outcome.NOT_REPRODUCED if all(lower) else None
     return Verdict(outcome or Outcome.INCONCLUSIVE, reason, effects)
 
 
-def confounds(table: pd.DataFrame) -> dict[str, Estimate]:
-    """What each thing that the released code gives to ghosts alone is worth, beside ghosts without it."""
-    plain = where(table, GHOSTS, EPOCHS)
-    found = {name: beside(table, {"arm": name}, plain) for name in CONFOUNDS}
+def worth(table: pd.DataFrame, name: str) -> Estimate:
+    """What one thing that the released code does is worth, beside ghosts without it."""
+    if name != BEST_EPOCH:
+        return beside(table, {"arm": name}, where(table, GHOSTS, EPOCHS))
     rows = select(table, arm=BEST_EPOCH, status="finished")
     best = 100 * rows[rows["epoch"] > 0].groupby("init_seed")["test_accuracy"].max()
     last = by_seed(final(table, arm=BEST_EPOCH), "test_accuracy", 100)
     gains = [float(x) - last[int(str(seed))] for seed, x in best.items() if int(str(seed)) in last]
-    return found | {BEST_EPOCH: mean_interval(gains).of(points(table))}
+    return mean_interval(gains).of(points(table))
 
 
-def judge_confounds(table: pd.DataFrame) -> Verdict:
-    """Whether all that the released code gives to ghosts alone is worth less than the margin."""
-    found, margin = confounds(table), margin_for(table, MARGIN)
+def judge_worth(table: pd.DataFrame, names: Sequence[str]) -> Verdict:
+    """Whether each of these is worth less than the margin."""
+    found, margin = {name: worth(table, name) for name in names}, margin_for(table, MARGIN)
     effects = {f"{name}, minus ghosts without": e for name, e in found.items()}
     if min(e.n for e in found.values()) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
@@ -241,11 +321,15 @@ def judge(table: pd.DataFrame) -> Verdict:
     parts = {f"The same on {network}": judge_statistics(table, network) for network in ran[1:]}
     parts |= {
         "It is regularisation: ghosts leave a higher training loss": judge_regularisation(table),
-        "Ghosts remove most of the gap at as many epochs": judge_share(table),
+        "Over smaller ghosts it is more so": judge_dose(table),
+        "With batch norm a large batch falls further behind": judge_behind(table),
+        "With ghosts it is not behind": judge_made_up(table),
+        "Ghosts make the gap at as many epochs smaller": judge_smaller(table),
         "More updates remove more of it than ghosts": judge_updates(table),
         "Batch norm is worth a few per cent": judge_gain(table),
         "It reduces the dependence on the start": judge_starts(table),
-        "What the released code gives to ghosts alone is worth nothing": judge_confounds(table),
+        "What the released code gives to ghosts alone is worth nothing": judge_worth(table, ALONE),
+        "What it gives to all is worth nothing": judge_worth(table, TO_ALL),
     }
     return Verdict(main.outcome, main.reason, main.effects, parts)
 
@@ -253,12 +337,14 @@ def judge(table: pd.DataFrame) -> Verdict:
 def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     if not verdict.parts:
         return "Not settled: no trial has been run."
-    e = next(e for name, e in verdict.effects.items() if name.endswith(STEPS))
+    e, early = verdict.effects.values()
     if e.n < 2:
         return "Not settled: too few seeds have been run with ghosts."
     told = f"At equal batches and steps, statistics over ghosts of a batch test {bracketed(e, 'points')} beside"
     if verdict.outcome == Outcome.REPRODUCED:
         return f"Yes. {told} statistics over all of it: the batch size sets more than the gradient."
+    if verdict.outcome == Outcome.CONDITIONAL:
+        return f"In part. {told} statistics over all of it; at as many epochs {bracketed(early, 'points')}."
     if verdict.outcome == Outcome.NOT_REPRODUCED:
-        return f"No. {told} statistics over all of it: the same."
+        return f"No. {told} statistics over all of it: less than the margin."
     return f"Not settled. {told} statistics over all of it."
