@@ -15,15 +15,17 @@ from torch.nn import functional
 
 from repro.measure.objective import evaluating
 from repro.training.data import Dataset
+from repro.training.shapes import CONVOLUTIONAL
 from repro.trial import Trial
 
 
 def chunk_of(trial: Trial, num_examples: int) -> int:
-    """Examples that are evaluated at once: 2,048; where batch norm takes the statistics of what it is given, 5,000, as
-    the released code of Keskar et al. (2017) does, or the next smaller number that divides them into batches of about
-    one size, since one of a single example would have no variance."""
+    """Examples that are evaluated at once: 2,048, or 256 where there are convolutions, whose outputs then stay in the
+    cache; where batch norm takes the statistics of what it is given, 5,000, as the released code of Keskar et al.
+    (2017) does, or the next smaller number that divides them into batches of about one size, since one of a single
+    example would have no variance."""
     if trial.norm_statistics == "kept":
-        return 2048
+        return 256 if trial.model in CONVOLUTIONAL else 2048
     return math.ceil(num_examples / math.ceil(num_examples / 5000))
 
 

@@ -79,6 +79,16 @@ class GhostBatchNorm2d(_Ghosts, nn.BatchNorm2d):
 GHOSTS: Mapping[type[nn.Module], type[_Ghosts]] = {nn.BatchNorm1d: GhostBatchNorm1d, nn.BatchNorm2d: GhostBatchNorm2d}
 
 
+class Images(nn.Unflatten):
+    """(n, features) -> (n, channels, height, width), laid out channels last: convolutions and their maxima then take
+    two thirds of the time. One channel has either layout, but for its stride, which is what convolutions go by."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        channels, height, width = self.unflattened_size
+        last = super().forward(input).movedim(1, 3).flatten(1)
+        return last.unflatten(1, (height, width, channels)).movedim(3, 1)
+
+
 def _convolutional(
     kind: Convolutional,
     shape: tuple[int, int, int],
@@ -87,7 +97,7 @@ def _convolutional(
     hidden: Callable[[], nn.Module],
 ) -> nn.Sequential:
     channels, height, width = shape
-    layers: list[nn.Module] = [nn.Unflatten(1, shape)]
+    layers: list[nn.Module] = [Images(1, shape)]
     for (fan_in, fan_out), padding in zip(itertools.pairwise((channels, *kind.channels)), kind.paddings, strict=True):
         layers.append(nn.Conv2d(fan_in, fan_out, 5, padding=padding))
         if norm:
