@@ -59,7 +59,8 @@ class ClosedForm:
         self._momentum, self._decay = (
             torch.tensor([getattr(t, name) for t in stack])[:, None, None] for name in ("momentum", "weight_decay")
         )
-        self._plain = not self._momentum.any() and not self._decay.any()
+        self._decays = bool(self._decay.any())
+        self._plain = not self._momentum.any() and not self._decays
         smallest = min([stack[0].batch_size, *(p.batch_size for p in stack[0].schedule)])
         self._in_pairs = smallest < ROUNDED_ALIKE[precision]
         self._gather()
@@ -90,9 +91,11 @@ class ClosedForm:
         if self._plain:
             parameter.sub_(gradient.float())  # mixed types are slow
             return
-        gradient = torch.addcmul(gradient, parameter, self._decay)
+        gradient = gradient.float()  # ours alone, so what follows may write into it: a new tensor costs as much again
+        if self._decays:
+            gradient.addcmul_(parameter, self._decay)
         velocity = self._velocities[place].mul_(self._momentum).add_(gradient)
-        direction = torch.addcmul(gradient, velocity, self._momentum) if self._nesterov else velocity
+        direction = gradient.addcmul_(velocity, self._momentum) if self._nesterov else velocity
         parameter.addcmul_(direction, lr, value=-1)
 
     def __call__(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
