@@ -225,7 +225,7 @@ def test_a_plan_trains_nothing_and_counts_what_is_missing(home, quick, monkeypat
 def test_a_plan_leaves_out_what_is_found_and_counts_shared_trials_once(home, monkeypatch):
     asked = []
 
-    def pretend(trials, workers=None):
+    def pretend(trials, workers=None, progress=None):
         asked.append((list(trials), workers))
         return 7200.0
 
@@ -249,7 +249,7 @@ def test_a_plan_leaves_out_what_is_found_and_counts_shared_trials_once(home, mon
 def test_a_run_says_how_long_it_should_take_if_it_starts_workers(home, monkeypatch, workers, asked):
     given = []
     report = runner.Report(3, 0, (), 50.0)
-    monkeypatch.setattr(costs, "estimate", lambda trials, workers: given.append(workers) or 100.0)
+    monkeypatch.setattr(costs, "estimate", lambda trials, workers, progress: given.append(workers) or 100.0)
     monkeypatch.setattr(runner, "run", lambda *args, **options: report)
     result = repro("run", CLAIM, "--workers", workers)
     assert result.exit_code == 0 and given == [workers] * asked
