@@ -102,7 +102,7 @@ def _convolutional(
         layers.append(nn.Conv2d(fan_in, fan_out, 5, padding=padding))
         if norm:
             layers.append(norm(nn.BatchNorm2d, fan_out))
-        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.MaxPool2d(2), nn.ReLU()]  # the largest, then cut: the same numbers as cut first, of a quarter
     layers.append(nn.Flatten())
     for fan_in, fan_out in itertools.pairwise((kind.flat(height, width), *kind.hidden)):
         layers += [nn.Linear(fan_in, fan_out), hidden()]
