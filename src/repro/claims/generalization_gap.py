@@ -12,6 +12,7 @@ from repro.evidence.spec import (
     PUBLISHED_SERIES,
     Claim,
     Figure,
+    Judged,
     Outcome,
     Published,
     Revision,
@@ -258,7 +259,7 @@ CLAIM = Claim(
     ),
     sentences={
         "higher batch sizes leads to lower asymptotic": (),
-        "when using a larger batch there is a degradation": (),
+        "when using a larger batch there is a degradation": (Judged(words="By the post's network and rates"),),
     },
     settings=SETTINGS,
     design=design,

@@ -8,7 +8,18 @@ from typing import Any
 import pandas as pd
 
 from repro.evidence.intervals import Unit, mean_interval, most_misses_by_chance, prediction_interval
-from repro.evidence.spec import Claim, Figure, Outcome, Published, Revision, Scale, Settings, Verdict, log_checkpoints
+from repro.evidence.spec import (
+    Claim,
+    Figure,
+    Judged,
+    Outcome,
+    Published,
+    Revision,
+    Scale,
+    Settings,
+    Verdict,
+    log_checkpoints,
+)
 from repro.evidence.tables import (
     MET,
     MISSED,
@@ -297,7 +308,7 @@ CLAIM = Claim(
         Revision("2026-11-21T19:51", "The twin was added and is judged apart, before its runs; nothing else changed."),
     ),
     sentences={
-        "The best solutions seem to be about ~6": (),
+        "The best solutions seem to be about ~6": (Judged(words="As one of the numbers by which the set-up is known"),),
     },
     settings=SETTINGS,
     design=design,

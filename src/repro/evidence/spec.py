@@ -47,6 +47,17 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What judges a sentence of a source: a part of a verdict, or the whole where none is named. `words`: what stands
+    or falls with it, where that is not the sentence in full. `contrary`: they say the opposite of each other, so that
+    one stands where the other falls."""
+
+    part: str = ""
+    words: str = ""
+    contrary: bool = False
+
+
+@dataclass(frozen=True)
 class Published:
     """A number the source prints, and where ours comes from.
 
@@ -150,8 +161,8 @@ class Claim:
     two sentences written for each outcome, with the table's numbers. The first of `figures` is the one that carries it.
     An instrument is checked as a claim is, but is not one about batch size: what other chapters rest on. What a source
     says stands in quotation marks, and in book/sources.yml: without them `statement` and `counter_claim` are in our
-    words. `sentences`: which of those are judged here, each by its first words, and by what parts of the verdict; by
-    none of them: by the verdict itself.
+    words. `sentences`: which of those are judged here, each by its first words, and by what: parts of the
+    verdict, alone where their names say enough; nothing named is the verdict itself.
     """
 
     id: str
@@ -171,7 +182,7 @@ class Claim:
     figures: tuple[Figure, ...] = ()
     instrument: bool = False
     history: tuple[Revision, ...] = ()  # of the rule, first to last
-    sentences: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sentences: Mapping[str, tuple[str | Judged, ...]] = field(default_factory=dict)
 
     def sweeps(self, scale: Scale | str, **overrides: Any) -> list[Sweep]:
         """The sweeps of the main setting at `scale`, with overrides (None leaves a setting as it is)."""

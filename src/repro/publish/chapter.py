@@ -249,7 +249,7 @@ class Chapter:
             none = "<p class='note'>No single effect is weighed here: the verdict says what is counted.</p>"
             return told + effects(verdict, name) or none
 
-        return HTML(self._each(each))
+        return HTML(f'<div id="parts">{self._each(each)}</div>')
 
     def protocol(self) -> HTML:
         """What was run: a row a field of the trials; what is to be run, where none has been."""

@@ -10,15 +10,19 @@ import yaml
 from repro import claims
 from repro.claims import Finding
 from repro.evidence.sources import NAMES
-from repro.evidence.spec import Outcome
+from repro.evidence.spec import Judged, Outcome
+from repro.evidence.tables import NOT_RUN
 from repro.names import DATASET_NAMES
 from repro.publish.tables import badge, table
 from repro.runs.provenance import PROJECT
 
 SOURCES = PROJECT / "book" / "sources.yml"
+CONTRARY = {Outcome.REPRODUCED: Outcome.NOT_REPRODUCED, Outcome.NOT_REPRODUCED: Outcome.REPRODUCED}
 # What no chapter judges, by its first words, and why.
 UNJUDGED: Mapping[str, str] = {
-    "this is due to the inherent noise": "A cause. Chapters measure what noise does; none could show that it is the "
+    "The stochastic gradient descent (SGD) method": "What is used, not a finding.",
+    "These methods operate in a small-batch regime": "How it is done, not a finding.",
+    "this is due to the inherent noise": "A cause. Chapters measure what noise does; none tests whether it is the "
     "cause.",
     "The networks were trained, without any budget": "How it was done, not a finding.",
     "The idea is to prevent co-adaptation": "A reason for dropout, which says nothing that could be measured here.",
@@ -31,28 +35,37 @@ def said() -> dict[str, list[str]]:
     return found
 
 
-def judged(sentence: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The claims that judge a sentence, and by which parts of their verdicts."""
+def judged(sentence: str) -> list[tuple[str, list[Judged]]]:
+    """The claims that judge a sentence, and by what."""
     return [
-        (claim.id, parts)
+        (claim.id, [by if isinstance(by, Judged) else Judged(by, by) for by in parts or (Judged(),)])
         for claim in claims.all_claims().values()
         for start, parts in claim.sentences.items()
         if sentence.startswith(start)
     ]
 
 
-def _verdicts(found: Sequence[Finding], parts: tuple[str, ...]) -> str:
-    """Badges, a line a part, each for every dataset that it was judged on."""
+def _outcome(finding: Finding, by: Judged) -> str:
+    """What is found of a sentence."""
+    verdict = finding.verdict.parts.get(by.part) if by.part else finding.verdict
+    if not finding.num_finished or not verdict:
+        return NOT_RUN
+    return str(CONTRARY.get(verdict.outcome, verdict.outcome) if by.contrary else verdict.outcome)
+
+
+def _verdicts(found: Sequence[Finding], judges: Sequence[Judged]) -> str:
+    """Badges, a line a judge, each for every dataset that it was judged on."""
     lines = []
-    for part in parts or ("",):
-        outcomes = []
-        for f in found:
-            verdict = f.verdict.parts.get(part) if part else f.verdict
-            outcome = verdict.outcome if verdict else Outcome.INCONCLUSIVE  # not run: not judged apart yet
-            outcomes.append(f"{badge(outcome)} {html.escape(DATASET_NAMES[f.dataset])}")
-        told = f"{html.escape(part)}: " if part else ""
-        lines.append(told + "; ".join(outcomes))
+    for by in judges:
+        outcomes = (f"{badge(_outcome(f, by))} {html.escape(DATASET_NAMES[f.dataset])}" for f in found)
+        lines.append((f"{html.escape(by.words)}: " if by.words else "") + "; ".join(outcomes))
     return "<br>".join(lines)
+
+
+def _link(finding: Finding, judges: Sequence[Judged]) -> str:
+    """To the chapter; to its list of parts where they judge."""
+    place = "#parts" if any(by.part for by in judges) else ""
+    return f'<a href="../notebooks/{finding.claim.id}.html{place}">{html.escape(finding.claim.question)}</a>'
 
 
 def fragment(found: Mapping[str, Sequence[Finding]]) -> str:
@@ -63,12 +76,9 @@ def fragment(found: Mapping[str, Sequence[Finding]]) -> str:
         for sentence in sentences:
             where = judged(sentence)
             why = next((why for start, why in UNJUDGED.items() if sentence.startswith(start)), "")
-            verdicts = "<br>".join(_verdicts(found[name], parts) for name, parts in where) or html.escape(why)
-            links = "<br>".join(
-                f'<a href="../notebooks/{name}.html">{html.escape(found[name][0].claim.question)}</a>'
-                for name, _ in where
-            )
+            verdicts = "<br>".join(_verdicts(found[name], judges) for name, judges in where) or html.escape(why)
+            links = "<br>".join(_link(found[name][0], judges) for name, judges in where)
             rows.append([f"“{html.escape(sentence)}”", verdicts, links or "–"])
-        told = table(["sentence", "verdict", "chapter"], rows, f"What {NAMES[key]} says, and the verdicts on it")
-        out.append(f"## {NAMES[key][0].upper()}{NAMES[key][1:]}\n\n```{{raw}} html\n{told}\n```\n")
+        told = table(["sentence", "verdict", "chapter"], rows, f"Sentences of {NAMES[key]}")
+        out.append(f"## {NAMES[key][0].upper()}{NAMES[key][1:]}\n\n{{cite:t}}`{key}`\n\n```{{raw}} html\n{told}\n```\n")
     return "\n".join(out)

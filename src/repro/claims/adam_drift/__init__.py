@@ -6,7 +6,7 @@ from __future__ import annotations
 from repro.claims.adam_drift.experiment import SETTINGS, design
 from repro.claims.adam_drift.figures import FIGURES
 from repro.claims.adam_drift.judgement import MARGIN, MUCH, PUBLISHED, answer, judge
-from repro.evidence.spec import Claim, Outcome, Revision
+from repro.evidence.spec import Claim, Judged, Outcome, Revision
 
 CLAIM = Claim(
     id="adam-drift",
@@ -57,9 +57,12 @@ CLAIM = Claim(
     sentences={
         "ADAM finds solutions with much larger weights": (
             "Drift as published",
+            "Drift at tuned learning rates",
             "Adam generalises worse, at tuned learning rates",
         ),
-        "for SGD the weights are initialized": ("Drift as published",),
+        "for SGD the weights are initialized": (
+            Judged("Drift as published", "Of Adam (whether SGD stays on its sphere is drawn, and not judged)"),
+        ),
         "is almost linear whereas for SGD": ("Distance grows near-linearly for Adam, sublinearly for SGD",),
     },
     settings=SETTINGS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from repro.claims.noise_scale.experiment import SETTINGS, design
 from repro.claims.noise_scale.figures import FIGURES
 from repro.claims.noise_scale.judgement import HALF, LEAST, ORDER, TWICE, answer, judge
-from repro.evidence.spec import Claim, Published, Revision
+from repro.evidence.spec import Claim, Judged, Published, Revision
 
 ANOTHER = "Of another network (convolutional), at another target; the paper asks for the order of magnitude alone."
 
@@ -80,7 +80,9 @@ CLAIM = Claim(
     sentences={
         "a simple and easy-to-measure statistic": (),
         "We find that the noise scale increases": ("It grows during training",),
-        "While their method has been adopted in practice": ("It tells workloads apart",),
+        "While their method has been adopted in practice": (
+            Judged(words="Gradient noise is no proxy for the critical batch size", contrary=True),
+        ),
     },
     settings=SETTINGS,
     design=design,

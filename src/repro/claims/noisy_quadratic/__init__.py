@@ -6,7 +6,7 @@ from repro.claims.noisy_quadratic.experiment import SETTINGS, design
 from repro.claims.noisy_quadratic.figures import FIGURES
 from repro.claims.noisy_quadratic.judgement import LEAST, SHAPE, STEPS, answer, judge
 from repro.claims.steps_to_target.judgement import OCTAVE
-from repro.evidence.spec import Claim, Revision
+from repro.evidence.spec import Claim, Judged, Revision
 
 CLAIM = Claim(
     id="noisy-quadratic",
@@ -65,6 +65,7 @@ CLAIM = Claim(
     ),
     sentences={
         "The NQM predicts our results": (),
+        "The time-to-target-validation is explained": (Judged(words="“As theory would predict.”"),),
     },
     settings=SETTINGS,
     design=design,

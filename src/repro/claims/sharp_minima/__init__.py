@@ -8,7 +8,7 @@ from repro.claims.sharp_minima.experiment import SETTINGS, design
 from repro.claims.sharp_minima.figures import FIGURES
 from repro.claims.sharp_minima.judgement import WEAK, answer, judge
 from repro.claims.sharp_minima.published import PUBLISHED
-from repro.evidence.spec import Claim, Outcome, Revision
+from repro.evidence.spec import Claim, Judged, Outcome, Revision
 
 CLAIM = Claim(
     id="sharp-minima",
@@ -62,13 +62,26 @@ CLAIM = Claim(
     ),
     sentences={
         "large-batch methods tend to converge": (
-            "“large-batch methods tend to converge to sharp minimizers”, as published",
+            Judged(
+                "“large-batch methods tend to converge to sharp minimizers”, as published",
+                "“large-batch methods tend to converge to sharp minimizers”, of the training function",
+            ),
             "“sharp minima lead to poorer generalization”, at every learning rate",
         ),
-        "small-batch methods consistently converge": (),
-        "most notions of flatness are problematic": ("φ is a property of the function that was learnt",),
+        "small-batch methods consistently converge": (Judged(words="Flatter than those of large batches"),),
+        "most notions of flatness are problematic": (
+            Judged(
+                "φ is a property of the function that was learnt",
+                "φ changes where what was learnt stays the same",
+                contrary=True,
+            ),
+        ),
         "they don't find any evidence for a 'sharp/flat optima'": (
-            "“sharp minima lead to poorer generalization”, at every learning rate",
+            Judged(
+                "“sharp minima lead to poorer generalization”, at every learning rate",
+                "Sharpness does not foretell test error",
+                contrary=True,
+            ),
         ),
     },
     settings=SETTINGS,

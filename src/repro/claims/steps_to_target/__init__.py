@@ -18,7 +18,7 @@ from repro.claims.steps_to_target.judgement import (
     answer,
     judge,
 )
-from repro.evidence.spec import Claim, Revision
+from repro.evidence.spec import Claim, Judged, Revision
 from repro.evidence.steps import SOUND
 
 CLAIM = Claim(
@@ -95,7 +95,8 @@ CLAIM = Claim(
     sentences={
         "They have separate experiments where": (OPPOSITE,),
         "When the experiments are done carefully enough": ("One law, S_min (1 + B_c/B), for every network",),
-        "The time-to-target-validation is explained": (),
+        "they don't find any evidence for a 'sharp/flat optima'": ("Large batches do not test worse",),
+        "The time-to-target-validation is explained": (Judged(words="The two regimes"),),
     },
     settings=SETTINGS,
     design=design,
