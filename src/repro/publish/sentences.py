@@ -54,12 +54,15 @@ def _outcome(finding: Finding, by: Judged) -> str:
 
 
 def _verdicts(found: Sequence[Finding], judges: Sequence[Judged]) -> str:
-    """Badges, a line a judge, each for every dataset that it was judged on."""
-    lines = []
+    """Of each judge a badge an outcome, a line each, with the datasets that it was found on."""
+    told = ""
     for by in judges:
-        outcomes = (f"{badge(_outcome(f, by))} {html.escape(DATASET_NAMES[f.dataset])}" for f in found)
-        lines.append((f"{html.escape(by.words)}: " if by.words else "") + "; ".join(outcomes))
-    return "<br>".join(lines)
+        lines = [f"{html.escape(by.words)}:"] if by.words else []
+        for outcome in dict.fromkeys(_outcome(f, by) for f in found):
+            names = (DATASET_NAMES[f.dataset].replace("-", "‑") for f in found if _outcome(f, by) == outcome)
+            lines.append(f"{badge(outcome)} {' and '.join(names)}")
+        told += f"<div>{'<br>'.join(lines)}</div>"
+    return told
 
 
 def _link(finding: Finding, judges: Sequence[Judged]) -> str:
@@ -76,9 +79,11 @@ def fragment(found: Mapping[str, Sequence[Finding]]) -> str:
         for sentence in sentences:
             where = judged(sentence)
             why = next((why for start, why in UNJUDGED.items() if sentence.startswith(start)), "")
-            verdicts = "<br>".join(_verdicts(found[name], judges) for name, judges in where) or html.escape(why)
+            verdicts = "".join(_verdicts(found[name], judges) for name, judges in where) or html.escape(why)
             links = "<br>".join(_link(found[name][0], judges) for name, judges in where)
             rows.append([f"“{html.escape(sentence)}”", verdicts, links or "–"])
-        told = table(["sentence", "verdict", "chapter"], rows, f"Sentences of {NAMES[key]}")
-        out.append(f"## {NAMES[key][0].upper()}{NAMES[key][1:]}\n\n{{cite:t}}`{key}`\n\n```{{raw}} html\n{told}\n```\n")
+        told = table(["sentence", "verdict", "chapter"], rows, f"Sentences of {NAMES[key]}", kind="rows judged")
+        out.append(
+            f"## {NAMES[key][0].upper()}{NAMES[key][1:]}\n\nSource: {{cite:t}}`{key}`\n\n```{{raw}} html\n{told}\n```\n"
+        )
     return "\n".join(out)
