@@ -682,18 +682,23 @@ def switching(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
 def adaptive_methods(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     """Adam against SGD with momentum, each tuned over half decades, decayed. The constructed examples are proved."""
     plain = {"widths": "[256]", "epochs": 10, "evaluate_on": "both", "drop_last": True}
-    adam, momentum = (
+    late = '[{{"batch_size": 64, "epoch": 7, "lr": {}}}]'
+    adam, momentum, constant = (
         pd.concat(
-            trials(rows, 10, lr=lr, schedule=f'[{{"batch_size": 64, "epoch": 7, "lr": {float(f"{lr / 10:.4g}")}}}]',
-                   **plain, **fields)
+            trials(rows, 10, lr=lr, schedule=schedule.format(float(f"{lr / 10:.4g}")), **plain, **fields)
             for lr in (float(f"{10 ** (k / 2):.3g}") for k in range(lowest, lowest + 5))
         )
-        for lowest, fields in ((-8, {"optimizer": "adam"}), (-5, {"momentum": 0.9}))
+        for lowest, schedule, fields in (
+            (-8, late, {"optimizer": "adam"}), (-5, late, {"momentum": 0.9}), (-8, "[]", {"optimizer": "adam"})
+        )
     )  # fmt: skip
-    if not chosen(adam, momentum):
+    if not chosen(adam, momentum, constant):
         return Found(OPEN, [], {})
     e, narrow = (tuned_difference(adam, momentum, level) for level in (0.95, 0.9))
-    told = [f"Adam, tuned, tests {e.told('points', '+.2f')} beside SGD with momentum"]
+    told = [
+        f"tuned, Adam tests {e.told('points', '+.2f')} beside SGD with momentum if both rates decay",
+        f"{tuned_difference(constant, momentum, 0.95).told('', '+.2f')} if its own does not",
+    ]
     if e.n < 2 or not (e.side or same(narrow)):
         return Found(OPEN, [], {})
     return Found(IN_PART if e.side > 0 or same(narrow) else YES, told, {})

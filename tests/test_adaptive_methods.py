@@ -17,11 +17,12 @@ CLAIM = claims.get("adaptive-methods")
 SWEEPS = CLAIM.sweeps("paper")
 
 
-def images(adam=0.0, *, default=0.0, others=0.0, best=2, seeds=5, sd=0.03):
+def images(adam=0.0, *, constant=0.0, default=0.0, late=0.0, others=0.0, best=2, seeds=5, sd=0.03):
     """Accuracies: 98 % of SGD with momentum at its best rate, the number `best` of five, and half a point less a rate
-    away from it; so many points more of Adam (one rate further at its default), and of all other methods."""
+    away from it; so many points more of Adam (`constant` more where its rate is; at its default `default`, and `late`
+    with a decay), and of all other methods."""
     rng, rows = np.random.default_rng(0), []
-    shift = {"Adam": adam, "Adam, decayed": adam, "momentum": 0.0, "momentum, decayed": 0.0}
+    shift = {"Adam": adam + constant, "Adam, decayed": adam, "momentum": 0.0, "momentum, decayed": 0.0}
     for sweep in SWEEPS:
         for trial in sweep.trials():
             if trial.init_seed >= seeds:
@@ -29,7 +30,7 @@ def images(adam=0.0, *, default=0.0, others=0.0, best=2, seeds=5, sd=0.03):
             rates = sorted({t.lr for t in sweep.trials()})
             away = abs(rates.index(trial.lr) - best)
             points = shift.get(sweep.name, others) - 0.5 * away
-            points += default if sweep.name == "Adam" and trial.lr == judgement.DEFAULT else 0.0
+            points += {"Adam": default, "Adam, decayed": late}.get(sweep.name, 0.0) * (trial.lr == judgement.DEFAULT)
             accuracy = 0.98 + (points + rng.normal(0, sd)) / 100
             told = {k: json.dumps(v) if isinstance(v, list) else v for k, v in json.loads(trial.to_json()).items()}
             rows.append(
@@ -106,7 +107,9 @@ def test_nothing_is_judged_of_nothing(table):
     ("given", "outcome"),
     [
         ({"best": 2}, Outcome.REPRODUCED),  # at its default it is at its best
-        ({"best": 2, "default": -1.0}, Outcome.NOT_REPRODUCED),
+        ({"best": 2, "default": -1.0, "late": -1.0}, Outcome.NOT_REPRODUCED),
+        ({"best": 2, "default": -1.0}, Outcome.CONDITIONAL),  # good with a decay alone
+        ({"best": 2, "late": -1.0}, Outcome.CONDITIONAL),
         ({"best": 2, "default": -0.3, "sd": 0.5}, Outcome.INCONCLUSIVE),
         ({"best": 2, "seeds": 1}, Outcome.INCONCLUSIVE),
     ],
@@ -132,7 +135,21 @@ def test_what_it_hangs_on(gaps, outcome):
 
 def test_a_difference_below_the_margin_is_called_one():
     assert "worse, but by less than 0.3" in judgement.judge_worse(images(-0.15)).reason
-    assert judgement.judge_worse(images(0.0)).reason.endswith("no worse.")
+    verdict = judgement.judge_worse(images(0.0))
+    assert verdict.outcome == Outcome.NOT_REPRODUCED and "momentum: no worse. Without a decay" in verdict.reason
+
+
+def test_where_the_decay_alone_makes_the_difference_it_is_conditional():
+    verdict = judgement.judge_worse(images(0.0, constant=-1.0))
+    assert verdict.outcome == Outcome.CONDITIONAL and verdict.reason.endswith(": worse.")
+    assert judgement.judge(images(0.0, constant=-1.0)).outcome == Outcome.CONDITIONAL
+    assert judgement.judge_worse(images(-1.0, constant=1.0)).outcome == Outcome.REPRODUCED  # whoever decays
+
+
+def test_more_that_goes_with_a_better_fit_says_so():
+    table = images(1.0)
+    table.loc[table["arm"].str.startswith("Adam"), "train_accuracy"] += 0.005
+    assert "better (in training, too, +0.50: it fits more)" in judgement.judge_worse(table).reason
 
 
 def test_only_the_two_that_are_compared_decay_and_have_all_seeds():
