@@ -836,13 +836,10 @@ def noise_collapse(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Foun
     outcome, e = judged_of((1, 2, 3, 4, 5), (2, 2.5, 3, 3.5, 4, 4.5, 5))
     if e is None:
         return Found(OPEN, None, {})
-    gentle, low = judged_of((3, 4, 5), (3, 3.5, 4, 4.5, 5))
-    told = [f"{e.told()} of the variance is at equal η/B"]
-    if outcome == IN_PART and gentle == YES and low is not None:
-        told = [f"{low.told()} is at equal η/B where η is at most 1/8", f"{e.told()} where it is at most 1/2"]
-    elif outcome == IN_PART:
+    told = [f"{e.told()} remains at equal η/B"]
+    if outcome == IN_PART:
         every = spread(in_groups(accuracies(settings((1, 2, 3, 4, 5)), 0.0), "noise"))
-        told = [every.told() if every else "", f"is at equal η/B, among those that fit {e.told()}"]
+        told = [every.told() if every else "", f"remains at equal η/B; among those that fit, {e.told()}"]
     return Found(outcome, told, {})
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from repro.claims.noise_collapse.experiment import DECAY, GRID, LONGER, SIZES, SMALL
 from repro.claims.noise_collapse.groups import FITS, Cells, cells, small, trained
-from repro.claims.noise_collapse.judgement import LOW_RATES, fraction, judge, means
+from repro.claims.noise_collapse.judgement import fraction, judge, means
 from repro.evidence.intervals import Estimate
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import point
@@ -37,12 +37,10 @@ def by_noise(table: pd.DataFrame) -> pd.DataFrame:
 def by_noise_title(table: pd.DataFrame) -> str:
     told = {
         Outcome.REPRODUCED: "Test error goes with η/B: at equal η/B, learning rates agree",
+        Outcome.CONDITIONAL: "Among settings that fit, learning rates differ at equal η/B",
         Outcome.NOT_REPRODUCED: "At equal η/B, learning rates differ",
     }
-    verdict = judge(table)
-    if LOW_RATES in verdict.parts and verdict.parts[LOW_RATES].outcome == Outcome.REPRODUCED:
-        told[Outcome.CONDITIONAL] = "At low learning rates test error goes with η/B; at high ones it does not"
-    return told.get(verdict.outcome, "Test error by η/B")
+    return told.get(judge(table).outcome, "Test error by η/B")
 
 
 def by_size(table: pd.DataFrame) -> pd.DataFrame:

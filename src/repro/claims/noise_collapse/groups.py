@@ -112,6 +112,13 @@ def spread(found: Cells, by: str) -> Estimate:
     return (over_seeds(share, found.values.shape[1]) if share else mean_interval([])).of(SHARE)
 
 
+def without_one(found: Cells, by: str) -> float:
+    """The least share that lies within the same groups if any one cell is left out."""
+    found = in_groups(found, by)
+    others = (found.where(pd.Series(found.about.index != i)) for i in found.about.index)
+    return min(float(share_of(o.about[by].to_numpy())(o.values.mean(1), luck_of(o.values))) for o in others)
+
+
 def excess(found: Cells, by: str, over: str) -> Estimate:
     """That share in groups of equal `by`, minus the share in groups of equal `over`."""
     one, other = _share(found, by), _share(found, over)

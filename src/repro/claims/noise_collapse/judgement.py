@@ -17,17 +17,19 @@ from repro.claims.noise_collapse.groups import (
     cells,
     chance,
     excess,
+    in_groups,
     over_seeds,
     resolved,
     small,
     spread,
     trained,
+    without_one,
 )
 from repro.evidence.intervals import Estimate, Unit, mean_interval, parabola_vertex, slope_interval
 from repro.evidence.spec import Outcome, Verdict
 from repro.evidence.tables import margin_for, select
 from repro.evidence.tuning import tune, tuned_difference
-from repro.evidence.words import bracketed
+from repro.evidence.words import bracketed, signed
 
 MARGIN = 0.3  # percentage points of 10,000 test images
 ALIKE = (0.75, 4 / 3)  # exponents that count as 1
@@ -39,7 +41,8 @@ TOGETHER, ALL, KNOB, EPOCHS = (
     "equal epochs minus equal η/B, two training times",
 )
 GENTLE = 4  # times lower than the highest are the learning rates that are judged apart
-LOW_RATES = "So at low learning rates, a quarter of the highest or less"
+LOW_RATES = "It does at low learning rates, a quarter of the highest or less (asked after the runs)"
+VANISHES = "It vanishes as B approaches N"
 
 
 def judge_together(table: pd.DataFrame) -> Verdict:
@@ -53,10 +56,11 @@ def judge_together(table: pd.DataFrame) -> Verdict:
     judged, chosen = (every, lambda found: found) if e.low > MOST else (e, trained)
     control, rival = spread(chosen(knob), "knob"), excess(chosen(times), "epochs", "noise")
     effects |= {KNOB: control, EPOCHS: rival}
-    p = chance(trained(grid), "noise")
+    p, fitting = chance(trained(grid), "noise"), in_groups(trained(grid), "noise")
     reason = (
         f"Of the variance of test accuracy among networks that fit, {bracketed(e)} lies within groups of equal η/B "
-        f"(permutation test, p = {p:.3f})"
+        f"(permutation test, p = {p:.3f}; {len(fitting.about)} settings in {fitting.about['noise'].nunique()} groups; "
+        f"without one of them, no less than {signed(without_one(fitting, 'noise'), '.2f')})"
     )
     if not resolved(trained(grid), "noise"):
         return Verdict(Outcome.INCONCLUSIVE, f"{reason}: but settings differ by little more than luck.", effects)
@@ -205,15 +209,23 @@ def judge_momentum(table: pd.DataFrame) -> Verdict:
 
 def judge_whole(table: pd.DataFrame) -> Verdict:
     """Whether the relation is gone where a batch is half of the training set or all of it. The highest learning rate
-    is left out: large batches do not bear it."""
+    is left out: large batches do not bear it. At rates that small batches of equal η/B have as well, or it may be the
+    rate that tells them apart."""
     grid, known = cells(table, GRID), trained(small(table, GRID, SLOW))
     large = grid.where((grid.about["batch_size"] * 2 >= grid.about["train_size"]) & (grid.about["lr"] < _highest(grid)))
-    alike, worst, told = hold_together(large, known, points(table, "large batches minus small ones, equal noise"))
-    effects = {"test accuracy, batches of half of all images or more, minus small ones, where they differ most": worst}
+    unit = points(table, "large batches minus small ones, equal noise")
+    alike, worst, told = hold_together(large, known, unit)
+    gentle, low, low_told = hold_together(large.where(large.about["lr"] <= _highest(grid) / GENTLE), known, unit)
+    name = "test accuracy, batches of half of all images or more, minus small ones, where they differ most"
+    effects = {name: worst, f"{name}, low learning rates": low}
     if not worst.n:
         return Verdict(Outcome.INCONCLUSIVE, told, effects)
+    reason = f"Batches of half of the images or more, and small ones of equal η/B: {told}"
+    if alike is False and gentle is not False:
+        reason += f"; but at learning rates at which small batches agree, {low_told}: it may be the rate that differs"
+        return Verdict(Outcome.INCONCLUSIVE, f"{reason}.", effects)
     outcome = {True: Outcome.NOT_REPRODUCED, False: Outcome.REPRODUCED, None: Outcome.INCONCLUSIVE}[alike]
-    return Verdict(outcome, f"Batches of half of the images or more, and small ones of equal η/B: {told}.", effects)
+    return Verdict(outcome, f"{reason}.", effects)
 
 
 def _highest(found: Cells) -> float:
@@ -254,7 +266,7 @@ def judge(table: pd.DataFrame) -> Verdict:
             small(table, SIZES), "train_size", "N"
         ),
         "With momentum it is η/(B(1 − m))": judge_momentum(table),
-        "It vanishes as B approaches N": judge_whole(table),
+        VANISHES: judge_whole(table),
         "Each tuned, the whole training set tests worse than a small batch": judge_tuned(table),
     }
     return Verdict(together.outcome, together.reason, together.effects, parts)
@@ -264,21 +276,13 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     e = verdict.effects.get(TOGETHER)
     if e is None or e.n < 2:
         return "Not settled: too few settings have been run that fit."
-    told = f"Of what settings that fit differ by in test accuracy, {bracketed(e)} of the variance is at equal η/B"
+    told = f"Of the variance of test accuracy among settings that fit, {bracketed(e)} remains at equal η/B"
     if verdict.outcome == Outcome.REPRODUCED:
         return f"Yes, while the batch is small beside the training set. {told}."
-    low = verdict.parts.get(LOW_RATES)
-    if verdict.outcome == Outcome.CONDITIONAL and low and low.outcome == Outcome.REPRODUCED:
-        gentle, top = low.effects[f"{TOGETHER}, low learning rates"], highest_rate(table)
-        return (
-            "Only at low learning rates. Of the variance of test accuracy among settings that fit, "
-            f"{bracketed(gentle)} is at equal η/B where η is at most {fraction(top / GENTLE)}, and {bracketed(e)} "
-            f"where it is at most {fraction(top)}."
-        )
     if verdict.outcome == Outcome.CONDITIONAL:
         return (
-            "Only for which networks learn at all: of the variance among all settings "
-            f"{bracketed(verdict.effects[ALL])} is at equal η/B, among those that fit {bracketed(e)}."
+            "Only for which networks learn at all: of the variance of test accuracy among all settings, "
+            f"{bracketed(verdict.effects[ALL])} remains at equal η/B; among those that fit, {bracketed(e)}."
         )
     return f"{'No' if verdict.outcome == Outcome.NOT_REPRODUCED else 'Not settled'}. {told}."
 
