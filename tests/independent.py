@@ -662,7 +662,7 @@ def switching(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     if not told_apart or not all(minus(*pair).high < -0.3 for pair in zip(kept, alone, strict=True)):
         return Found(OPEN, [where], arms)
     up = [caught(*pair) for pair in switched]
-    latest = caught(arm(510, 1024, 480), arm(60, 64))
+    latest, after = caught(arm(510, 1024, 480), arm(60, 64)), minus(arm(510, 1024, 480), arm(60, 64))
     rates = [minus(arm(60, 1024, 1, 0.1, 1024), kept[0]), *(minus(*pair) for pair in zip(faster, kept, strict=True))]
     if not any(up) and False in up:
         return Found(NO, [where], arms)
@@ -671,11 +671,12 @@ def switching(rows: Rows, dataset: str, printed: Sequence[Printed]) -> Found:
     if not all(up):
         return Found(OPEN, [where], arms)
     if latest is False:
-        return Found(IN_PART, [where, minus(arm(510, 1024, 480), arm(60, 64)).told("points", "+.2f")], arms)
+        return Found(IN_PART, [where, after.told("points", "+.2f")], arms)
     if any(e.high < 0 for e in rates) and (any(e.low > 0 for e in rates) or all(e.high < 0 for e in rates)):
         return Found(IN_PART, [where, min(rates, key=lambda e: e.value).told("points", "+.2f")], arms)
     if latest and all(e.low > 0 for e in rates):
-        return Found(YES, [where, gain.told("points", "+.2f")], arms)
+        much_later = f"much later, {number(after.value, '+.2f')}, {after.ends('+.2f')}"
+        return Found(YES, [where, much_later, gain.told("points", "+.2f")], arms)
     return Found(OPEN, [where], arms)
 
 

@@ -164,3 +164,23 @@ def test_as_many_steps_in_all_are_as_many():
 def test_a_design_that_makes_no_sense_is_refused(given):
     with pytest.raises(SpecError, match="must rise, and small"):
         CLAIM.sweeps("paper", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "outcome"),
+    [
+        ({}, Outcome.REPRODUCED),
+        ({"late": -1.0}, Outcome.NOT_REPRODUCED),  # what the epochs of the large batch cost
+        ({"late": -0.3}, Outcome.INCONCLUSIVE),
+        ({"seeds": 1}, Outcome.INCONCLUSIVE),
+    ],
+)
+def test_with_as_many_epochs_in_all(given, outcome):
+    verdict = switching.judge(switching_table(**given)).parts[judgement.EQUAL_EPOCHS]
+    assert verdict.outcome == outcome, verdict
+
+
+def test_other_numbers_of_epochs_are_not_compared():
+    table = switching_table()
+    table.loc[table["arm"] == experiment.SMALL_LONGER, "epochs"] = 50.0
+    assert judgement.judge_equal_epochs(table).reason == "Not run for as many epochs in all."

@@ -37,8 +37,8 @@ CLAIM = Claim(
         f"first). Inconclusive: anything else; if the large batch, kept, is not surely more than {MARGIN} points "
         "behind the small one, on both networks, so that there is nothing to gain; or if what is switched at a "
         "thousandth of the learning rate, and so is stuck, is not surely behind on both, which would say that the "
-        "measure cannot see it. Besides, switched last with as many steps in all as the small batch takes alone, and "
-        "ten times the learning rate beside the small batch, are judged likewise."
+        "measure cannot see it. Besides, switched last with as many steps in all as the small batch takes alone, with "
+        "as many epochs in all, and ten times the learning rate beside the small batch, are judged likewise."
     ),
     history=(
         Revision("2026-11-22T13:53", "Written, before the first run of an arm that switches."),
@@ -55,6 +55,12 @@ CLAIM = Claim(
             "beside it, and counts; the higher learning rate, of which the sentence speaks as well, counts; and a "
             "network that stays where the large batch has left it is no longer taken for one with nothing to gain.",
         ),
+        Revision(
+            "2026-11-24T03:24",
+            "After the runs, and after a reader's objection; the verdict's own rule is as it was. One part more, of as "
+            "many epochs in all, of arms that had been run: all others give the small batch its epochs on top of the "
+            "large one's, so none told what those cost.",
+        ),
     ),
     sentences={
         "starting with a large batch size doesn't": (),
@@ -65,7 +71,7 @@ CLAIM = Claim(
     answer=answer,
     advice=(
         "Begin with a large batch if that is convenient, and switch when it no longer helps.",
-        "What that cost here is the difference from the small batch, above.",
+        "What that cost here is the difference at as many epochs in all, below: the large batch's own are not made up.",
     ),
     change=(
         "A network, or a longer time with the large batch, after which the small one ends surely more than the margin "

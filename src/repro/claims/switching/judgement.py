@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -26,6 +26,7 @@ from repro.evidence.words import bracketed, spread
 MARGIN = 0.3  # percentage points of 10,000 test images within which accuracies count as the same
 LATE = "Switched after as many steps of the large batch, it catches up"  # parts
 BETTER = "A higher learning rate, too, achieves better test accuracy"
+EQUAL_EPOCHS = "Switched last, with as many epochs in all, it catches up"
 
 
 def ends(table: pd.DataFrame) -> pd.DataFrame:
@@ -64,12 +65,26 @@ def catches_up(table: pd.DataFrame, e: Estimate) -> bool | None:
 
 def judge_all(table: pd.DataFrame, arms: Sequence[str], what: str, beside: str = "from the start") -> Verdict:
     """Whether every arm catches up with the small batch kept."""
-    effects = {arm: behind(table, arm) for arm in arms}
+    return _judge_all(table, {arm: behind(table, arm) for arm in arms}, what, beside)
+
+
+def judge_equal_epochs(table: pd.DataFrame) -> Verdict:
+    """Whether what is switched last catches up with the small batch for as many epochs in all, where that is run: what
+    the epochs of the large batch cost."""
+    arm = max(switched(table).items())[1]
+    totals = {name: set(rows["epochs"]) for name, rows in table.groupby("arm") if name in (arm, SMALL_LONGER)}
+    if totals.get(arm) != totals.get(SMALL_LONGER):
+        return Verdict(Outcome.INCONCLUSIVE, "Not run for as many epochs in all.")
+    e = compared(table, arm, SMALL_LONGER, "minus the small batch from the start")
+    return _judge_all(table, {f"{arm}, minus the small batch for as long": e}, "With as many epochs in all", "alone")
+
+
+def _judge_all(table: pd.DataFrame, effects: Mapping[str, Estimate], what: str, beside: str) -> Verdict:
     if min((e.n for e in effects.values()), default=0) < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
     caught = [catches_up(table, e) for e in effects.values()]
     worst = min(effects.values(), key=lambda e: e.value)
-    where = ", where it is worst" if len(arms) > 1 else ""
+    where = ", where it is worst" if len(effects) > 1 else ""
     reason = f"{what} it tests {bracketed(worst, 'points')} beside the small batch {beside}{where}."
     if all(caught):
         return Verdict(Outcome.REPRODUCED, reason, effects)
@@ -150,6 +165,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         "Switched with as many steps in all, it catches up": judge_all(
             table, [AT_EQUAL_STEPS], "With as many steps in all"
         ),
+        EQUAL_EPOCHS: judge_equal_epochs(table),
         LATE: late,
         BETTER: rate,
         "A higher learning rate catches up": judge_all(
@@ -164,7 +180,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         **{network.format("switched last, minus the large batch kept"): e for network, e in gained.items()},
         **{network.format("large batch kept, minus the small one"): e for network, e in lack.items()},
     }
-    reason = f"{after.reason} Switching last instead of never is worth {bracketed(gain, 'points')}."
+    reason = f"{after.reason} Switching after {max(arms)} epochs instead of never is worth {bracketed(gain, 'points')}."
     outcomes = [after.outcome, late.outcome, rate.outcome]
     to_gain = all(e.n > 1 and e.high < -margin_for(table, MARGIN) for e in lack.values())
     outcome = Outcome.INCONCLUSIVE
@@ -191,8 +207,9 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     where = f"{spread(worst)} points at worst"
     if verdict.outcome == Outcome.REPRODUCED:
         return (
-            f"No. Whenever it switches to a small batch, the network ends where the small batch alone would have "
-            f"brought it ({where}), and {bracketed(gain, 'points')} above the large batch kept."
+            "No. As many epochs after a switch as the small batch takes alone, the network is where that ends "
+            f"({where}; switched much later, {spread(behind(table, LATEST))}), and {bracketed(gain, 'points')} above "
+            "the large batch kept."
         )
     if verdict.outcome == Outcome.CONDITIONAL:
         late, rate = (verdict.parts[name] for name in (LATE, BETTER))
