@@ -149,7 +149,7 @@ def test_figures_draw_what_there_is(figure):
 def test_titles_say_what_was_found():
     titles = [figure.title(travel_table()) for figure in CLAIM.figures]
     assert titles == [
-        "Where it is as far from the start, a large batch tests no worse than a small one",
+        "Where it is as far from the start, B = 1024 tests no worse than B = 64",
         "At equal epochs, the larger the batch, the nearer the network stays to its start",
         "Slopes on log t are more alike where the learning rate goes as √B",
         "The logarithm of time foretells distance best",

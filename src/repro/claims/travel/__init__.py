@@ -74,6 +74,11 @@ CLAIM = Claim(
             "learning rate, recorded for another chapter, is added as a part; and a batch size whose runs all diverge "
             "no longer drops out of the comparison of laws unseen.",
         ),
+        Revision(
+            "2026-11-24T03:28",
+            "After the runs, and after a reader's objection: the comparison of laws counts the batch size from which "
+            "both rules for the rate start once, not twice. No outcome changes.",
+        ),
     ),
     sentences={
         "better solutions can be far away": (),

@@ -40,7 +40,7 @@ def error_title(table: pd.DataFrame) -> str:
     pair = batch_sizes_compared(table) if "arm" in table else None
     small, large = ({"arm": EQUAL_EPOCHS, "batch_size": size} for size in pair or (0, 0))
     if pair and at_same_distance(table, large, small).low > -margin_for(table, MARGIN):
-        return "Where it is as far from the start, a large batch tests no worse than a small one"
+        return f"Where it is as far from the start, B = {pair[1]} tests no worse than B = {pair[0]}"
     return "Test error by distance from the start"
 
 

@@ -37,6 +37,7 @@ SPREADS = Unit("times", "Spread of slopes over batch sizes, learning rate ∝ �
 NEARER, WORSE = "distance at equal epochs, large batch over small", "test accuracy at equal epochs, large minus small"
 EPOCHS_WAY = "More epochs bring the large batch as far, and make it as good"  # parts
 RATE_WAY = "A learning rate as many times as high brings it as far, and makes it as good"
+ADAM_TOO = "Another optimizer, as far from the start, tests as well"
 TEN_WAY = "The post's ten times the learning rate brings it as far, and makes it as good"
 AT_SAME = "test accuracy at the same distance, large minus small"  # effects
 
@@ -78,13 +79,15 @@ def judge_as_far(table: pd.DataFrame, a: Mapping[str, Any], b: Mapping[str, Any]
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
     reason = (
         f"With {how} the large batch goes {bracketed(distance, 'times')} as far as the small one and tests "
-        f"{bracketed(accuracy, 'points')} beside it."
+        f"{bracketed(accuracy, 'points')} beside it"
     )
     if distance.low > 1 / AS_FAR and (same(table, accuracy) or accuracy.low > 0):
-        return Verdict(Outcome.REPRODUCED, reason, effects)
-    if distance.high < 1 / AS_FAR or accuracy.high < -margin_for(table, MARGIN):
-        return Verdict(Outcome.NOT_REPRODUCED, reason, effects)
-    return Verdict(Outcome.INCONCLUSIVE, reason, effects)
+        return Verdict(Outcome.REPRODUCED, f"{reason}.", effects)
+    fails = {"not as far": distance.high < 1 / AS_FAR, "not as good": accuracy.high < -margin_for(table, MARGIN)}
+    if any(fails.values()):
+        told = " and ".join(how for how, failed in fails.items() if failed)
+        return Verdict(Outcome.NOT_REPRODUCED, f"{reason}: {told}.", effects)
+    return Verdict(Outcome.INCONCLUSIVE, f"{reason}.", effects)
 
 
 def judge_steps(table: pd.DataFrame, arm: str) -> Verdict:
@@ -113,11 +116,15 @@ def judge_steps(table: pd.DataFrame, arm: str) -> Verdict:
 
 def judge_log(table: pd.DataFrame) -> Verdict:
     """Whether log t foretells distance better than any other law, at every batch size, at either rule for rates."""
-    beside, without = [], 0
+    beside, without, seen = [], 0, set[frozenset[str]]()
     for arm in (SAME_RATE, ROOT_RATE) if len(table) else ():
         found = misses(table, arm)
         without += len({*select(table, arm=arm)["batch_size"]} - {*found})
         for size, by_law in found.items():
+            trials = frozenset(select(table, arm=arm, batch_size=size)["key"])
+            if trials in seen:  # at the batch size that both rules start from, the rate is the same
+                continue
+            seen.add(trials)
             logs = {law: np.log(np.maximum(x, 1e-9)) for law, x in by_law.items()}
             rivals = {law: geometric(paired_difference(logs[LOG], logs[law])) for law in logs if law != LOG}
             rival = max(rivals, key=lambda law: rivals[law].value)
@@ -175,8 +182,9 @@ def judge_keskar(table: pd.DataFrame) -> Verdict:
     effects = {"distance of F1, small batch over large": e}
     if e.n < 2:
         return Verdict(Outcome.INCONCLUSIVE, "Not run with two seeds.", effects)
-    reason = f"On F1 the small batch ends {bracketed(e, 'times')} as far from the start as the large one."
     low, high = KESKAR
+    told = ": farther than was said." if e.low > high else "."
+    reason = f"On F1 the small batch ends {bracketed(e, 'times')} as far from the start as the large one{told}"
     if low <= e.low and e.high <= high:
         return Verdict(Outcome.REPRODUCED, reason, effects)
     return Verdict(Outcome.NOT_REPRODUCED if e.high < low or e.low > high else Outcome.INCONCLUSIVE, reason, effects)
@@ -256,7 +264,7 @@ def judge(table: pd.DataFrame) -> Verdict:
         "Distance grows as log t": judge_log(table),
         "Slopes on log t differ by batch size, and are alike where the rate goes as √B": judge_slopes(table),
         "Small batches go 3 to 10 times as far as large ones": judge_keskar(table),
-        "Another optimizer, as far from the start, tests as well": judge_adam(table),
+        ADAM_TOO: judge_adam(table),
         "What goes as far tests as well, whatever it is shown": judge_labels(table),
     }
     effects = {NEARER: nearer, WORSE: worse, AT_SAME: at_same}
@@ -288,9 +296,11 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
     nearer, worse, at_same = (verdict.effects[name] for name in (NEARER, WORSE, AT_SAME))
     far = f"At equal epochs B = {large} goes {nearer.value:.2f} times as far as B = {small}"
     if verdict.outcome == Outcome.REPRODUCED:
+        adam = next(iter(verdict.parts[ADAM_TOO].effects.values()))
+        other = f" Adam, as far as SGD, tests {bracketed(adam)} beside it: distance alone is not all." * (adam.high < 0)
         return (
-            f"Yes. {far} and tests {abs(worse.value):.1f} points worse. Where the large one ends, the small one was no "
-            f"better: the large one tests {bracketed(at_same, 'points')} beside it."
+            f"Yes. {far} and tests {abs(worse.value):.1f} points worse; where it is as far, it tests "
+            f"{bracketed(at_same, 'points')} beside it.{other}"
         )
     if verdict.outcome == Outcome.CONDITIONAL:
         if at_same.high < -margin_for(table, MARGIN):
