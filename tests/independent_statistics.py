@@ -128,11 +128,11 @@ class Interval(NamedTuple):
     @property
     def times(self) -> str:
         """ "5.7 times (3.1 to 11)": two figures each, at most three decimals; where the ends lie within half as much
-        again and two figures would make some of them equal, up to two decimals."""
+        again and two figures would make some of them equal, up to three decimals."""
         known = self[:3] if self.n > 1 else self[:1]
         decimals = [min(3, max(0, 1 - math.floor(math.log10(x)))) if 0 < x < math.inf else 2 for x in known]
         if self.n > 1 and self.high < 1.5 * self.low:
-            more = next((d for d in range(decimals[0], 3) if len({f"{x:.{d}f}" for x in known}) == 3), 2)
+            more = next((d for d in range(decimals[0], 4) if len({f"{x:.{d}f}" for x in known}) == 3), 3)
             decimals = [max(d, more) for d in decimals]
         value, *ends = (f"{x:,.{d}f}" for x, d in zip(known, decimals, strict=True))
         return f"{value} times ({' to '.join(ends)})" if ends else f"{value} times"

@@ -35,7 +35,7 @@ def estimate(value, low=-math.inf, high=math.inf, n=5, unit=POINTS):
         (estimate(14.2, 4.1, 48, unit=TIMES), "14 [4.1, 48]"),
         (estimate(0.69, 0.61, 0.78, unit=TIMES), "0.69 [0.61, 0.78]"),
         (estimate(0.994, 0.93, 1.04, unit=TIMES), "0.99 [0.93, 1.04]"),  # ends near one another keep their digits
-        (estimate(1.183, 1.178, 1.189, unit=TIMES), "1.18 [1.18, 1.19]"),
+        (estimate(1.183, 1.178, 1.189, unit=TIMES), "1.183 [1.178, 1.189]"),
     ],
 )
 def test_interval_text(given, text):

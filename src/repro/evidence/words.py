@@ -40,10 +40,10 @@ def value(estimate: Estimate, form: str = "") -> str:
 def _decimals(estimate: Estimate) -> int:
     """Of a ratio and its ends, where they are so near that two figures would make them equal."""
     numbers = (estimate.low, estimate.value, estimate.high)
-    if not estimate.unit.log or not 0 < estimate.low < estimate.high < 1.5 * estimate.low:
+    if not estimate.unit.log or not 0 < estimate.low <= estimate.high < 1.5 * estimate.low:
         return 0
     least = max(0, 1 - math.floor(math.log10(estimate.value)))
-    return next((d for d in range(least, 3) if len({f"{x:.{d}f}" for x in numbers}) == 3), 2)
+    return next((d for d in range(least, 4) if len({f"{x:.{d}f}" for x in numbers}) == 3), 3)
 
 
 def _ends(estimate: Estimate, form: str) -> list[str]:

@@ -33,8 +33,9 @@ KINDS = {  # an outcome's class in the style sheet, and its mark: never colour a
 
 
 def unbroken(text: str) -> str:
-    """As HTML, in which no line breaks within "B = 64" or "1 − p"."""
-    return html.escape(re.sub(r"(\w) ([=≤≥<>−]) (?=\w)", "\\1\u00a0\\2\u00a0", text))
+    """As HTML, in which no line breaks within "B = 64", "1 − p" or "95 %"."""
+    text = re.sub(r"(\w) ([=≤≥<>−]) (?=\w)", "\\1\u00a0\\2\u00a0", text)
+    return html.escape(re.sub(r"(?<=\d) %", "\u00a0%", text))
 
 
 def badge(outcome: str) -> str:
