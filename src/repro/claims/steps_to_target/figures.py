@@ -25,6 +25,7 @@ from repro.evidence.words import bracketed
 
 COLUMNS = ["x", "mean", "low", "high", "n", "series"]
 PERFECT = "perfect scaling"
+LONGEST = 90  # characters of a title
 
 
 def _first_network(found: Mapping[str, Study]) -> dict[str, Study]:
@@ -78,7 +79,8 @@ def _ends_title(found: Mapping[str, Study], what: str) -> str:
         for name, s in list(found.items())[:2]
         if len(s.sizes) > 2 and not flaws(s) and efficient(s.batch_sizes, s.log_steps[:1])[0] < s.batch_sizes[-1]
     ]
-    return f"Perfect scaling ends at batches of {', '.join(ends)}" if ends else what
+    told = [f"Batches scale perfectly up to {', '.join(ends[:most])}" for most in (2, 1) if ends]
+    return next((title for title in told if len(title) <= LONGEST), what)
 
 
 def method_title(table: pd.DataFrame) -> str:
