@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 
 from repro.claims.noise_collapse.experiment import DECAY, GRID, LONGER, SIZES, SMALL
 from repro.claims.noise_collapse.groups import FITS, Cells, cells, small, trained
-from repro.claims.noise_collapse.judgement import fraction, judge, means
+from repro.claims.noise_collapse.judgement import judge, means
 from repro.evidence.intervals import Estimate
 from repro.evidence.spec import Figure, Outcome
 from repro.evidence.tables import point
@@ -25,7 +27,8 @@ def _drawn(found: Cells, x: pd.Series, series: pd.Series) -> pd.DataFrame:
 
 
 def _rate(lr: float) -> str:
-    return f"η = {fraction(lr)}"
+    """As it is on the grid: "η = 1/8"."""
+    return f"η = {Fraction(lr).limit_denominator(1024)}"
 
 
 def by_noise(table: pd.DataFrame) -> pd.DataFrame:

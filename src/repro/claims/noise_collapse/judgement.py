@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -81,13 +80,9 @@ def judge_together(table: pd.DataFrame) -> Verdict:
     return Verdict(Outcome.REPRODUCED if judged is e else Outcome.CONDITIONAL, f"{reason}.", effects)
 
 
-def highest_rate(table: pd.DataFrame) -> float:
-    return float(table["lr"][table["arm"] == GRID].max())
-
-
 def judge_low_rates(table: pd.DataFrame) -> Verdict:
     """The same of low learning rates alone, by all the same controls."""
-    verdict = judge_together(table[table["lr"] <= highest_rate(table) / GENTLE])
+    verdict = judge_together(table[table["lr"] <= _highest(cells(table, GRID)) / GENTLE])
     effects = {f"{name}, low learning rates": e for name, e in verdict.effects.items()}
     return Verdict(verdict.outcome, verdict.reason, effects)
 
@@ -285,11 +280,6 @@ def answer(table: pd.DataFrame, verdict: Verdict) -> str:
             f"{bracketed(verdict.effects[ALL])} remains at equal η/B; among those that fit, {bracketed(e)}."
         )
     return f"{'No' if verdict.outcome == Outcome.NOT_REPRODUCED else 'Not settled'}. {told}."
-
-
-def fraction(lr: float) -> str:
-    """A learning rate as it is on the grid: 1/8."""
-    return str(Fraction(lr).limit_denominator(1024))
 
 
 def means(found: Cells) -> Iterable[tuple[pd.Series, Estimate]]:
