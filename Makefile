@@ -33,6 +33,7 @@ setup: .venv/installed
 	$(PIP) --requirement requirements.txt; }
 	@rm -rf .venv/uv
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src # once, also where Python is told to write no bytecode
 	@touch $@
 
 lab: setup

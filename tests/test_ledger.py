@@ -32,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("ledger")
 STEPS = (0, 20, 63)
 # Children forked from a process that has imported what this file imports: they start in no time.
 servers = multiprocessing.get_context("forkserver")
-servers.set_forkserver_preload(["repro.runs.ledger", "hypothesis", "pytest"])
+servers.set_forkserver_preload(["repro.runs.ledger", "repro.training.engine", "hypothesis", "pytest"])
 
 
 def trial(seed=0, **fields):

@@ -203,11 +203,29 @@ def size_of(rows: pd.DataFrame, batch_size: int, name: str = "") -> Size | None:
     if fates[MET] < LEAST:
         return None
     y, x = np.log(rows["steps"].to_numpy(float)), coordinates(rows)
-    counts = _random(batch_size, name).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
+    values, at, edge = _best(batch_size, name, tuple(y), tuple(map(tuple, x)), tuple(rows["first_look"]), RESAMPLES)
+    return Size(batch_size, float(values[0]), values[1:], at[0], at[1:], edge, fates)
+
+
+@functools.lru_cache(
+    maxsize=1024
+)  # a chapter asks for the same studies many times, and four chapters for the same ones
+def _best(
+    batch_size: int,
+    name: str,
+    log_steps: tuple[float, ...],
+    coordinates: tuple[tuple[float, ...], ...],
+    looked: tuple[bool, ...],
+    resamples: int,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """The least log steps (1 + resamples,) of the trials, then of bootstrap samples of them, and where (…, k); and the
+    edge that bounds the first."""
+    y, x = np.array(log_steps), np.array(coordinates)
+    counts = _random(batch_size, name).multinomial(len(y), np.full(len(y), 1 / len(y)), resamples)
     counts[:, np.isfinite(y)] += ~(counts[:, np.isfinite(y)].any(1, keepdims=True))  # a sample that met it nowhere
     values, at = _Surface(y, x, np.concatenate([np.ones((1, len(y))), counts])).least()
-    edge = _edge(y, x, _Surface(y, x, np.ones(len(y))), rows["first_look"].to_numpy(bool))
-    return Size(batch_size, float(values[0]), values[1:], at[0], at[1:], edge, fates)
+    values.flags.writeable = at.flags.writeable = False  # they are everyone's
+    return values, at, _edge(y, x, _Surface(y, x, np.ones(len(y))), np.array(looked))
 
 
 @dataclass(frozen=True)
