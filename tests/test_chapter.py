@@ -171,6 +171,14 @@ def test_the_protocol_says_what_few_trials_have_and_what_they_change_to():
     assert not {*protocol.BESIDES.values()} & {*dict(protocol.what_was_run([plain]))}
 
 
+def test_the_protocol_tells_trials_that_only_time_steps_apart():
+    plain = Trial(epochs=3, lr=0.1, batch_size=64)
+    timed = Trial(steps=1, lr=1e-4, widths=(8,), final_probes=("step times",))
+    told = protocol.what_was_run([plain, timed, plain])
+    assert told == [*protocol.what_was_run([plain, plain]), ("trials that only time steps", "1: MLP in-8-out")]
+    assert dict(protocol.what_was_run([timed]))["steps"] == "1"
+
+
 def test_the_protocol_says_what_batch_norm_divides_by_where_there_is_any():
     plain = Trial(epochs=1)
     kept, of_batch = (Trial(epochs=1, model="f1", norm_statistics=kind, norm_eps=1e-3) for kind in ("kept", "batch"))

@@ -31,7 +31,11 @@ BESIDES = {
 
 
 def what_was_run(trials: Sequence[Trial]) -> list[tuple[str, str]]:
-    """(field, its values) as HTML."""
+    """(field, its values) as HTML; trials that only time steps apart from the others, where there are others."""
+    timed = _timed(trials)
+    if others := [t for t in trials if t not in timed] if timed else []:
+        told = ("trials that only time steps", f"{len(timed)}: {_each(map(_model, timed))}")
+        return [*what_was_run(others), told]
     phases = [p for t in trials for p in t.schedule]
     normed = [t for t in trials if t.has_batch_norm]
     return [
@@ -65,9 +69,15 @@ def _besides(trials: Sequence[Trial]) -> list[tuple[str, str]]:
     return found
 
 
-def seeds(trials: Iterable[Trial]) -> str:
-    """How many trials differ by their seeds alone: "5", or "3 to 10" where some settings have fewer than others."""
-    return _range(Counter(dataclasses.replace(t, init_seed=0, data_seed=0) for t in trials).values())
+def seeds(trials: Sequence[Trial]) -> str:
+    """How many trials differ by their seeds alone: "5", or "3 to 10" where some settings have fewer than others; those
+    that only time steps are no setting, where there are others."""
+    counted = set(trials) - set(_timed(trials)) or trials
+    return _range(Counter(dataclasses.replace(t, init_seed=0, data_seed=0) for t in counted).values())
+
+
+def _timed(trials: Iterable[Trial]) -> list[Trial]:
+    return [t for t in trials if "step times" in t.final_probes]
 
 
 def _model(trial: Trial) -> str:
